@@ -1,0 +1,123 @@
+"""Real images that stand for the k-means clusters of their class."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from baselines.selection import check_class_sizes, keep
+from ddoq.data import ImageDataModule
+from ddoq.distiller import Distiller, Shard, WorkItem, class_items
+from ddoq.errors import UserError, suggest
+from ddoq.images import to_float
+from ddoq.latent_quantization import Quantizer, encode_class
+from ddoq.quantization import cell_weights
+from ddoq.seeding import derive_seed
+
+_FEATURES = ("latent", "pixel")
+
+
+class KMeansSelection(Distiller):
+    """Quantise each class and keep, for every centroid, the training image nearest to it.
+
+    With ``features: latent``, the same prior, seed, ``restarts`` and ``backend``, the centroids are those of DDOQ with
+    ``quantizer.method: lloyd``: the two methods differ in what they make of a centroid. ``weighted`` adds DDOQ's
+    other half, the masses of the cells.
+
+    Source: k-means selection is the coreset row of J. Cui et al., *DC-BENCH: Dataset Condensation Benchmark*,
+    NeurIPS 2022.
+
+    Args:
+        ipc: Images per class.
+        seed: Decides the seeding of k-means.
+        features: ``latent`` clusters the prior's latents (the posterior's mode), ``pixel`` the images in [0, 1].
+        restarts: Independent runs of k-means, of which the one of least distortion is kept.
+        backend: ``torch`` or ``faiss``.
+        batch_size: Images a batch for encoding.
+        weighted: Weigh images by the masses of their cells; otherwise all weights are 1.
+        weight_power: With ``weighted``, the exponent of the masses, in [0, 1].
+    """
+
+    method = "kmeans-selection"
+
+    def __init__(
+        self,
+        ipc: int,
+        seed: int = 0,
+        features: Literal["latent", "pixel"] = "latent",
+        restarts: int = 1,
+        backend: Literal["torch", "faiss"] = "torch",
+        batch_size: int = 64,
+        weighted: bool = False,
+        weight_power: float = 1.0,
+    ) -> None:
+        super().__init__(ipc, seed)
+        self.features = features
+        self.restarts = restarts
+        self.backend = backend
+        self.batch_size = batch_size
+        self.weighted = weighted
+        self.weight_power = weight_power
+
+    @property
+    def needs_prior(self) -> bool:
+        """Latents come from a prior, pixels do not."""
+        return self.features == "latent"
+
+    def check(self, data: ImageDataModule) -> None:
+        """Refuse unknown features, exponents outside [0, 1], and budgets above the smallest class."""
+        super().check(data)
+        if self.features not in _FEATURES:
+            raise UserError(
+                f"Unknown features {self.features!r}. {suggest(self.features, _FEATURES)}"
+            )
+        for name, value in (("restarts", self.restarts), ("batch_size", self.batch_size)):
+            if value < 1:
+                raise UserError(f"{name} must be at least 1, not {value}.")
+        if not 0 <= self.weight_power <= 1:
+            raise UserError(f"weight_power must be in [0, 1], not {self.weight_power}.")
+        check_class_sizes(data, self.ipc)
+
+    def work_items(self, data: ImageDataModule) -> list[WorkItem]:
+        """One item per class."""
+        return class_items(data.num_classes)
+
+    def shard_settings(self) -> dict[str, Any]:
+        """Leave out weights, so that weighted and unweighted rows share one selection."""
+        settings = super().shard_settings()
+        return {k: v for k, v in settings.items() if k not in ("weighted", "weight_power")}
+
+    @torch.no_grad()
+    def distill(self, item: WorkItem) -> Shard:
+        """Cluster one class and keep the images nearest to its centroids."""
+        (label,) = item.classes
+        points = self._points(label)
+        quantizer = Quantizer(method="medoid", restarts=self.restarts, backend=self.backend)
+        codebook = quantizer.fit(points, self.ipc, derive_seed(self.seed, "quantize", label))
+        assert codebook.indices is not None
+        indices = self.data.train.of_class(label)[codebook.indices.cpu()]
+        info = {"points": len(points), "distortion": codebook.distortion}
+        return keep(self.data, label, indices, {"counts": codebook.counts.cpu()}, info)
+
+    def _points(self, label: int) -> Tensor:
+        """Return the features of a class's training images, float32 ``(n, d)``, on the device."""
+        if self.features == "pixel":
+            images = self.data.train.load(self.data.train.of_class(label).tolist())
+            return to_float(images.to(self.device)).flatten(1)
+        assert self.prior is not None
+        latents = encode_class(
+            self.prior, self.data, label, batch_size=self.batch_size, device=self.device
+        )
+        return latents.flatten(1)
+
+    def weigh(self, shard: Shard) -> Tensor:
+        """Weigh images by the masses of their cells, if asked to."""
+        if not self.weighted:
+            return super().weigh(shard)
+        return cell_weights(shard.extras["counts"], self.weight_power)
+
+    def summarize(self, infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Average the distortion over classes."""
+        return {"distortion": math.fsum(info["distortion"] for info in infos) / len(infos)}

@@ -1,0 +1,53 @@
+"""What methods share that keep real images: the budget's check and the making of a shard."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddoq.data import ImageDataModule
+from ddoq.distiller import Shard
+from ddoq.errors import UserError
+
+
+def check_class_sizes(data: ImageDataModule, ipc: int) -> None:
+    """Refuse a budget that some class cannot fill.
+
+    Raises:
+        UserError: Naming the smallest class.
+    """
+    sizes = torch.bincount(data.train.labels, minlength=data.num_classes)
+    smallest = int(sizes.argmin())
+    if ipc > int(sizes[smallest]):
+        raise UserError(
+            f"ipc is {ipc}, but class '{data.classes[smallest].name}' of {data.name} has only "
+            f"{int(sizes[smallest])} training images. Lower model.init_args.ipc or raise the limit."
+        )
+
+
+def keep(
+    data: ImageDataModule,
+    label: int,
+    indices: Tensor,
+    extras: dict[str, Tensor],
+    info: dict[str, Any],
+) -> Shard:
+    """Make the shard of a class from real images.
+
+    Args:
+        data: The dataset.
+        label: The class.
+        indices: int64 ``(k,)``, positions in the training split.
+        extras: Further tensors to keep.
+        info: Further facts for the record.
+
+    Returns:
+        A shard whose ``indices``, as a tensor and as numbers in the record, say which images it holds.
+    """
+    positions: list[int] = indices.tolist()
+    return Shard(
+        data.train.load(positions),
+        torch.full((len(positions),), label),
+        {"indices": indices, **extras},
+        {"indices": positions, **info},
+    )

@@ -1,0 +1,151 @@
+"""One cell of the benchmark: train and test one student with one seed, and write its result."""
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.evaluation import Outcome, evaluate_student
+from benchmarks.loggers import WandbOptions, finish, student_loggers
+from benchmarks.recipes import Recipe
+from benchmarks.results import Cell, Result, find_result, make_result, write_failure, write_result
+from benchmarks.students import Student
+from ddoq.data import ImageDataModule
+from ddoq.distilled_set import DistilledSet
+from ddoq.errors import UserError
+from ddoq.provenance import provenance
+from ddoq.teachers import Teacher
+
+# Raised whenever a change of code changes how a student is trained or tested, so that old rows are not reused.
+EVALUATION_FORMAT = 1
+
+
+@dataclass
+class CellRunner:
+    """What all cells of one run share.
+
+    Attributes:
+        data: The dataset, set up.
+        distilled: The set to learn from.
+        folder: Where the set is stored.
+        teacher: Labels images online; None for hard labels.
+        teacher_accuracies: ``accuracy_real`` and ``accuracy_distilled``, in [0, 1].
+        recipe: How students learn.
+        wandb: Weights & Biases options.
+        output: Root of results.
+        trainer: Arguments of the students' one-device trainers.
+        config: The whole resolved configuration, for the loggers.
+    """
+
+    data: ImageDataModule
+    distilled: DistilledSet
+    folder: Path
+    teacher: Teacher | None
+    teacher_accuracies: Mapping[str, float]
+    recipe: Recipe
+    wandb: WandbOptions
+    output: Path
+    trainer: Mapping[str, Any]
+    config: Mapping[str, Any]
+
+    def cell(self, student: Student, seed: int) -> Cell:
+        """Name a cell."""
+        record = self.distilled.metadata
+        return Cell(
+            dataset=self.data.name,
+            method=record.get("method", "imported"),
+            ipc=self.distilled.ipc,
+            student=student.label,
+            seed=seed,
+            distill_seed=record.get("seed"),
+            recipe=self.recipe.label,
+        )
+
+    def cell_config(self, student: Student, seed: int) -> dict[str, Any]:
+        """Return everything that decides a cell's numbers; its hash names the result file."""
+        record = self.distilled.metadata
+        made_by = {key: record.get(key) for key in ("method", "ipc", "seed", "settings", "context")}
+        return {
+            "format": EVALUATION_FORMAT,
+            "data": self.data.describe(),
+            "distilled": {**made_by, "fingerprint": self.distilled.fingerprint},
+            "teacher": self.teacher.fingerprint if self.teacher else None,
+            "recipe": asdict(self.recipe),
+            "student": asdict(student),
+            "seed": seed,
+            "precision": self.trainer.get("precision") or "32-true",
+        }
+
+    def find(self, student: Student, seed: int) -> Result | None:
+        """Return the stored result of a cell, if any."""
+        return find_result(self.output / "results", self.cell_config(student, seed))
+
+    def run(self, student: Student, seed: int, *, force: bool = False) -> Result | None:
+        """Train and test one student, or reuse its result.
+
+        Args:
+            student: Who learns.
+            seed: Decides initialisation, order and augmentation.
+            force: Train again even where a result is stored.
+
+        Returns:
+            The result, or None where it failed; the failure is then in a file of its own.
+        """
+        stored = None if force else self.find(student, seed)
+        if stored is not None:
+            return stored
+        cell = self.cell(student, seed)
+        try:
+            return self._train(cell, student, seed)
+        except Exception as error:
+            text = str(error) if isinstance(error, UserError) else traceback.format_exc()
+            path = write_failure(self.output / "failures", cell, text)
+            print(f"failed: {student.label}, seed {seed}: {error} (details in {path})", flush=True)
+            return None
+
+    def _train(self, cell: Cell, student: Student, seed: int) -> Result:
+        config = self.cell_config(student, seed)
+        loggers = student_loggers(self.wandb, self.output / "students", cell, config)
+        result = None
+        try:
+            outcome = evaluate_student(
+                self.distilled,
+                self.data,
+                self.teacher,
+                student,
+                self.recipe,
+                seed=seed,
+                trainer=self.trainer,
+                loggers=loggers,
+            )
+            result = self._result(cell, config, outcome)
+            write_result(self.output / "results", result)
+        finally:
+            finish(loggers, result, self.folder / "images.png")
+        return result
+
+    def _result(self, cell: Cell, config: dict[str, Any], outcome: Outcome) -> Result:
+        teacher = None
+        if self.teacher is not None:
+            teacher = {
+                "arch": self.teacher.arch,
+                "fingerprint": self.teacher.fingerprint,
+                **self.teacher_accuracies,
+            }
+        distilled = {
+            "fingerprint": self.distilled.fingerprint,
+            "images": len(self.distilled),
+            "bytes": self.distilled.image_bytes,
+            "statistics": self.distilled.metadata.get("statistics", {}),
+            "cost": self.distilled.metadata.get("cost", {}),
+            "provenance": self.distilled.metadata.get("provenance", {}),
+        }
+        return make_result(
+            cell=cell,
+            config=config,
+            outcome=outcome,
+            teacher=teacher,
+            distilled=distilled,
+            provenance=provenance(),
+        )

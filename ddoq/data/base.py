@@ -1,0 +1,241 @@
+"""What every dataset offers: two splits of labelled uint8 images, a class registry and a fingerprint."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ddoq.data.registry import ClassRegistry
+from ddoq.errors import UserError
+from ddoq.fingerprints import hash_config
+from ddoq.sampling import ExactDistributedSampler
+
+# Mean and standard deviation of ImageNet in RGB, as torchvision's reference training code states them.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class ImageSplit(Dataset[tuple[Tensor, int]], ABC):
+    """One split of a dataset: images by index, and all labels at once.
+
+    Attributes:
+        labels: int64 tensor ``(n,)``.
+    """
+
+    labels: Tensor
+
+    @abstractmethod
+    def load(self, indices: Sequence[int]) -> Tensor:
+        """Decode images.
+
+        Args:
+            indices: Positions in the split.
+
+        Returns:
+            uint8 tensor ``(len(indices), 3, h, w)``.
+
+        Raises:
+            UserError: If an image cannot be decoded; it names the file or the row.
+        """
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Return one image, uint8 ``(3, h, w)``, and its label."""
+        return self.load([index])[0], int(self.labels[index])
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, int]]:
+        """Return a batch of samples; PyTorch's loaders ask for whole batches where they can."""
+        labels = self.labels[torch.as_tensor(indices, dtype=torch.long)]
+        return list(zip(self.load(indices), labels.tolist(), strict=True))
+
+    def of_class(self, label: int) -> Tensor:
+        """Return the positions of all images of a class, int64 ``(m,)``, ascending."""
+        return torch.nonzero(self.labels == label).flatten()
+
+
+class TensorSplit(ImageSplit):
+    """A split held in memory.
+
+    Args:
+        images: uint8 ``(n, 3, h, w)``.
+        labels: int64 ``(n,)``.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images = images
+        self.labels = labels
+
+    def load(self, indices: Sequence[int]) -> Tensor:
+        """Return copies of images; see :meth:`ImageSplit.load`."""
+        return self.images[torch.as_tensor(indices, dtype=torch.long)]
+
+
+class SubsetSplit(ImageSplit):
+    """Some positions of another split, in the order given.
+
+    Args:
+        source: The split to choose from.
+        positions: Which of its images to keep.
+    """
+
+    def __init__(self, source: ImageSplit, positions: Tensor) -> None:
+        self.source = source
+        self.positions = positions
+        self.labels = source.labels[positions]
+
+    def load(self, indices: Sequence[int]) -> Tensor:
+        """Decode images; see :meth:`ImageSplit.load`."""
+        return self.source.load(self.positions[torch.as_tensor(indices, dtype=torch.long)].tolist())
+
+
+def limit_classes(split: ImageSplit, limit: int | None, num_classes: int) -> ImageSplit:
+    """Keep the first ``limit`` images of every class (all where None), in the split's own order.
+
+    Raises:
+        UserError: If the limit is below 1.
+    """
+    if limit is None:
+        return split
+    if limit < 1:
+        raise UserError(f"A limit per class must be at least 1, not {limit}.")
+    kept = [split.of_class(label)[:limit] for label in range(num_classes)]
+    return SubsetSplit(split, torch.cat(kept).sort().values)
+
+
+class ImageDataModule(L.LightningDataModule, ABC):
+    """A labelled image dataset with a training and a test split.
+
+    A subclass sets ``name`` and implements :meth:`load_splits` and :meth:`source_fingerprint`; limits,
+    loaders and the record for the results are the same for all.
+
+    Args:
+        image_size: Side in pixels of the square images that splits return.
+        limit_per_class: Training images kept per class, for quick runs; None keeps all. Recorded in results.
+        test_limit_per_class: The same for the test split.
+        batch_size: Images a batch in the loaders.
+        num_workers: Worker processes a loader; 0 loads in the main process.
+        mean: Channel means that networks subtract (pixels in [0, 1]).
+        std: Channel standard deviations that networks divide by.
+
+    Raises:
+        UserError: If a size is below 1, a number of workers below 0, or a deviation not positive.
+    """
+
+    name: str
+    missing_classes_hint = ""  # what a subclass offers when a split lacks classes; ends the error
+
+    def __init__(
+        self,
+        image_size: int,
+        limit_per_class: int | None = None,
+        test_limit_per_class: int | None = None,
+        batch_size: int = 256,
+        num_workers: int = 0,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        floors = {"image_size": (image_size, 1), "batch_size": (batch_size, 1)}
+        for key, (value, floor) in (floors | {"num_workers": (num_workers, 0)}).items():
+            if value < floor:
+                raise UserError(f"{key} must be at least {floor}, not {value}.")
+        if min(std) <= 0:
+            raise UserError(f"std must be positive in every channel, not {std}.")
+        self.image_size = image_size
+        self.limit_per_class = limit_per_class
+        self.test_limit_per_class = test_limit_per_class
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.mean = mean
+        self.std = std
+        self._loaded = False
+
+    @abstractmethod
+    def load_splits(self) -> tuple[ImageSplit, ImageSplit, ClassRegistry]:
+        """Open the data.
+
+        Returns:
+            The whole training split, the whole test split and the classes.
+        """
+
+    @abstractmethod
+    def source_fingerprint(self) -> str:
+        """Hash what the images come from (contents, not paths), before any limit."""
+
+    def setup(self, stage: str = "") -> None:
+        """Open the data once; later calls do nothing."""
+        if self._loaded:
+            return
+        train, test, self.classes = self.load_splits()
+        for what, split in (("training", train), ("test", test)):
+            self._check_labels(what, split.labels)
+        self.train = limit_classes(train, self.limit_per_class, len(self.classes))
+        self.test = limit_classes(test, self.test_limit_per_class, len(self.classes))
+        self._source = self.source_fingerprint()
+        self._loaded = True
+
+    def _check_labels(self, what: str, labels: Tensor) -> None:
+        count = len(self.classes)
+        if len(labels) == 0:
+            raise UserError(f"The {what} split of {self.name} has no image.")
+        lowest, highest = int(labels.min()), int(labels.max())
+        if lowest < 0 or highest >= count:
+            raise UserError(
+                f"The {what} split of {self.name} has labels outside 0..{count - 1}: they go from "
+                f"{lowest} to {highest}. (-1 often marks images without a label.)"
+            )
+        absent = torch.nonzero(torch.bincount(labels, minlength=count) == 0).flatten().tolist()
+        if absent:
+            names = ", ".join(self.classes[i].name for i in absent[:5])
+            raise UserError(
+                f"The {what} split of {self.name} has no image of {len(absent)} of {count} classes: "
+                f"{names}{' ...' if len(absent) > 5 else ''}. {self.missing_classes_hint}".rstrip()
+            )
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are; needs :meth:`setup`."""
+        return len(self.classes)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides what the splits hold; needs :meth:`setup`."""
+        return hash_config(self.describe())
+
+    def describe(self) -> dict[str, Any]:
+        """Return what results record of the dataset, as JSON values; needs :meth:`setup`."""
+        return {
+            "name": self.name,
+            "source": self._source,
+            "classes": self.classes.fingerprint,
+            "num_classes": self.num_classes,
+            "image_size": self.image_size,
+            "limit_per_class": self.limit_per_class,
+            "test_limit_per_class": self.test_limit_per_class,
+            "train_images": len(self.train),
+            "test_images": len(self.test),
+            "mean": self.mean,
+            "std": self.std,
+        }
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
+        """Return shuffled training batches: uint8 ``(b, 3, h, w)`` and int64 ``(b,)``."""
+        return DataLoader(
+            self.train, batch_size=self.batch_size, shuffle=True, num_workers=self.num_workers
+        )
+
+    def test_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
+        """Return test batches; under DDP every image is seen exactly once."""
+        return DataLoader(
+            self.test,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            sampler=ExactDistributedSampler(self.test),
+        )

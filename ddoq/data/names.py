@@ -1,0 +1,97 @@
+"""Readable class names from files or lists, checked against the keys of a dataset."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ddoq.data.registry import ClassRegistry
+from ddoq.errors import UserError
+
+ClassNames = str | list[str] | dict[str, str] | None
+
+
+def build_registry(keys: Sequence[str], names: ClassNames, prompt: str) -> ClassRegistry:
+    """Join the keys of a dataset with readable names and prompts.
+
+    Args:
+        keys: Keys in label order.
+        names: A list in label order, a mapping from key to name, the path of a JSON file with either or of a
+            text file with a name a line, or None: the keys, underscores read as spaces.
+        prompt: Template of the text prompts; ``{name}`` stands for the name.
+
+    Returns:
+        The classes in the order of ``keys``.
+
+    Raises:
+        UserError: If names are missing or empty, if their number is wrong, if they name the keys in another
+            order, or if the template lacks ``{name}``.
+
+    Example:
+        >>> build_registry(["ray", "aquarium_fish"], None, "a photo of a {name}").prompts
+        ['a photo of a ray', 'a photo of a aquarium fish']
+    """
+    if "{name}" not in prompt:
+        raise UserError(f"prompt: {prompt!r} lacks '{{name}}', where the name of the class goes.")
+    where = names if isinstance(names, str) else "class_names"
+    given = _read(Path(names).expanduser()) if isinstance(names, str) else names
+    if given is None:
+        given = [key.replace("_", " ") for key in keys]
+    if isinstance(given, Mapping):
+        missing = [key for key in keys if key not in given]
+        if missing:
+            listed = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
+            raise UserError(f"{where} has no name for {len(missing)} of {len(keys)} classes: {listed}.")
+        given = [given[key] for key in keys]
+    if len(given) != len(keys):
+        raise UserError(
+            f"{where} has {len(given)} names, but there are {len(keys)} classes. "
+            f"A mapping from key to name ({keys[0]}: ...) may hold more names than are needed."
+        )
+    _check(where, keys, given)
+    cleaned = [name.strip() for name in given]
+    return ClassRegistry(keys, cleaned, [prompt.replace("{name}", name) for name in cleaned])
+
+
+def _check(where: str, keys: Sequence[str], names: Sequence[Any]) -> None:
+    owners = {_folded(key): index for index, key in enumerate(keys)}
+    for index, (key, name) in enumerate(zip(keys, names, strict=True)):
+        if not isinstance(name, str) or not name.strip():
+            raise UserError(f"{where}: the name of class {index} ({key}) is {name!r}, not a text.")
+        # D4M ships CIFAR-100 names in super-class order: nearly every image got a wrong prompt.
+        if owners.get(_folded(name), index) != index and _folded(name) != _folded(key):
+            raise UserError(
+                f"{where} is in another order than the labels: it calls class {index} {name.strip()!r}, "
+                f"but class {index} is {key!r} and class {owners[_folded(name)]} is {name.strip()!r}."
+            )
+
+
+def _folded(text: str) -> str:
+    return "".join(letter for letter in text.casefold() if letter.isalnum())
+
+
+def _read(path: Path) -> list[Any] | dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"class_names: {path} does not exist.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"class_names: {path} cannot be read ({error}).") from None
+    if path.suffix != ".json":
+        return text.rstrip().splitlines()
+
+    def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = sorted({key for key in found if keys.count(key) > 1})
+            raise UserError(f"{path}: the key {twice[0]!r} appears twice.")
+        return found
+
+    try:
+        value = json.loads(text, object_pairs_hook=distinct)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not valid JSON ({error}).") from None
+    if not isinstance(value, (list, dict)):
+        raise UserError(f"{path} must hold a list of names or a mapping from key to name.")
+    return value

@@ -1,0 +1,95 @@
+"""What a prior offers: an encoder, a decoder and, where there is a diffusion model, generation from latents."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ddoq.errors import UserError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the reverse diffusion runs.
+
+    Attributes:
+        strength: Share of the noise schedule that a latent is sent through, in (0, 1]: 0.7 noises it 70 % of
+            the way and denoises it back. Default: D4M's shipped ImageNet script.
+        guidance_scale: Classifier-free guidance; 1 switches it off. Default: DiT's at 256 x 256.
+        num_inference_steps: Steps of the whole schedule; about ``strength`` of them are run.
+    """
+
+    strength: float = 0.7
+    guidance_scale: float = 4.0
+    num_inference_steps: int = 50
+
+    def __post_init__(self) -> None:
+        """Refuse what no scheduler could run."""
+        if not 0.0 < self.strength <= 1.0:
+            raise UserError(f"sampling.strength must be in (0, 1], not {self.strength}.")
+        if self.guidance_scale < 1.0:
+            raise UserError(
+                f"sampling.guidance_scale must be at least 1, not {self.guidance_scale}."
+            )
+        if self.num_inference_steps < 1:
+            raise UserError(
+                f"sampling.num_inference_steps must be at least 1, not {self.num_inference_steps}."
+            )
+
+
+class Prior(nn.Module, ABC):
+    """An encoder, a decoder and a class-conditional generator over one latent space.
+
+    Images are float in [0, 1], ``(n, 3, h, w)``; latents are float ``(n, *latent_shape)``, scaled as the
+    diffusion model expects them. All run under ``torch.no_grad`` on the module's device.
+
+    Attributes:
+        latent_shape: Shape of one latent, e.g. ``(4, 8, 8)``.
+        image_size: Side in pixels of the images that it decodes to.
+        num_classes: Number of classes that the generator knows; None where it is conditioned on text.
+        fingerprint: Hash of its weights and configuration.
+    """
+
+    latent_shape: tuple[int, ...]
+    image_size: int
+    num_classes: int | None
+    fingerprint: str
+
+    @abstractmethod
+    def encode(self, images: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Encode images.
+
+        Args:
+            images: Float in [0, 1], ``(n, 3, h, w)``; resized to ``image_size`` if they differ.
+            generator: CPU generator that draws from the posterior; None takes its mode.
+
+        Returns:
+            Float32 latents ``(n, *latent_shape)``.
+        """
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode latents to images in [0, 1], float32 ``(n, 3, image_size, image_size)``."""
+
+    @abstractmethod
+    def generate(
+        self,
+        latents: Tensor,
+        class_ids: Tensor,
+        *,
+        generators: Sequence[torch.Generator],
+        sampling: Sampling | None = None,
+    ) -> Tensor:
+        """Noise latents part of the way, run the reverse diffusion for their classes, and decode.
+
+        Args:
+            latents: Float ``(n, *latent_shape)``.
+            class_ids: int64 ``(n,)``.
+            generators: One CPU generator per image, so that an image does not depend on its batch.
+            sampling: Strength, guidance and steps.
+
+        Returns:
+            Images in [0, 1], float32 ``(n, 3, image_size, image_size)``.
+        """

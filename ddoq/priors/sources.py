@@ -1,0 +1,158 @@
+"""Where a prior comes from: trained on the dataset, or opened from a folder or the hub."""
+
+import shutil
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diffusers import AutoencoderKL
+
+from ddoq.data.base import ImageDataModule
+from ddoq.errors import UserError
+from ddoq.fingerprints import hash_config
+from ddoq.priors.base import Prior
+from ddoq.priors.diffusion import DiffusionPrior, save_pipeline
+from ddoq.priors.loading import parse_dtype
+from ddoq.priors.training.config import DiTConfig, VAEConfig, check_image_size
+from ddoq.priors.training.dit import train_dit
+from ddoq.priors.training.report import save_reconstructions, save_samples
+from ddoq.priors.training.vae import train_vae
+from ddoq.storage import build_once, read_json, write_json
+
+# Raised whenever a change of code changes what training makes, so that old priors are not reused.
+TRAINING_FORMAT = 1
+
+
+class PriorSource(ABC):
+    """Says where the prior of a run comes from."""
+
+    @abstractmethod
+    def obtain(self, data: ImageDataModule, cache: Path, trainer: Mapping[str, Any]) -> Prior:
+        """Make or open the prior.
+
+        Args:
+            data: The dataset, set up.
+            cache: Root of the cache folder.
+            trainer: Keyword arguments for ``lightning.Trainer`` that say where to run.
+
+        Returns:
+            The prior, on the CPU.
+
+        Raises:
+            UserError: If it cannot be had, or does not fit the dataset.
+        """
+
+
+class TrainedPrior(PriorSource):
+    """Trains an autoencoder and a diffusion transformer on the dataset, once, and reuses them.
+
+    They are cached one by one, so that a run which is interrupted keeps what was whole, and transformers of
+    different sizes share an autoencoder.
+
+    Args:
+        vae: The autoencoder and its training.
+        dit: The diffusion transformer and its training.
+        seed: Decides all randomness of both.
+    """
+
+    def __init__(
+        self,
+        vae: VAEConfig = VAEConfig(),  # noqa: B008 - frozen
+        dit: DiTConfig = DiTConfig(),  # noqa: B008 - frozen
+        seed: int = 0,
+    ) -> None:
+        self.vae = vae
+        self.dit = dit
+        self.seed = seed
+
+    def folders(self, data: ImageDataModule, cache: Path) -> tuple[Path, Path]:
+        """Return where autoencoder and whole prior are, or will be, cached."""
+        base = {
+            "vae": self.vae,
+            "seed": self.seed,
+            "data": data.fingerprint,
+            "format": TRAINING_FORMAT,
+        }
+        return (
+            cache / "priors" / f"vae-{hash_config(base)}",
+            cache / "priors" / f"prior-{hash_config({**base, 'dit': self.dit})}",
+        )
+
+    def obtain(self, data: ImageDataModule, cache: Path, trainer: Mapping[str, Any]) -> Prior:
+        """Train the prior or reuse it; see :meth:`PriorSource.obtain`."""
+        data.setup()
+        check_image_size(data.image_size, self.vae, self.dit)
+        vae_folder, folder = self.folders(data, cache)
+
+        def build_vae(target: Path) -> None:
+            vae, record = train_vae(self.vae, data, seed=self.seed, trainer=trainer)
+            save_reconstructions(target / "reconstructions.png", vae, data)
+            vae.save_pretrained(target / "vae")
+            write_json(target / "training.json", {"dataset": data.describe(), "vae": record})
+
+        def build_prior(target: Path) -> None:
+            build_once(vae_folder, build_vae)
+            vae = AutoencoderKL.from_pretrained(vae_folder / "vae", low_cpu_mem_usage=False)
+            vae.eval().requires_grad_(False)
+            dit, scheduler, record = train_dit(self.dit, vae, data, seed=self.seed, trainer=trainer)
+            names = {info.index: info.name for info in data.classes}
+            save_pipeline(target, vae, dit, scheduler, names)
+            save_samples(target, DiffusionPrior.from_pretrained(target), data, seed=self.seed)
+            shutil.copy(vae_folder / "reconstructions.png", target)
+            earlier = read_json(vae_folder / "training.json")
+            write_json(target / "training.json", {**earlier, "dit": record})
+
+        started = time.perf_counter()
+        built = build_once(folder, build_prior)
+        took = f"trained in {time.perf_counter() - started:.0f} s" if built else "reused"
+        record = read_json(folder / "training.json")
+        print(f"Prior: {took}, reconstruction PSNR {record['vae']['test_psnr']:.1f} dB ({folder})")
+        prior = DiffusionPrior.from_pretrained(folder)
+        _check_classes(prior, data, str(folder))
+        return prior
+
+
+class PretrainedPrior(PriorSource):
+    """Opens a diffusers DiT pipeline from a folder or the Hugging Face hub.
+
+    Args:
+        path: The folder, or a hub id such as ``facebook/DiT-XL-2-256``.
+        dtype: ``float32`` or ``bfloat16``.
+        scheduler: Class name of a diffusers scheduler; None takes the folder's own.
+        classes: For each class of the dataset, its number in the prior, where the dataset is a part of what the
+            prior was trained on; None where classes are the same.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        dtype: str = "float32",
+        scheduler: str | None = None,
+        classes: list[int] | None = None,
+    ) -> None:
+        parse_dtype(dtype)
+        self.path = path
+        self.dtype = dtype
+        self.scheduler = scheduler
+        self.classes = classes
+
+    def obtain(self, data: ImageDataModule, cache: Path, trainer: Mapping[str, Any]) -> Prior:
+        """Open the prior; see :meth:`PriorSource.obtain`. Nothing is cached or trained here."""
+        data.setup()
+        prior = DiffusionPrior.from_pretrained(
+            self.path, dtype=self.dtype, scheduler=self.scheduler, classes=self.classes
+        )
+        _check_classes(prior, data, self.path)
+        print(f"Prior: opened {self.path} ({prior.num_classes} classes, {prior.image_size} px)")
+        return prior
+
+
+def _check_classes(prior: DiffusionPrior, data: ImageDataModule, where: str) -> None:
+    """Refuse a prior for another number of classes."""
+    if prior.num_classes != data.num_classes:
+        raise UserError(
+            f"The prior {where} has {prior.num_classes} classes, {data.name} has {data.num_classes}. Use a prior "
+            "that was trained on this dataset, or list the prior's numbers of these classes as prior.classes."
+        )

@@ -1,0 +1,56 @@
+"""Where a teacher comes from."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_only
+
+from ddoq.data.base import ImageDataModule
+from ddoq.teachers.teacher import Teacher
+
+
+class TeacherSource(ABC):
+    """Obtains a teacher for a dataset."""
+
+    @abstractmethod
+    def obtain(self, data: ImageDataModule, cache: Path, trainer: Mapping[str, Any]) -> Teacher:
+        """Train or load a teacher and make sure that it fits the dataset.
+
+        Args:
+            data: The dataset.
+            cache: Root of the cache.
+            trainer: Arguments of ``lightning.Trainer`` that say where to run.
+
+        Returns:
+            The teacher, on the CPU.
+
+        Raises:
+            UserError: If it cannot be had or does not fit the dataset.
+        """
+
+
+class PretrainedTeacher(TeacherSource):
+    """A teacher from a folder that :meth:`ddoq.teachers.Teacher.save` wrote.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def obtain(self, data: ImageDataModule, cache: Path, trainer: Mapping[str, Any]) -> Teacher:
+        """Load it; see :meth:`TeacherSource.obtain`."""
+        data.setup()
+        teacher = Teacher.load(Path(self.path).expanduser())
+        teacher.check_matches(data)
+        announce(teacher, f"loaded from {self.path}")
+        return teacher
+
+
+@rank_zero_only
+def announce(teacher: Teacher, how: str) -> None:
+    """Print one line on a teacher and how it was had, on rank 0."""
+    print(f"teacher {teacher.arch}: {teacher.accuracy:.2%} on real test images, {how}", flush=True)

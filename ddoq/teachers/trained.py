@@ -1,0 +1,183 @@
+"""A teacher that is trained on the dataset when it is first asked for."""
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from ddoq.data.base import ImageDataModule
+from ddoq.errors import UserError
+from ddoq.fingerprints import hash_config
+from ddoq.networks import build_network
+from ddoq.seeding import derive_seed
+from ddoq.storage import build_once
+from ddoq.teachers.accuracy import split_accuracies
+from ddoq.teachers.sources import TeacherSource, announce
+from ddoq.teachers.teacher import TEACHER_FORMAT, Teacher
+from ddoq.teachers.training import TeacherModule, TeacherTraining
+
+# Raised whenever a change of code changes the weights that a training gives.
+TRAINING_FORMAT = 1
+
+
+class TrainedTeacher(TeacherSource):
+    """Trains a teacher once and keeps it in the cache.
+
+    The defaults suit small images: a narrow ConvNet with batch norm (SRe2L needs its statistics), SGD with
+    Nesterov momentum, learning rate up for a fifth of the steps and down along a cosine, weight decay 5e-4 (as
+    SRe2L's squeezing of CIFAR-100), and crops out of black borders an eighth of the side wide (4 pixels at 32, as
+    He et al., 2016).
+
+    Args:
+        arch: ``convnet<depth>[-w<width>][-bn|-in]`` or any architecture of timm.
+        kwargs: Further arguments of a timm architecture.
+        stem: ``small`` for ResNets, MobileNets and EfficientNets at 64 pixels or less.
+        epochs: Passes over the training split.
+        batch_size: Images a step.
+        lr: Highest learning rate.
+        weight_decay: Decay of weights with two dimensions or more.
+        label_smoothing: Share of the label that is spread over all classes, in [0, 1).
+        crop_pad: Largest shift of a random crop in pixels; an eighth of the side where None.
+        hflip: Whether half of the images are mirrored. Off by default: digits and text do not survive it.
+        optimizer: ``sgd`` or ``adamw``.
+        warmup: Share of the steps in which the learning rate rises, in [0, 1).
+        channels_last: Whether convolutions work on the channels-last layout.
+        seed: Decides weights, order and augmentation.
+
+    Raises:
+        UserError: If a value is out of its range.
+    """
+
+    def __init__(
+        self,
+        arch: str = "convnet3-w64-bn",
+        kwargs: dict[str, Any] | None = None,
+        stem: str | None = None,
+        epochs: int = 15,
+        batch_size: int = 128,
+        lr: float = 0.1,
+        weight_decay: float = 5e-4,
+        label_smoothing: float = 0.0,
+        crop_pad: int | None = None,
+        hflip: bool = False,
+        optimizer: str = "sgd",
+        warmup: float = 0.2,
+        channels_last: bool = True,
+        seed: int = 0,
+    ) -> None:
+        self.arch = arch
+        self.kwargs = dict(kwargs or {})
+        self.stem = stem
+        self.crop_pad = crop_pad
+        self.training = TeacherTraining(
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            weight_decay=weight_decay,
+            label_smoothing=label_smoothing,
+            crop_pad=0 if crop_pad is None else crop_pad,
+            hflip=hflip,
+            optimizer=optimizer,
+            warmup=warmup,
+            channels_last=channels_last,
+            seed=seed,
+        )
+
+    def settings_for(self, data: ImageDataModule, trainer: Mapping[str, Any]) -> dict[str, Any]:
+        """Return everything that decides the weights, as JSON values.
+
+        Args:
+            data: The dataset, set up.
+            trainer: Of these only the precision counts: the kind of device changes nothing but rounding.
+        """
+        crop_pad = data.image_size // 8 if self.crop_pad is None else self.crop_pad
+        return {
+            "format": [TEACHER_FORMAT, TRAINING_FORMAT],
+            "arch": self.arch,
+            "kwargs": self.kwargs,
+            "stem": self.stem,
+            "training": {**asdict(self.training), "crop_pad": crop_pad},
+            "precision": _precision(trainer),
+            "data": data.fingerprint,
+        }
+
+    def obtain(self, data: ImageDataModule, cache: Path, trainer: Mapping[str, Any]) -> Teacher:
+        """Load the teacher from the cache, or train it; see :meth:`TeacherSource.obtain`."""
+        data.setup()
+        settings = self.settings_for(data, trainer)
+        safe_name = re.sub(r"[^\w.-]", "_", self.arch)
+        folder = Path(cache) / "teachers" / f"{safe_name}-{hash_config(settings)}"
+        was_there = folder.is_dir()
+        started = time.perf_counter()
+        built = build_once(
+            folder, lambda unfinished: self._build(data, trainer, settings, unfinished)
+        )
+        teacher = Teacher.load(folder)
+        teacher.check_matches(data)
+        if built:
+            announce(teacher, f"trained in {time.perf_counter() - started:.1f} s")
+        else:
+            announce(
+                teacher, f"{'reused' if was_there else 'trained by another process'}, in {folder}"
+            )
+        return teacher
+
+    def _build(
+        self,
+        data: ImageDataModule,
+        trainer: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        folder: Path,
+    ) -> None:
+        training = TeacherTraining(**settings["training"])
+        started = time.perf_counter()
+        with isolate_rng():
+            torch.manual_seed(derive_seed(training.seed, "teacher"))
+            network = build_network(
+                self.arch, data.num_classes, data.image_size, stem=self.stem, **self.kwargs
+            )
+            if training.channels_last:
+                network = network.to(memory_format=torch.channels_last)
+            runner = L.Trainer(
+                **{
+                    **trainer,
+                    "devices": 1,
+                    "num_nodes": 1,
+                    "strategy": "auto",
+                    "max_epochs": training.epochs,
+                    "logger": False,
+                    "enable_checkpointing": False,
+                    "enable_model_summary": False,
+                    "reload_dataloaders_every_n_epochs": 1,  # every epoch draws its own order
+                }
+            )
+            runner.fit(TeacherModule(network, data, training))
+        if not all(bool(torch.isfinite(p).all()) for p in network.parameters()):
+            raise UserError(
+                f"The training of the teacher {self.arch} diverged: lower teacher.lr (now {training.lr})."
+            )
+        fields: dict[str, Any] = {
+            "arch": self.arch,
+            "kwargs": self.kwargs,
+            "stem": self.stem,
+            "class_names": data.classes.names,
+            "class_keys": data.classes.keys,
+            "image_size": data.image_size,
+            "mean": data.mean,
+            "std": data.std,
+        }
+        teacher = Teacher(network.float(), accuracy=0.0, **fields).to(runner.strategy.root_device)
+        teacher.accuracy, teacher.accuracy_top5 = split_accuracies(teacher, data.test)
+        teacher.training_record = {**settings, "seconds": time.perf_counter() - started}
+        teacher.save(folder)
+
+
+def _precision(trainer: Mapping[str, Any]) -> str:
+    precision = str(trainer.get("precision") or "32-true")
+    return "32-true" if precision == "32" else precision

@@ -1,0 +1,300 @@
+"""The prior against diffusers' own pipeline and against a loop that is written out one image at a time."""
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, DiTPipeline
+
+from ddoq.errors import UserError
+from ddoq.priors import DiffusionPrior, Sampling
+from ddoq.seeding import generator_for
+
+SAMPLING = Sampling(strength=0.7, guidance_scale=3.0, num_inference_steps=10)
+
+
+def generators(n, start=0):
+    return [generator_for(7, "noise", start + k) for k in range(n)]
+
+
+@pytest.fixture
+def latents():
+    return torch.randn(4, 2, 4, 4, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def prior(tiny_folder):
+    return DiffusionPrior.from_pretrained(tiny_folder)
+
+
+IDS = torch.tensor([0, 3, 4, 1])
+
+
+@pytest.mark.parametrize("learned_sigma", [False, True])
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+def test_sampling_from_noise_equals_diffusers(make_pipeline, learned_sigma, guidance):
+    # diffusers writes the null class as 1000, so that its pipeline needs a table of 1000 classes.
+    pipeline = make_pipeline(classes=1000, learned_sigma=learned_sigma)
+    pipeline.set_progress_bar_config(disable=True)
+    labels = [3, 999, 0]
+    expected = pipeline(
+        labels,
+        guidance_scale=guidance,
+        generator=generators(3),
+        num_inference_steps=6,
+        output_type="pt",
+    ).images
+    actual = DiffusionPrior(pipeline).sample(
+        torch.tensor(labels),
+        generators=generators(3),
+        sampling=Sampling(guidance_scale=guidance, num_inference_steps=6),
+    )
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=0)
+
+
+def written_out(pipeline, latent, label, generator, strength, guidance, steps):
+    """DDIM (Song et al. 2021, eq. 12 without noise) for one image, from the formula."""
+    dit, alphas = pipeline.transformer, pipeline.scheduler.alphas_cumprod
+    stride = 1000 // steps
+    times = [i * stride + 1 for i in reversed(range(steps))]  # steps_offset is 1
+    times = times[steps - int(steps * strength) :]
+    noise = torch.randn(1, 2, 4, 4, generator=generator)
+    z = alphas[times[0]].sqrt() * latent + (1 - alphas[times[0]]).sqrt() * noise
+    for t in times:
+        both = []
+        for number in (label, 5):
+            out = dit(z, timestep=torch.tensor([t]), class_labels=torch.tensor([number])).sample
+            both.append(out[:, :2])
+        eps = both[1] + guidance * (both[0] - both[1])
+        before = alphas[t - stride] if t - stride >= 0 else torch.tensor(1.0)
+        clean = (z - (1 - alphas[t]).sqrt() * eps) / alphas[t].sqrt()
+        z = before.sqrt() * clean + (1 - before).sqrt() * eps
+    return (pipeline.vae.decode(z / 0.7).sample / 2 + 0.5).clamp(0, 1)
+
+
+@pytest.mark.parametrize("strength", [0.25, 0.7, 1.0])
+@torch.no_grad()
+def test_strength_equals_a_written_out_loop(prior, tiny_folder, latents, strength):
+    pipeline = DiTPipeline.from_pretrained(tiny_folder, low_cpu_mem_usage=False)
+    expected = [
+        written_out(pipeline, latents[k : k + 1], int(IDS[k]), generators(4)[k], strength, 3.0, 10)
+        for k in range(4)
+    ]
+    actual = prior.generate(
+        latents, IDS, generators=generators(4), sampling=Sampling(strength, 3.0, 10)
+    )
+    torch.testing.assert_close(actual, torch.cat(expected), atol=1e-4, rtol=0)
+
+
+SCHEDULERS = [
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "DPMSolverMultistepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "PNDMScheduler",
+]
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_images_depend_neither_on_batch_nor_on_order(tiny_folder, latents, name):
+    prior = DiffusionPrior.from_pretrained(tiny_folder, scheduler=name)
+    assert type(prior.scheduler).__name__ == name
+    together = prior.generate(latents, IDS, generators=generators(4), sampling=SAMPLING)
+    again = prior.generate(latents, IDS, generators=generators(4), sampling=SAMPLING)
+    torch.testing.assert_close(together, again, atol=0, rtol=0)
+    for k in (2, 0):
+        alone = prior.generate(
+            latents[k : k + 1], IDS[k : k + 1], generators=generators(1, k), sampling=SAMPLING
+        )
+        torch.testing.assert_close(alone[0], together[k], atol=1e-4, rtol=0)
+    flipped = prior.generate(
+        latents.flip(0), IDS.flip(0), generators=generators(4)[::-1], sampling=SAMPLING
+    )
+    torch.testing.assert_close(flipped.flip(0), together, atol=1e-4, rtol=0)
+    assert together.std() > 0.01
+
+
+def test_solvers_agree_with_many_steps(tiny_folder, latents):
+    fine = Sampling(0.5, 2.0, 200)
+    ddim, dpm = (
+        DiffusionPrior.from_pretrained(tiny_folder, scheduler=name).generate(
+            latents, IDS, generators=generators(4), sampling=fine
+        )
+        for name in ("DDIMScheduler", "DPMSolverMultistepScheduler")
+    )
+    other = DiffusionPrior.from_pretrained(tiny_folder).generate(
+        latents, IDS, generators=generators(4, start=4), sampling=fine
+    )
+    assert (ddim - dpm).abs().mean() < 0.3 * (ddim - other).abs().mean()
+
+
+def test_guidance_one_uses_the_condition_alone(prior, latents):
+    sizes = []
+    handle = prior.transformer.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    plain = Sampling(0.5, 1.0, 6)
+    one = prior.generate(latents, IDS, generators=generators(4), sampling=plain)
+    assert sizes == [4, 4, 4]
+    guided = prior.generate(latents, IDS, generators=generators(4), sampling=Sampling(0.5, 2.0, 6))
+    handle.remove()
+    assert sizes[3:] == [8, 8, 8]
+    assert not torch.allclose(one, guided, atol=1e-4)
+    # The null class must not enter at guidance 1.
+    for block in prior.transformer.transformer_blocks:
+        block.norm1.emb.class_embedder.embedding_table.weight[5] = 100.0
+    other = prior.generate(latents, IDS, generators=generators(4), sampling=plain)
+    torch.testing.assert_close(one, other)
+
+
+def test_scheduler_with_learned_variance_gets_it(make_pipeline, latents):
+    pipeline = make_pipeline(learned_sigma=True)
+    fixed = DiffusionPrior(pipeline)
+    fixed.scheduler = DDPMScheduler(clip_sample=False)
+    learned = DiffusionPrior(pipeline)
+    learned.scheduler = DDPMScheduler(clip_sample=False, variance_type="learned_range")
+    results = [
+        prior.generate(latents, IDS, generators=generators(4), sampling=SAMPLING)
+        for prior in (fixed, learned)
+    ]
+    assert not torch.allclose(*results, atol=1e-4)
+    assert all(torch.isfinite(r).all() for r in results)
+
+
+def test_encode_and_decode_scale_and_shift(make_pipeline):
+    pipeline = make_pipeline(scaling_factor=0.5, shift_factor=0.3)
+    prior = DiffusionPrior(pipeline)
+    images = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    posterior = pipeline.vae.encode(images * 2 - 1).latent_dist
+    latents = prior.encode(images)
+    torch.testing.assert_close(latents, (posterior.mean - 0.3) * 0.5)
+    expected = (pipeline.vae.decode(posterior.mean).sample / 2 + 0.5).clamp(0, 1)
+    torch.testing.assert_close(prior.decode(latents), expected, atol=1e-5, rtol=0)
+    drawn = prior.encode(images, generator=torch.Generator().manual_seed(3))
+    noise = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(drawn, (posterior.mean + posterior.std * noise - 0.3) * 0.5)
+
+
+def test_images_of_another_size_are_resized(prior):
+    assert prior.encode(torch.rand(2, 3, 20, 16)).shape == (2, *prior.latent_shape)
+    assert prior.latent_shape == (2, 4, 4)
+    assert prior.image_size == 8
+
+
+def test_bfloat16_gives_float32_images_near_those_of_float32(tiny_folder, prior, latents):
+    half = DiffusionPrior.from_pretrained(tiny_folder, dtype="bfloat16")
+    assert half.dtype == torch.bfloat16
+    images = half.generate(latents, IDS, generators=generators(4), sampling=SAMPLING)
+    exact = prior.generate(latents, IDS, generators=generators(4), sampling=SAMPLING)
+    assert images.dtype == half.encode(images).dtype == torch.float32
+    assert (images - exact).abs().mean() < 0.05
+    assert half.fingerprint != prior.fingerprint
+
+
+def test_stays_in_evaluation_mode(prior, latents):
+    before = prior.generate(latents, IDS, generators=generators(4), sampling=SAMPLING)
+    torch.nn.Sequential(prior).train()
+    assert not any(module.training for module in prior.modules())
+    after = prior.generate(latents, IDS, generators=generators(4), sampling=SAMPLING)
+    torch.testing.assert_close(before, after, atol=0, rtol=0)
+    assert not after.requires_grad
+
+
+def test_global_random_state_is_neither_read_nor_changed(prior, latents):
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    first = prior.generate(latents, IDS, generators=generators(4), sampling=SAMPLING)
+    assert torch.equal(state, torch.get_rng_state())
+    torch.manual_seed(1)
+    second = prior.generate(latents, IDS, generators=generators(4), sampling=SAMPLING)
+    torch.testing.assert_close(first, second, atol=0, rtol=0)
+
+
+def test_classes_of_a_part_of_what_the_prior_knows(tiny_folder, prior, latents):
+    part = DiffusionPrior.from_pretrained(tiny_folder, classes=[4, 1])
+    assert part.num_classes == 2
+    assert part.fingerprint != prior.fingerprint
+    mapped = part.generate(
+        latents[:2], torch.tensor([0, 1]), generators=generators(2), sampling=SAMPLING
+    )
+    direct = prior.generate(
+        latents[:2], torch.tensor([4, 1]), generators=generators(2), sampling=SAMPLING
+    )
+    torch.testing.assert_close(mapped, direct)
+    with pytest.raises(UserError, match=r"0\.\.4"):
+        DiffusionPrior.from_pretrained(tiny_folder, classes=[5])
+
+
+def test_round_trip_keeps_images_and_fingerprint(prior, latents, tmp_path):
+    prior.names = {0: "zero", 1: "one"}
+    prior.save(tmp_path / "saved")
+    loaded = DiffusionPrior.from_pretrained(tmp_path / "saved")
+    assert loaded.fingerprint == prior.fingerprint
+    torch.testing.assert_close(
+        loaded.generate(latents, IDS, generators=generators(4), sampling=SAMPLING),
+        prior.generate(latents, IDS, generators=generators(4), sampling=SAMPLING),
+    )
+    pipeline = DiTPipeline.from_pretrained(tmp_path / "saved", low_cpu_mem_usage=False)
+    assert pipeline.get_label_ids(["one"]) == [1]
+    assert isinstance(pipeline.scheduler, DDIMScheduler)
+
+
+def test_fingerprint_follows_weights_and_configuration(make_pipeline):
+    prints = [
+        DiffusionPrior(make_pipeline()).fingerprint,
+        DiffusionPrior(make_pipeline(seed=1)).fingerprint,
+        DiffusionPrior(make_pipeline(scaling_factor=0.8)).fingerprint,
+    ]
+    pipeline = make_pipeline()
+    pipeline.scheduler = DDPMScheduler()
+    prints.append(DiffusionPrior(pipeline).fingerprint)
+    assert len(set(prints)) == 4
+    assert prints[0] == DiffusionPrior(make_pipeline()).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("ids", "count", "shape", "message"),
+    [
+        ([0, 5], 2, (2, 2, 4, 4), r"0\.\.4"),
+        ([0, -1], 2, (2, 2, 4, 4), r"0\.\.4"),
+        ([0], 2, (2, 2, 4, 4), "2 integers"),
+        ([0, 1], 1, (2, 2, 4, 4), "2 generators"),
+        ([0, 1], 2, (2, 4, 4, 4), r"\(n, 2, 4, 4\)"),
+        ([0, 1], 2, (2, 32), r"\(n, 2, 4, 4\)"),
+    ],
+)
+def test_bad_input_is_refused(prior, ids, count, shape, message):
+    with pytest.raises(UserError, match=message):
+        prior.generate(
+            torch.zeros(shape), torch.tensor(ids), generators=generators(count), sampling=SAMPLING
+        )
+
+
+def test_strength_that_runs_no_step_is_refused(prior, latents):
+    with pytest.raises(UserError, match="leaves none"):
+        prior.generate(latents, IDS, generators=generators(4), sampling=Sampling(0.05, 1.0, 10))
+
+
+def test_encoding_other_than_float_images_is_refused(prior):
+    with pytest.raises(UserError, match="uint8"):
+        prior.encode(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+
+
+def test_forgotten_scaling_factor_is_noticed(make_pipeline):
+    pipeline = make_pipeline(scaling_factor=1.0)
+    images = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(4))
+    raw = pipeline.vae.encode(images * 2 - 1).latent_dist.mean.std()
+    pipeline.vae.requires_grad_(False).quant_conv.weight.div_(raw)
+    DiffusionPrior(pipeline).encode(images)  # a standard deviation near 1 is fine
+    pipeline.vae.quant_conv.weight.mul_(50)
+    with pytest.raises(UserError, match="scaling_factor"):
+        DiffusionPrior(pipeline).encode(images)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_cuda_agrees_with_cpu(tiny_folder, latents, name):
+    prior = DiffusionPrior.from_pretrained(tiny_folder, scheduler=name)
+    expected = prior.generate(latents, IDS, generators=generators(4), sampling=SAMPLING)
+    prior.to("cuda")
+    actual = prior.generate(latents, IDS, generators=generators(4), sampling=SAMPLING)
+    assert actual.device.type == "cuda"
+    torch.testing.assert_close(actual.cpu(), expected, atol=2e-3, rtol=0)

@@ -1,0 +1,82 @@
+"""Opening folders: what is missing is named, and old hub layouts load."""
+
+import json
+import shutil
+
+import diffusers
+import pytest
+import torch
+
+from ddoq.errors import UserError
+from ddoq.priors import DiffusionPrior
+from ddoq.priors.loading import PARTS, make_scheduler, open_pipeline, parse_dtype
+
+
+@pytest.fixture
+def copied(tiny_folder, tmp_path):
+    return shutil.copytree(tiny_folder, tmp_path / "copy")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_missing_part_is_named(copied, part):
+    (copied / part).unlink()
+    with pytest.raises(UserError, match=part):
+        DiffusionPrior.from_pretrained(copied)
+
+
+def test_missing_weights_are_a_user_error(copied):
+    (copied / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(UserError, match="cannot be loaded"):
+        DiffusionPrior.from_pretrained(copied)
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        DiffusionPrior.from_pretrained(tmp_path / "nowhere")
+
+
+def test_unreachable_hub_model_says_what_to_do(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("no connection")
+
+    monkeypatch.setattr(diffusers.DiTPipeline, "from_pretrained", refuse)
+    with pytest.raises(UserError, match="hf download somebody/something --local-dir"):
+        open_pipeline("somebody/something", torch.float32)
+
+
+def test_folder_as_the_dit_authors_published_it(copied):
+    # facebook/DiT-XL-2-256 predates DiTTransformer2DModel and names the class Transformer2DModel.
+    index = json.loads((copied / "model_index.json").read_text())
+    index["transformer"] = ["diffusers", "Transformer2DModel"]
+    (copied / "model_index.json").write_text(json.dumps(index))
+    config = json.loads((copied / "transformer/config.json").read_text())
+    config["_class_name"] = "Transformer2DModel"
+    (copied / "transformer/config.json").write_text(json.dumps(config))
+    prior = DiffusionPrior.from_pretrained(copied)
+    assert type(prior.transformer).__name__ == "DiTTransformer2DModel"
+
+
+def test_parts_that_do_not_belong_together(copied, make_pipeline, tmp_path):
+    other = make_pipeline()
+    other.vae = diffusers.AutoencoderKL(block_out_channels=(32,), latent_channels=4)
+    other.save_pretrained(tmp_path / "mixed")
+    with pytest.raises(UserError, match="4 latent channels, the transformer 2"):
+        DiffusionPrior.from_pretrained(tmp_path / "mixed")
+
+
+def test_scheduler_takes_over_the_noise_schedule():
+    base = diffusers.DDIMScheduler(beta_schedule="scaled_linear", beta_end=0.012)
+    made = make_scheduler("DPMSolverMultistepScheduler", base.config)
+    torch.testing.assert_close(made.alphas_cumprod, base.alphas_cumprod)
+
+
+@pytest.mark.parametrize("name", ["DDIM", "Scheduler", "DPMSolverSDEScheduler", "AutoencoderKL"])
+def test_unknown_scheduler(name):
+    with pytest.raises(UserError, match="Unknown prior scheduler"):
+        make_scheduler(name, diffusers.DDIMScheduler().config)
+
+
+def test_unknown_dtype():
+    assert parse_dtype(torch.bfloat16) == torch.bfloat16
+    with pytest.raises(UserError, match="float16"):
+        parse_dtype("float16")

@@ -1,0 +1,138 @@
+"""Priors trained end to end on tiny random data: cached, deterministic, and openable by diffusers."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiTPipeline
+
+from ddoq.errors import UserError
+from ddoq.priors import DiTConfig, PretrainedPrior, Sampling, TrainedPrior, VAEConfig, sources
+from ddoq.seeding import generator_for
+
+VAE = VAEConfig(channels=(8, 8), latent_channels=2, steps=20, batch_size=8)
+DIT = DiTConfig(layers=1, heads=2, head_dim=8, steps=20, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(sources, "train_vae", refuse)
+    monkeypatch.setattr(sources, "train_dit", refuse)
+
+
+@pytest.fixture
+def trained(cache, make_random_data, quiet):
+    return TrainedPrior(VAE, DIT).obtain(make_random_data(), cache, quiet)
+
+
+def test_folder_is_whole_and_opens_in_diffusers(trained, cache, make_random_data):
+    data = make_random_data()
+    vae_folder, folder = TrainedPrior(VAE, DIT).folders(data, cache)
+    assert (vae_folder / "vae" / "config.json").is_file()
+    for name in ("reconstructions.png", "samples_noise.png", "samples_strength.png"):
+        assert (folder / name).stat().st_size > 100
+    record = json.loads((folder / "training.json").read_text())
+    assert record["dit"]["config"]["steps"] == 20
+    assert 0 < record["vae"]["test_mse"] < 1
+    assert record["vae"]["test_psnr"] == pytest.approx(-10 * np.log10(record["vae"]["test_mse"]))
+    assert record["vae"]["scaling_factor"] != 1.0
+    pipeline = DiTPipeline.from_pretrained(folder, low_cpu_mem_usage=False)
+    assert pipeline.get_label_ids(["class 2"]) == [2]
+    assert trained.num_classes == 3
+    assert trained.latent_shape == (2, 4, 4)
+    assert trained.image_size == 8
+
+
+def test_encoded_training_set_has_unit_deviation(trained, make_random_data):
+    data = make_random_data()
+    latents = trained.encode(data.train.images / 255)
+    assert float(latents.std()) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_second_call_trains_nothing(
+    trained, cache, make_random_data, quiet, no_training, capsys
+):
+    again = TrainedPrior(VAE, DIT).obtain(make_random_data(), cache, quiet)
+    assert again.fingerprint == trained.fingerprint
+    assert "reused" in capsys.readouterr().out
+
+
+def test_autoencoder_is_kept_when_the_transformer_fails(
+    trained, cache, make_random_data, quiet, monkeypatch
+):
+    monkeypatch.setattr(sources, "train_vae", None)  # a call would fail with a TypeError
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sources, "train_dit", killed)
+    other = DiTConfig(layers=2, heads=2, head_dim=8, steps=20, batch_size=8)
+    source = TrainedPrior(VAE, other)
+    with pytest.raises(KeyboardInterrupt):
+        source.obtain(make_random_data(), cache, quiet)
+    vae_folder, folder = source.folders(make_random_data(), cache)
+    assert vae_folder.is_dir()
+    assert not folder.exists()
+
+
+def test_folders_follow_configuration_seed_and_data(cache, make_random_data):
+    data, base = make_random_data(), TrainedPrior(VAE, DIT)
+    other_vae = TrainedPrior(VAEConfig(channels=(8, 8), latent_channels=2, steps=21, batch_size=8), DIT)
+    other_dit = TrainedPrior(VAE, DiTConfig())
+    variants = [
+        base.folders(data, cache),
+        other_vae.folders(data, cache),
+        other_dit.folders(data, cache),
+        TrainedPrior(VAE, DIT, seed=1).folders(data, cache),
+        base.folders(make_random_data(content=1), cache),
+    ]
+    assert len({vae for vae, _ in variants}) == 4  # a transformer's size leaves the autoencoder alone
+    assert len({prior for _, prior in variants}) == 5
+
+
+def test_training_is_deterministic_and_leaves_random_states_alone(
+    trained, tmp_path, make_random_data, quiet
+):
+    torch.manual_seed(123)
+    random.seed(123)
+    np.random.seed(123)  # noqa: NPY002
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
+    again = TrainedPrior(VAE, DIT).obtain(make_random_data(), tmp_path, quiet)
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert states[1] == random.getstate()
+    assert (states[2] == np.random.get_state()[1]).all()  # noqa: NPY002
+    assert again.fingerprint == trained.fingerprint
+    other = TrainedPrior(VAE, DIT, seed=1).obtain(make_random_data(), tmp_path, quiet)
+    assert other.fingerprint != trained.fingerprint
+
+
+def test_image_size_that_does_not_divide(tmp_path, make_random_data, quiet):
+    with pytest.raises(UserError, match="multiple of 4"):
+        TrainedPrior(VAE, DIT).obtain(make_random_data(image_size=10), tmp_path, quiet)
+
+
+def test_pretrained(trained, cache, make_random_data, quiet, tiny_folder, tmp_path):
+    data = make_random_data()
+    folder = TrainedPrior(VAE, DIT).folders(data, cache)[1]
+    opened = PretrainedPrior(str(folder)).obtain(data, tmp_path, quiet)
+    assert opened.fingerprint == trained.fingerprint
+    with pytest.raises(UserError, match="5 classes, random-images has 3"):
+        PretrainedPrior(str(tiny_folder)).obtain(data, tmp_path, quiet)
+    part = PretrainedPrior(str(tiny_folder), "bfloat16", "DDPMScheduler", [4, 2, 0])
+    prior = part.obtain(data, tmp_path, quiet)
+    images = prior.sample(
+        torch.tensor([2]), generators=[generator_for(0)], sampling=Sampling(num_inference_steps=2)
+    )
+    assert images.shape == (1, 3, 8, 8)
+    with pytest.raises(UserError, match="dtype"):
+        PretrainedPrior(str(tiny_folder), "float8")

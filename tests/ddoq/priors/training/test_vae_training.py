@@ -1,0 +1,58 @@
+"""Training of the autoencoder: its loss against torch's own divergence, and what it learns."""
+
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+
+from ddoq.priors.training.config import VAEConfig
+from ddoq.priors.training.vae import (
+    VAETraining,
+    build_vae,
+    encode_split,
+    psnr,
+    reconstruct,
+    reconstruction_error,
+    train_vae,
+)
+from ddoq.seeding import generator_for
+
+CONFIG = VAEConfig(channels=(8, 8), latent_channels=2, steps=30, batch_size=8)
+
+
+def test_loss_equals_the_formula():
+    vae = build_vae(CONFIG, 8)
+    module = VAETraining(vae, VAEConfig(channels=(8, 8), kl_weight=0.5), seed=3)
+    module.record = lambda loss: None
+    module.on_train_start()
+    batch = torch.randint(256, (4, 3, 8, 8)).to(torch.uint8)
+    posterior = vae.encode(batch / 127.5 - 1).latent_dist
+    noise = torch.randn(posterior.mean.shape, generator=generator_for(3, "vae", "draws"))
+    decoded = (vae.decode(posterior.mean + posterior.std * noise).sample + 1) / 2
+    q, unit = Normal(posterior.mean, posterior.std), Normal(torch.tensor(0.0), torch.tensor(1.0))
+    expected = (decoded - batch / 255).pow(2).mean() + 0.5 * kl_divergence(q, unit).mean()
+    torch.testing.assert_close(module.training_step(batch, 0), expected)
+
+
+def test_training_learns_and_records(make_random_data, quiet):
+    data = make_random_data()
+    vae, record = train_vae(CONFIG, data, seed=0, trainer=quiet)
+    assert not vae.training
+    assert record["losses"][-1] < record["losses"][0]
+    assert record["parameters"] == sum(p.numel() for p in vae.parameters())
+    latents = encode_split(vae, data.train)
+    assert latents.shape == (18, 2, 4, 4)
+    assert float(latents.std()) == pytest.approx(1.0, abs=1e-4)
+    images = data.test.images / 255
+    expected = ((reconstruct(vae, images) - images) ** 2).mean()
+    assert reconstruction_error(vae, data.test) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_attention_and_downsampling_by_four():
+    vae = build_vae(VAEConfig(channels=(8, 8, 8), attention=True), 32)
+    assert vae.encode(torch.zeros(1, 3, 32, 32)).latent_dist.mean.shape == (1, 4, 8, 8)
+
+
+def test_psnr():
+    assert psnr(1.0) == 0.0
+    assert psnr(1e-4) == pytest.approx(40.0)
+    assert psnr(0.0) == pytest.approx(120.0)

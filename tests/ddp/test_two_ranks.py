@@ -1,0 +1,85 @@
+"""One process and two gloo processes must make the same shards and report the same accuracies."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ddoq.distiller import Shard
+
+TINY = Path(__file__).parent.parent / "configs" / "tiny.yaml"
+MODELS = {
+    "ddoq": {"class_path": "DDOQ", "init_args": {"ipc": 2}},
+    "sre2l": {"class_path": "SRe2L", "init_args": {"ipc": 3, "iterations": 3}},
+    "random": {"class_path": "RandomSelection", "init_args": {"ipc": 2}},
+}
+TWO = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+
+
+def bench(command: str, model: str, output: Path, *extra: str) -> str:
+    """Run one command in a process of its own, as a user would."""
+    config = output / "config.yaml"
+    output.mkdir(parents=True, exist_ok=True)
+    data = {"class_path": "Digits", "init_args": {"limit_per_class": 6, "test_limit_per_class": 7}}
+    recipe = {"name": "unified", "overrides": {"epochs": 2}}
+    students = [{"name": "a", "arch": "convnet2-w8"}, {"name": "b", "arch": "convnet2-w16"}]
+    content = {"data": data, "model": MODELS[model], "recipe": recipe, "students": students}
+    config.write_text(json.dumps(content))
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", command, "--config", str(TINY), "--config", str(config)]
+        + ["--output", str(output), *extra],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def shards(output: Path) -> dict[str, Shard]:
+    return {p.stem: Shard.load(p)[0] for p in sorted((output / "shards").rglob("*.safetensors"))}
+
+
+def rows(output: Path) -> dict[str, dict]:
+    found = [json.loads(path.read_text()) for path in (output / "results").glob("*.json")]
+    return {item["cell"]["student"]: item["metrics"] for item in found}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_shards_are_the_same_bits(model, tmp_path):
+    bench("distill", model, tmp_path / "one")
+    bench("distill", model, tmp_path / "two", *TWO)
+    one, two = shards(tmp_path / "one"), shards(tmp_path / "two")
+    assert one
+    assert one.keys() == two.keys()
+    for name in one:
+        assert torch.equal(one[name].images, two[name].images)
+        assert torch.equal(one[name].labels, two[name].labels)
+        assert one[name].extras.keys() == two[name].extras.keys()
+        for key, tensor in one[name].extras.items():
+            assert torch.equal(tensor, two[name].extras[key])
+
+
+def test_two_ranks_report_the_accuracies_of_one_and_resume(tmp_path):
+    bench("fit", "random", tmp_path / "one")
+    printed = bench("fit", "random", tmp_path / "two", *TWO)
+    one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
+    assert one.keys() == {"a", "b"}
+    for student in one:
+        for metric in ("top1_last", "top1_best", "top5_last", "top5_best"):
+            assert one[student][metric] == two[student][metric]
+    assert printed.count("top-1 last") == 1
+    # Fewer missing items than ranks: one shard is redone, the other rank gets nothing to do.
+    kept = shards(tmp_path / "two")
+    for path in (tmp_path / "two" / "distilled").rglob("distilled.safetensors"):
+        path.unlink()
+    next((tmp_path / "two" / "shards").rglob("class-0003.safetensors")).unlink()
+    bench("distill", "random", tmp_path / "two", *TWO)
+    again = shards(tmp_path / "two")
+    assert all(torch.equal(kept[name].images, again[name].images) for name in kept)
