@@ -50,16 +50,18 @@ class BenchCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """List the commands and the arguments of Trainer methods that they do not take."""
-        fit = {
-            "model",
-            "train_dataloaders",
-            "val_dataloaders",
-            "datamodule",
-            "ckpt_path",
-            "weights_only",
-        }
-        return {name: fit if name == "fit" else set() for name in _RUNS}
+        """List the commands."""
+        return {name: set() for name in _RUNS}
+
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        # LightningCLI would add the arguments of the trainer's method in a group of the command's name, but
+        # `prior` and `teacher` are keys of the configuration, and no command has arguments of its own.
+        parser = self.init_parser(**kwargs)
+        self._add_arguments(parser)
+        self._subcommand_method_arguments[subcommand] = []
+        return parser
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Let mistakes raise, so that they can be explained."""
@@ -202,6 +204,16 @@ def run(arguments: list[str]) -> int:
             parser_kwargs={name: {"description": COMMANDS[name]} for name in _RUNS},
             args=expanded,
         )
-    except ArgumentError as error:
-        raise UserError(explain(str(error))) from None
+    except (ArgumentError, ValueError) as error:
+        raise _user_error(error) from None
     return 0
+
+
+def _user_error(error: Exception) -> Exception:
+    """Find the user's mistake in what the parser raised, which may wrap our own error; else return it as is."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, UserError):
+            return inner
+        inner = inner.__cause__ or inner.__context__
+    return UserError(explain(str(error))) if isinstance(error, ArgumentError) else error

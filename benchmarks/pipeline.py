@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities.seed import isolate_rng
 
 from benchmarks.cells import CellRunner
 from benchmarks.leaderboard import cell_table
@@ -168,10 +169,14 @@ class Bench:
                 f"Two students share a name: {', '.join(labels)}. Give them different `name`s."
             )
         load_recipe(self.recipe.name, self.recipe.overrides)
+        self.data.setup()
+        with isolate_rng():  # wrong names and arguments show up here, before minutes of work
+            for student in self.students:
+                student.build(self.data)
 
     def _evaluate(self, distilled: DistilledSet, folder: Path) -> list[Result]:
         recipe = load_recipe(self.recipe.name, self.recipe.overrides)
-        teacher = self.obtain_teacher(required=recipe.label == "online")
+        teacher = self.obtain_teacher(required=recipe.labels == "online")
         runner = CellRunner(
             data=self.data,
             distilled=distilled,

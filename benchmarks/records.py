@@ -1,5 +1,6 @@
 """What is recorded of one cell: its name, its outcome, and everything that made it."""
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -98,7 +99,7 @@ class Result:
     provenance: dict[str, Any]
     created: str
 
-    @property
+    @functools.cached_property
     def config_hash(self) -> str:
         """Hash of the configuration: the stem of the file's name."""
         return hash_config(self.config)

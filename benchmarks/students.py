@@ -1,12 +1,14 @@
 """Students: the architectures that are trained on a distilled set and on nothing else."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from ddoq.data.base import ImageDataModule
 from ddoq.errors import UserError
+
+if TYPE_CHECKING:  # commands that build no network start faster without torch
+    from torch import nn
+
+    from ddoq.data.base import ImageDataModule
 
 
 @dataclass
@@ -45,7 +47,7 @@ class Student:
         told = ",".join(f"{key}={value}" for key, value in options.items() if value is not None)
         return f"{self.arch}[{told}]" if told else self.arch
 
-    def build(self, data: ImageDataModule) -> nn.Module:
+    def build(self, data: "ImageDataModule") -> "nn.Module":
         """Build the untrained network for a dataset; weights come from torch's global generator.
 
         Args:
@@ -54,7 +56,8 @@ class Student:
         Returns:
             A network from images in [0, 1], float ``(n, 3, h, w)``, to logits ``(n, num_classes)``.
         """
-        # timm takes seconds to import, which a command that builds no network should not wait for.
+        from torch import nn
+
         from ddoq.networks import Normalize, build_network
 
         network = build_network(

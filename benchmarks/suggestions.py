@@ -106,13 +106,13 @@ def _hint(message: str) -> str:
         re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message)
         or re.search(r"()Option '([\w.]+)' is not accepted", message)
         or re.search(r"()unrecognized arguments: --([\w.]+)", message)
-        or re.search(r"()Key '([\w.]+)' is not expected", message)
+        or re.search(r"()Subcommand '\w+' does not accept option '([\w.]+)'", message)
     )
     if not wrong:
         return ""
     path = ".".join(part for part in wrong.groups() if part).split(".")
-    if owner is None and base is None and len(path) == 1:
-        return f"Unknown key {path[-1]!r}. {suggest(path[-1], _TOP_LEVEL)}"
+    if owner is None and base is None and path[0] not in _TOP_LEVEL:
+        return f"Unknown key {path[0]!r}. {suggest(path[0], _TOP_LEVEL)}"
     valid = _valid_names(owner, path[:-1]) if owner is not None else []
     return f"Unknown key {'.'.join(path)!r}{of}. {suggest(path[-1], valid)}" if valid else ""
 

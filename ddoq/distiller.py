@@ -226,37 +226,39 @@ class Distiller(L.LightningModule, ABC):
                 Shard.load(self._path(item))
         return pending
 
-    def predict_dataloader(self) -> DataLoader[WorkItem | None]:
-        """Return this rank's missing items.
+    def predict_dataloader(self) -> DataLoader[int]:
+        """Return the numbers of this rank's missing items.
 
-        Rank 0 looks and tells the others, so that ranks cannot disagree about the file system. ``None``
-        entries pad the list where there are fewer items than ranks, since a rank without a batch would stop
-        all others.
+        Rank 0 looks and tells the others, so that ranks cannot disagree about the file system. Entries of
+        -1 pad the list where there are fewer items than ranks, since a rank without a batch would stop all
+        others. Numbers, not items: Lightning moves what it knows to the device, and items are frozen.
         """
-        pending: list[WorkItem | None] = self.trainer.strategy.broadcast(
-            self._pending() if self.trainer.is_global_zero else None
+        pending: list[int] = self.trainer.strategy.broadcast(
+            [item.index for item in self._pending()] if self.trainer.is_global_zero else []
         )
-        pending += [None] * (self.trainer.world_size - len(pending))
+        pending += [-1] * (self.trainer.world_size - len(pending))
         ranks = {"num_replicas": self.trainer.world_size, "rank": self.trainer.global_rank}
         return DataLoader(
             pending,  # type: ignore[arg-type]
             batch_size=None,
             sampler=ExactDistributedSampler(pending, **ranks),
-            collate_fn=lambda item: item,
+            collate_fn=int,
         )
 
-    def predict_step(self, batch: WorkItem | None, batch_idx: int) -> None:
-        """Do one work item and write its shard."""
-        if batch is None:
-            return
+    def predict_step(self, batch: int, batch_idx: int) -> int:
+        """Do one work item, write its shard, and return the item's number."""
+        if batch < 0:
+            return batch
+        item = self.work_items(self.data)[batch]
         started = time.perf_counter()
-        shard = self.distill(batch)
+        shard = self.distill(item)
         record = {
             "seconds": time.perf_counter() - started,
             "peak_memory": peak_memory(),
             "provenance": provenance(),
         }
-        shard.save(self._path(batch), record)
+        shard.save(self._path(item), record)
+        return batch
 
     def _merge(self) -> DistilledSet:
         items = self.work_items(self.data)

@@ -13,7 +13,7 @@ _SIDE = 64  # pixels that an image has at least on the sheet
 _LARGEST = 128  # ... and about at most
 _GAP = 6
 _FONT_SIZE = 13
-_NAME_WIDTH = 160
+_NAME_WIDTH = 200  # at most; longer names are cut
 
 
 def image_sheet(
@@ -53,30 +53,32 @@ def image_sheet(
     columns = max(1, max(min(len(rows), max_per_class) for rows in members))
     font = _font()
     line = _FONT_SIZE + 4
+    longest = max(font.getlength(_tidy(class_names[label])) for label in shown)
+    names = int(min(max(longest, font.getlength("no image")) + 3 * _GAP, _NAME_WIDTH))
     width, height = _size(images.shape[-1], images.shape[-2])
     cell_width, cell_height = max(width, 32) + _GAP, height + line + _GAP
     footer = line + _GAP if len(shown) < len(class_names) else 0
     sheet = Image.new(
         "RGB",
-        (_NAME_WIDTH + columns * cell_width + _GAP, len(shown) * cell_height + _GAP + footer),
+        (names + columns * cell_width + _GAP, len(shown) * cell_height + _GAP + footer),
         "white",
     )
     draw = ImageDraw.Draw(sheet)
     pixels = images.permute(0, 2, 3, 1).cpu().numpy()
     for row, (label, indices) in enumerate(zip(shown, members, strict=True)):
         top = _GAP + row * cell_height
-        room = _NAME_WIDTH - 2 * _GAP
-        draw.text((_GAP, top), _fit(draw, class_names[label], font, room), "black", font)
+        room = names - 2 * _GAP
+        draw.text((_GAP, top), _fit(class_names[label], font, room), "black", font)
         count = len(indices)
         note = (
             f"{max_per_class} of {count}" if count > max_per_class else "" if count else "no image"
         )
         draw.text((_GAP, top + line), note, "gray", font)
         for column, index in enumerate(indices[:max_per_class]):
-            left = _NAME_WIDTH + column * cell_width
+            left = names + column * cell_width
             sheet.paste(_resized(Image.fromarray(pixels[index]), width, height), (left, top))
             text = f"{float(weights[index]):.2f}"
-            middle = left + (width - draw.textlength(text, font)) / 2
+            middle = left + (width - font.getlength(text)) / 2
             draw.text((middle, top + height + 1), text, "black", font)
     if footer:
         text = f"{len(shown)} of {len(class_names)} classes, evenly spaced"
@@ -113,11 +115,15 @@ def _font() -> ImageFont.FreeTypeFont:
     )
 
 
-def _fit(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
+def _tidy(name: str) -> str:
+    return " ".join(name.split())  # a line break would run into the row below
+
+
+def _fit(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
     """Shorten a name until it fits."""
-    text = " ".join(text.split())
-    if draw.textlength(text, font) <= room:
+    text = _tidy(text)
+    if font.getlength(text) <= room:
         return text
-    while text and draw.textlength(text + "…", font) > room:
+    while text and font.getlength(text + "…") > room:
         text = text[:-1]
     return text + "…"

@@ -31,11 +31,14 @@ def plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        keyed = {str(key): plain(item) for key, item in value.items()}
+        if len(keyed) < len(value):
+            raise TypeError(f"keys of a configuration must differ as text: {list(value)}")
+        return keyed
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if isinstance(value, (set, frozenset)):
-        return sorted(plain(item) for item in value)
+        return sorted((plain(item) for item in value), key=canonical_json)
     if isinstance(value, enum.Enum):
         return plain(value.value)
     if isinstance(value, Path) or _is_torch_name(value):

@@ -47,7 +47,8 @@ class Quantizer:
     def fit(self, points: Tensor, k: int, seed: int) -> Codebook:
         """Quantise float points ``(n, d)`` to ``k`` centroids."""
         arguments = asdict(self)
-        chunk = arguments.pop("km_expand") * k if self.method == "d4m" else None
+        km_expand = arguments.pop("km_expand")
+        chunk = km_expand * k if self.method == "d4m" else None
         return quantize(points, k, seed=seed, chunk=chunk, **arguments)
 
 

@@ -1,5 +1,6 @@
 """Where numbers come from: versions, commit, hardware; and what they cost: seconds and peak memory."""
 
+import contextlib
 import functools
 import importlib.metadata
 import os
@@ -197,6 +198,13 @@ def peak_memory() -> dict[str, int | None]:
 
 
 def _resident() -> int | None:
+    # On Linux getrusage also counts the process that started this one: a run started by a large process would
+    # seem large. The kernel's own high-water mark belongs to this program alone.
+    with contextlib.suppress(OSError):
+        status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
+        mark = re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)
+        if mark:
+            return int(mark.group(1)) * 1024
     try:
         import resource
     except ImportError:  # Windows

@@ -23,7 +23,7 @@ def derive_seed(seed: int, *keys: int | str) -> int:
         False
     """
     # operator.index: numpy's 3 and Python's 3 are one key, and what is no integer is refused.
-    parts = [repr(part if isinstance(part, str) else operator.index(part)) for part in (seed, *keys)]
+    parts = [repr(p if isinstance(p, str) else int(operator.index(p))) for p in (seed, *keys)]
     text = "\x1f".join(parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 

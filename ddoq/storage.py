@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddoq.errors import UserError
-from ddoq.fingerprints import hash_tensors, plain
+from ddoq.fingerprints import hash_config, hash_tensors, plain
 
 # Torch and safetensors are imported where tensors are touched: whoever only reads JSON should not wait for them.
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def read_json(path: Path) -> Any:
         What it holds.
 
     Raises:
-        UserError: If the file is missing or is not JSON.
+        UserError: If the file is missing, cannot be read or is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -71,6 +71,12 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} does not exist.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid JSON ({error}). Restore it or delete it.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error}).") from None
+
+
+def _checksum(tensors: "Mapping[str, Tensor]", metadata: str) -> str:
+    return hash_config([hash_tensors(tensors), metadata])
 
 
 def save_tensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, Any]) -> None:
@@ -83,8 +89,16 @@ def save_tensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[
     """
     from safetensors.torch import save_file
 
-    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header = {"metadata": json.dumps(plain(metadata)), "checksum": hash_tensors(stored)}
+    stored: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        if own.untyped_storage().data_ptr() in storages:
+            own = own.clone()  # safetensors refuses tensors that share memory, such as tied weights
+        storages.add(own.untyped_storage().data_ptr())
+        stored[name] = own
+    text = json.dumps(plain(metadata))
+    header = {"metadata": text, "checksum": _checksum(stored, text)}
     with atomic_path(path) as temporary:
         save_file(stored, temporary, metadata=header)
 
@@ -111,7 +125,7 @@ def load_tensors(path: Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is corrupt ({error}). Delete it and run again.") from None
-    if header.get("checksum") != hash_tensors(tensors):
+    if header.get("checksum") != _checksum(tensors, header.get("metadata", "")):
         raise UserError(f"{path} is corrupt (checksum mismatch). Delete it and run again.")
     return tensors, json.loads(header["metadata"])
 

@@ -36,7 +36,8 @@ class KMeansSelection(Distiller):
         restarts: Independent runs of k-means, of which the one of least distortion is kept.
         backend: ``torch`` or ``faiss``.
         batch_size: Images a batch for encoding.
-        weighted: Weigh images by the masses of their cells; otherwise all weights are 1.
+        weighted: Weigh each chosen image by the share of the class that is nearest to it; otherwise all
+            weights are 1.
         weight_power: With ``weighted``, the exponent of the masses, in [0, 1].
     """
 

@@ -65,7 +65,8 @@ def statistics_gap(inputs: Tensor, mean: Tensor, var: Tensor) -> Tensor:
     """
     dims = [dim for dim in range(inputs.ndim) if dim != 1]
     batch_var, batch_mean = torch.var_mean(inputs.float(), dim=dims, correction=0)
-    return (batch_var - var).norm() + (batch_mean - mean).norm()
+    gap: Tensor = (batch_var - var).norm() + (batch_mean - mean).norm()
+    return gap
 
 
 @contextmanager

@@ -7,7 +7,9 @@ from torch import Tensor
 
 from ddoq.data.base import ImageSplit
 
-_LIMIT = 2 * 2**30  # bytes of a split that are kept unasked: ImageNette at 224 fits, ImageNet does not
+_LIMIT = (
+    2 * 2**30
+)  # bytes of a split that are kept unasked: ImageNette at 224 fits, ImageNet does not
 _BATCH = 1024  # images decoded at a time, so that their encoded bytes are never all in memory
 
 

@@ -47,7 +47,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("floating-point pixels; convert them to 8 bits")
     if image.mode in ("P", "PA"):
-        image = image.convert("RGBA")  # straight to RGB, Pillow warns about palettes with transparency
+        image = image.convert(
+            "RGBA"
+        )  # straight to RGB, Pillow warns about palettes with transparency
     return image.convert("RGB")
 
 
@@ -88,13 +90,13 @@ def decode(source: bytes | Path, size: int, place: str) -> Tensor:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             pixels = np.array(to_rgb(ImageOps.exif_transpose(image)))
     except _DECODING_ERRORS as error:
-        raise UserError(f"{place}: the image cannot be decoded ({error}). Mend or remove it.") from None
+        raise UserError(
+            f"{place}: the image cannot be decoded ({error}). Mend or remove it."
+        ) from None
     return fit_square(torch.from_numpy(pixels).permute(2, 0, 1), size)
 
 
-def decode_all(
-    sources: Sequence[bytes | Path], size: int, place: Callable[[int], str]
-) -> Tensor:
+def decode_all(sources: Sequence[bytes | Path], size: int, place: Callable[[int], str]) -> Tensor:
     """Decode many images, on as many threads as torch may use.
 
     Args:

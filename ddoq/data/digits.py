@@ -62,7 +62,10 @@ class Digits(ImageDataModule):
         pixels = torch.as_tensor(source.images, dtype=torch.float32)
         labels = torch.as_tensor(source.target, dtype=torch.long)
         train, test = train_test_split(
-            torch.arange(len(labels)).numpy(), test_size=0.25, random_state=0, stratify=source.target
+            torch.arange(len(labels)).numpy(),
+            test_size=0.25,
+            random_state=0,
+            stratify=source.target,
         )
         for what, positions in (("train", train), ("test", test)):
             kept = torch.as_tensor(positions).sort().values
@@ -85,4 +88,6 @@ class Digits(ImageDataModule):
         if images.shape[-1] != self.image_size:
             images = tv.resize(images, size, tv.InterpolationMode.BICUBIC, antialias=True)
         images = to_uint8(images)  # clips what bicubic interpolation overshoots
-        return TensorSplit(images.expand(-1, 3, -1, -1).contiguous(), self._stored[f"{what}_labels"])
+        return TensorSplit(
+            images.expand(-1, 3, -1, -1).contiguous(), self._stored[f"{what}_labels"]
+        )

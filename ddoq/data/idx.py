@@ -103,12 +103,16 @@ class FashionMNIST(ImageDataModule):
     def load_splits(self) -> tuple[ImageSplit, ImageSplit, ClassRegistry]:
         """Read the four files; see :meth:`ImageDataModule.load_splits`."""
         for what, prefix in (("train", "train"), ("test", "t10k")):
-            images, labels = self._read(f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
+            images, labels = self._read(
+                f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"
+            )
             self._stored |= {f"{what}_images": images, f"{what}_labels": labels}
         prompts = [f"a photo of a {name}" for name in _NAMES]
         registry = ClassRegistry([str(i) for i in range(10)], names=list(_NAMES), prompts=prompts)
         train, test = (
-            TensorSplit(self._framed(self._stored[f"{what}_images"]), self._stored[f"{what}_labels"])
+            TensorSplit(
+                self._framed(self._stored[f"{what}_images"]), self._stored[f"{what}_labels"]
+            )
             for what in ("train", "test")
         )
         return train, test, registry

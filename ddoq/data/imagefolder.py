@@ -40,7 +40,9 @@ class FileSplit(ImageSplit):
 
 
 def _visible(paths: Sequence[Path]) -> list[Path]:
-    return sorted((path for path in paths if not path.name.startswith(".")), key=lambda path: path.name)
+    return sorted(
+        (path for path in paths if not path.name.startswith(".")), key=lambda path: path.name
+    )
 
 
 def _is_image(path: Path) -> bool:

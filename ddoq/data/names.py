@@ -41,7 +41,9 @@ def build_registry(keys: Sequence[str], names: ClassNames, prompt: str) -> Class
         missing = [key for key in keys if key not in given]
         if missing:
             listed = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
-            raise UserError(f"{where} has no name for {len(missing)} of {len(keys)} classes: {listed}.")
+            raise UserError(
+                f"{where} has no name for {len(missing)} of {len(keys)} classes: {listed}."
+            )
         given = [given[key] for key in keys]
     if len(given) != len(keys):
         raise UserError(

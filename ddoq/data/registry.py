@@ -62,9 +62,13 @@ class ClassRegistry(Sequence[ClassInfo]):
         self._index = {key: index for index, key in enumerate(keys)}
         if len(self._index) != len(keys):
             twice = sorted(key for key, count in Counter(keys).items() if count > 1)
-            raise UserError(f"Classes must have distinct keys; these appear twice: {', '.join(twice)}.")
+            raise UserError(
+                f"Classes must have distinct keys; these appear twice: {', '.join(twice)}."
+            )
         rows = zip(keys, names, prompts, strict=True)
-        self._classes = [ClassInfo(i, key, name, prompt) for i, (key, name, prompt) in enumerate(rows)]
+        self._classes = [
+            ClassInfo(i, key, name, prompt) for i, (key, name, prompt) in enumerate(rows)
+        ]
 
     @overload
     def __getitem__(self, index: int) -> ClassInfo: ...

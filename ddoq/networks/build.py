@@ -89,16 +89,10 @@ def _build_timm(name: str, num_classes: int, image_size: int, kwargs: dict[str, 
         raise UserError(
             f"{name}: {', '.join(reserved)} cannot be set here; remove it from `kwargs`."
         )
-    create = {"pretrained": False, "num_classes": num_classes, **kwargs}
     try:
-        if "img_size" not in kwargs:
-            try:
-                network: nn.Module = timm.create_model(name, img_size=image_size, **create)
-                return network
-            except TypeError as error:
-                if "'img_size'" not in str(error):
-                    raise
-        plain_network: nn.Module = timm.create_model(name, **create)
+        return _create(
+            name, image_size, {"pretrained": False, "num_classes": num_classes, **kwargs}
+        )
     except Exception as error:
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if unknown:
@@ -109,7 +103,21 @@ def _build_timm(name: str, num_classes: int, image_size: int, kwargs: dict[str, 
         raise UserError(
             f"{name} cannot be built{given} for {image_size} pixels: {error}"
         ) from error
-    return plain_network
+
+
+def _create(name: str, image_size: int, arguments: dict[str, Any]) -> nn.Module:
+    """Create a timm model, for the image size where it has such an argument (vision transformers have)."""
+    import timm
+
+    if "img_size" not in arguments:
+        try:
+            sized: nn.Module = timm.create_model(name, img_size=image_size, **arguments)
+            return sized
+        except TypeError as error:
+            if "'img_size'" not in str(error):
+                raise
+    plain: nn.Module = timm.create_model(name, **arguments)
+    return plain
 
 
 def _try_out(network: nn.Module, name: str, num_classes: int, image_size: int) -> None:

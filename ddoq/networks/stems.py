@@ -54,6 +54,7 @@ def _keep_resolution_of_resnet(network: nn.Module) -> None:
         )  # as timm's ResNet
         network.conv1 = conv
     else:  # the "deep" stems (ResNet-D): three 3x3 convolutions, of which the first has stride 2
-        first = next(layer for layer in network.conv1.modules() if isinstance(layer, nn.Conv2d))
+        layers = network.get_submodule("conv1").modules()
+        first = next(layer for layer in layers if isinstance(layer, nn.Conv2d))
         first.stride = (1, 1)
     network.maxpool = nn.Identity()

@@ -23,6 +23,9 @@ _PLAUSIBLE_STD = (1 / 3, 3.0)
 class DiffusionPrior(Prior):
     """A diffusers DiT pipeline as a prior, such as ``facebook/DiT-XL-2-256`` or one trained here.
 
+    diffusers' own pipeline opens the same folders and draws the same samples, but takes 1000 for the null class:
+    with guidance it can run models of 1000 classes only. Here the null class follows the model.
+
     Args:
         pipeline: Autoencoder, transformer and scheduler.
         classes: For each class of the dataset, its number in the transformer, e.g. the ten ImageNet numbers of
@@ -150,7 +153,7 @@ class DiffusionPrior(Prior):
             raise UserError(
                 f"sampling.strength {sampling.strength} of {steps} steps leaves none to run. Raise one of them."
             )
-        self.scheduler.set_timesteps(steps)
+        self._set_steps(steps)
         begin = (steps - run) * self.scheduler.order
         times = self.scheduler.timesteps[begin:]
         if hasattr(self.scheduler, "set_begin_index"):
@@ -184,7 +187,7 @@ class DiffusionPrior(Prior):
         """
         sampling = sampling or Sampling()
         class_ids = self._check_items(class_ids, generators, len(class_ids))
-        self.scheduler.set_timesteps(sampling.num_inference_steps)
+        self._set_steps(sampling.num_inference_steps)
         if hasattr(self.scheduler, "set_begin_index"):
             self.scheduler.set_begin_index(0)
         noise = self._noise(generators) * self.scheduler.init_noise_sigma
@@ -256,6 +259,15 @@ class DiffusionPrior(Prior):
             shape, generator=list(generators), device=self.device, dtype=torch.float32
         )
         return noise
+
+    def _set_steps(self, steps: int) -> None:
+        """Tell the scheduler how many steps to take of its schedule; this also clears its history."""
+        longest = self.scheduler.config.num_train_timesteps
+        if steps > longest:
+            raise UserError(
+                f"sampling.num_inference_steps is {steps}; this prior has at most {longest}."
+            )
+        self.scheduler.set_timesteps(steps)
 
     def _check_shape(self, latents: Tensor) -> None:
         """Refuse latents of another shape."""

@@ -72,7 +72,8 @@ def open_pipeline(source: str, dtype: torch.dtype) -> DiTPipeline:
                 low_cpu_mem_usage=False,  # True needs accelerate
             ).to(dtype)  # the argument for it was renamed between the releases that are supported
     except Exception as error:  # the hub client's errors share no base class
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        lines = str(error).strip().splitlines()
+        reason = lines[0].rstrip(".") if lines else type(error).__name__
         if local:
             raise UserError(f"{folder} cannot be loaded as a DiT pipeline: {reason}") from error
         raise UserError(

@@ -17,6 +17,7 @@ from ddoq.priors.diffusion import DiffusionPrior, save_pipeline
 from ddoq.priors.loading import parse_dtype
 from ddoq.priors.training.config import DiTConfig, VAEConfig, check_image_size
 from ddoq.priors.training.dit import train_dit
+from ddoq.priors.training.fitting import device_of
 from ddoq.priors.training.report import save_reconstructions, save_samples
 from ddoq.priors.training.vae import train_vae
 from ddoq.storage import build_once, read_json, write_json
@@ -99,7 +100,8 @@ class TrainedPrior(PriorSource):
             dit, scheduler, record = train_dit(self.dit, vae, data, seed=self.seed, trainer=trainer)
             names = {info.index: info.name for info in data.classes}
             save_pipeline(target, vae, dit, scheduler, names)
-            save_samples(target, DiffusionPrior.from_pretrained(target), data, seed=self.seed)
+            prior = DiffusionPrior.from_pretrained(target).to(device_of(trainer))
+            save_samples(target, prior, data, seed=self.seed)
             shutil.copy(vae_folder / "reconstructions.png", target)
             earlier = read_json(vae_folder / "training.json")
             write_json(target / "training.json", {**earlier, "dit": record})

@@ -140,10 +140,10 @@ class TeacherModule(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser and a schedule that moves every step."""
-        from timm import optim
+        from timm.optim import param_groups_weight_decay
 
         settings = self.settings
-        groups = optim.param_groups_weight_decay(self.network, settings.weight_decay)
+        groups = param_groups_weight_decay(self.network, settings.weight_decay)
         optimizer: torch.optim.Optimizer
         if settings.optimizer == "sgd":
             optimizer = torch.optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=True)

@@ -32,8 +32,8 @@ def test_round_trip_keeps_every_bit(tmp_path):
 
 
 def test_properties_count_what_is_stored():
-    distilled = make(6)
-    assert (len(distilled), distilled.ipc, distilled.image_bytes) == (6, 3, 6 * 3 * 64)
+    distilled = make(8)
+    assert (len(distilled), distilled.ipc, distilled.image_bytes) == (8, 4, 8 * 3 * 64)
 
 
 def test_fingerprint_sees_images_labels_and_weights_only():

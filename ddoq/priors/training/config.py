@@ -69,8 +69,8 @@ class DiTConfig:
             DiT (Peebles and Xie 2023).
         prediction: What the network predicts: the noise, or the velocity of Salimans and Ho (2022). Near pure
             noise the cosine schedule leaves so little signal that a small error in the noise is a large one in the
-            image. Measured on digits after equal training: a classifier recognises 100 % of the samples from noise
-            (guidance 4) with ``v_prediction`` and 28 % with ``epsilon``.
+            image. Measured on digits after equal training: a classifier recognises 100 % of 80 samples from noise
+            (guidance 4) with ``v_prediction`` and 46 % with ``epsilon``.
         schedule: Noise schedule of 1000 steps. ``squaredcos_cap_v2`` is the cosine schedule that Nichol and
             Dhariwal (2021) propose for small images, where a linear one destroys the signal too early.
         steps: Optimiser steps.

@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 
 from ddoq.data.base import ImageDataModule
 from ddoq.priors.training.config import DiTConfig
-from ddoq.priors.training.fitting import SeededTraining, count_parameters, fit
+from ddoq.priors.training.fitting import SeededTraining, count_parameters, device_of, fit
 from ddoq.priors.training.vae import encode_split
 from ddoq.seeding import derive_seed
 
@@ -136,7 +136,7 @@ def train_dit(
 
     Args:
         config: Size and training.
-        vae: The autoencoder, trained.
+        vae: The autoencoder, trained; it is moved to the device of the training.
         data: The dataset, set up.
         seed: Decides initial weights, order, noise, times and hidden labels.
         trainer: Keyword arguments for ``lightning.Trainer`` that say where to run.
@@ -144,7 +144,7 @@ def train_dit(
     Returns:
         The averaged model in evaluation mode on the CPU, its scheduler, and a record as JSON values.
     """
-    latents = encode_split(vae, data.train)
+    latents = encode_split(vae.to(device_of(trainer)), data.train)
     _, channels, height, width = latents.shape
     scheduler = build_scheduler(config)
     with isolate_rng():

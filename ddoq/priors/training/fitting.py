@@ -88,14 +88,35 @@ class Fit:
     """What a training left behind, beside the weights.
 
     Attributes:
-        device: Where it ran.
         seconds: How long it took.
         losses: Means of the loss over up to 50 equal stretches of the training.
     """
 
-    device: torch.device
     seconds: float
     losses: list[float]
+
+
+def make_trainer(trainer: Mapping[str, Any], callbacks: Sequence[Callback] = ()) -> L.Trainer:
+    """Make a Lightning trainer for one pass on one device that writes nothing.
+
+    Args:
+        trainer: Keyword arguments that say where to run; what a prior decides for itself is overridden.
+        callbacks: Added to those of ``trainer``.
+
+    Returns:
+        The trainer; its ``strategy.root_device`` is where it will run.
+    """
+    settings: dict[str, Any] = {
+        **trainer,
+        "devices": 1,
+        "strategy": "auto",
+        "max_epochs": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_model_summary": False,
+        "callbacks": [*trainer.get("callbacks", ()), *callbacks],
+    }
+    return L.Trainer(**settings)
 
 
 def fit(
@@ -118,7 +139,7 @@ def fit(
         callbacks: Added to those of ``trainer``.
 
     Returns:
-        Device, seconds and losses.
+        Seconds and losses.
     """
     sampler = RandomSampler(
         dataset,  # type: ignore[arg-type]  # sized, which Dataset does not say
@@ -132,17 +153,7 @@ def fit(
         num_workers=workers,
         generator=generator_for(module.seed, module.purpose, "loader"),
     )
-    settings: dict[str, Any] = {
-        **trainer,
-        "devices": 1,
-        "strategy": "auto",
-        "max_epochs": 1,
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_model_summary": False,
-        "callbacks": [*trainer.get("callbacks", ()), *callbacks],
-    }
-    loop = L.Trainer(**settings)
+    loop = make_trainer(trainer, callbacks)
     started = time.perf_counter()
     module.train()
     loop.fit(module, loader)
@@ -150,7 +161,12 @@ def fit(
     stretches = (
         torch.stack(module.curve).float().cpu().tensor_split(min(CURVE_POINTS, len(module.curve)))
     )
-    return Fit(loop.strategy.root_device, seconds, [float(part.mean()) for part in stretches])
+    return Fit(seconds, [float(part.mean()) for part in stretches])
+
+
+def device_of(trainer: Mapping[str, Any]) -> torch.device:
+    """Say where a training with these keyword arguments for ``lightning.Trainer`` would run."""
+    return make_trainer(trainer).strategy.root_device
 
 
 def count_parameters(module: torch.nn.Module) -> int:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ddoq.data.base import ImageDataModule, ImageSplit
 from ddoq.images import to_float
 from ddoq.priors.training.config import NORM_GROUPS, VAEConfig, check_image_size
-from ddoq.priors.training.fitting import Images, SeededTraining, count_parameters, fit
+from ddoq.priors.training.fitting import Images, SeededTraining, count_parameters, device_of, fit
 from ddoq.seeding import derive_seed
 
 # Images a batch where nothing is learnt; it changes no result beyond rounding.
@@ -109,7 +109,7 @@ def train_vae(
             workers=data.num_workers,
             trainer=trainer,
         )
-    vae.eval().requires_grad_(False).to(done.device)
+    vae.eval().requires_grad_(False).to(device_of(trainer))
     latents = encode_split(vae, data.train)
     vae.register_to_config(scaling_factor=1.0 / float(latents.std()))
     error = reconstruction_error(vae, data.test)

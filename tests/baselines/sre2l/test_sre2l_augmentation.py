@@ -93,6 +93,12 @@ def test_crop_matches_bilinear_interpolation():
     torch.testing.assert_close(out, expected)
 
 
+def test_flip_mirrors_left_to_right():
+    image = torch.arange(6.0).reshape(1, 1, 2, 3)[..., :2]
+    out = augment(image, Augmentation(0, 0, 2, 2, True, 0, 0))
+    assert out.flatten().tolist() == [1, 0, 4, 3]
+
+
 def test_roll_moves_down_and_right_and_wraps():
     image = torch.zeros(1, 1, 4, 4)
     image[0, 0, 3, 0] = 1

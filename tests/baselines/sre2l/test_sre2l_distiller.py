@@ -106,6 +106,13 @@ def test_items_and_seeds_differ(data):
     assert not torch.equal(first, other.distill(other.work_items(data)[0]).images)
 
 
+def test_blocks_start_from_different_noise(make_data):
+    # With so small a rate the images are the noise.
+    distiller = attached(make_data(num_classes=4), class_block=2, ipc=1, iterations=1, lr=1e-9)
+    first, second = (shard.images.float() for shard in distill_all(distiller))
+    assert (first - second).abs().mean() > 30
+
+
 def test_larger_budget_reuses_the_shards_of_a_smaller_one(data):
     small, large = attached(data, ipc=1), attached(data, ipc=3)
     assert small.shard_settings() == large.shard_settings()

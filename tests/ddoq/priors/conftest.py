@@ -32,7 +32,9 @@ class RandomImages(ImageDataModule):
         return str(self.content)
 
 
-def build_pipeline(classes: int = 5, learned_sigma: bool = False, seed: int = 0, **vae) -> DiTPipeline:
+def build_pipeline(
+    classes: int = 5, learned_sigma: bool = False, seed: int = 0, **vae
+) -> DiTPipeline:
     """Make a random pipeline for 8 x 8 images with latents of 2 x 4 x 4."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)

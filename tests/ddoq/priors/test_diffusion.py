@@ -272,6 +272,15 @@ def test_strength_that_runs_no_step_is_refused(prior, latents):
         prior.generate(latents, IDS, generators=generators(4), sampling=Sampling(0.05, 1.0, 10))
 
 
+def test_more_steps_than_the_schedule_has_are_refused(prior):
+    with pytest.raises(UserError, match="at most 1000"):
+        prior.sample(
+            torch.tensor([0]),
+            generators=generators(1),
+            sampling=Sampling(num_inference_steps=1001),
+        )
+
+
 def test_encoding_other_than_float_images_is_refused(prior):
     with pytest.raises(UserError, match="uint8"):
         prior.encode(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
@@ -280,7 +289,7 @@ def test_encoding_other_than_float_images_is_refused(prior):
 def test_forgotten_scaling_factor_is_noticed(make_pipeline):
     pipeline = make_pipeline(scaling_factor=1.0)
     images = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(4))
-    raw = pipeline.vae.encode(images * 2 - 1).latent_dist.mean.std()
+    raw = pipeline.vae.encode(images * 2 - 1).latent_dist.mean.std().detach()
     pipeline.vae.requires_grad_(False).quant_conv.weight.div_(raw)
     DiffusionPrior(pipeline).encode(images)  # a standard deviation near 1 is fine
     pipeline.vae.quant_conv.weight.mul_(50)

@@ -35,6 +35,10 @@ def trained(cache, make_random_data, quiet):
     return TrainedPrior(VAE, DIT).obtain(make_random_data(), cache, quiet)
 
 
+def noise():
+    return [generator_for(0, k) for k in range(2)]
+
+
 def test_folder_is_whole_and_opens_in_diffusers(trained, cache, make_random_data):
     data = make_random_data()
     vae_folder, folder = TrainedPrior(VAE, DIT).folders(data, cache)
@@ -48,6 +52,12 @@ def test_folder_is_whole_and_opens_in_diffusers(trained, cache, make_random_data
     assert record["vae"]["scaling_factor"] != 1.0
     pipeline = DiTPipeline.from_pretrained(folder, low_cpu_mem_usage=False)
     assert pipeline.get_label_ids(["class 2"]) == [2]
+    pipeline.set_progress_bar_config(disable=True)
+    # Without guidance: diffusers' pipeline takes 1000 for the null class whatever the model.
+    settings = {"guidance_scale": 1.0, "num_inference_steps": 4}
+    expected = pipeline([0, 2], generator=noise(), output_type="pt", **settings).images
+    drawn = trained.sample(torch.tensor([0, 2]), generators=noise(), sampling=Sampling(**settings))
+    torch.testing.assert_close(drawn, expected, atol=1e-4, rtol=0)
     assert trained.num_classes == 3
     assert trained.latent_shape == (2, 4, 4)
     assert trained.image_size == 8
@@ -59,9 +69,7 @@ def test_encoded_training_set_has_unit_deviation(trained, make_random_data):
     assert float(latents.std()) == pytest.approx(1.0, abs=1e-3)
 
 
-def test_second_call_trains_nothing(
-    trained, cache, make_random_data, quiet, no_training, capsys
-):
+def test_second_call_trains_nothing(trained, cache, make_random_data, quiet, no_training, capsys):
     again = TrainedPrior(VAE, DIT).obtain(make_random_data(), cache, quiet)
     assert again.fingerprint == trained.fingerprint
     assert "reused" in capsys.readouterr().out
@@ -87,7 +95,9 @@ def test_autoencoder_is_kept_when_the_transformer_fails(
 
 def test_folders_follow_configuration_seed_and_data(cache, make_random_data):
     data, base = make_random_data(), TrainedPrior(VAE, DIT)
-    other_vae = TrainedPrior(VAEConfig(channels=(8, 8), latent_channels=2, steps=21, batch_size=8), DIT)
+    other_vae = TrainedPrior(
+        VAEConfig(channels=(8, 8), latent_channels=2, steps=21, batch_size=8), DIT
+    )
     other_dit = TrainedPrior(VAE, DiTConfig())
     variants = [
         base.folders(data, cache),
@@ -96,7 +106,9 @@ def test_folders_follow_configuration_seed_and_data(cache, make_random_data):
         TrainedPrior(VAE, DIT, seed=1).folders(data, cache),
         base.folders(make_random_data(content=1), cache),
     ]
-    assert len({vae for vae, _ in variants}) == 4  # a transformer's size leaves the autoencoder alone
+    assert (
+        len({vae for vae, _ in variants}) == 4
+    )  # a transformer's size leaves the autoencoder alone
     assert len({prior for _, prior in variants}) == 5
 
 
@@ -105,12 +117,12 @@ def test_training_is_deterministic_and_leaves_random_states_alone(
 ):
     torch.manual_seed(123)
     random.seed(123)
-    np.random.seed(123)  # noqa: NPY002
-    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
+    np.random.seed(123)
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
     again = TrainedPrior(VAE, DIT).obtain(make_random_data(), tmp_path, quiet)
     assert torch.equal(states[0], torch.get_rng_state())
     assert states[1] == random.getstate()
-    assert (states[2] == np.random.get_state()[1]).all()  # noqa: NPY002
+    assert (states[2] == np.random.get_state()[1]).all()
     assert again.fingerprint == trained.fingerprint
     other = TrainedPrior(VAE, DIT, seed=1).obtain(make_random_data(), tmp_path, quiet)
     assert other.fingerprint != trained.fingerprint

@@ -4,10 +4,9 @@ import pytest
 import torch
 from diffusers.models.embeddings import LabelEmbedding
 
-from ddoq.priors.training.config import DiTConfig
+from ddoq.priors.training.config import DiTConfig, VAEConfig
 from ddoq.priors.training.dit import DiTTraining, build_dit, build_scheduler, train_dit
 from ddoq.priors.training.vae import build_vae
-from ddoq.priors.training.config import VAEConfig
 
 CONFIG = DiTConfig(layers=2, heads=2, head_dim=8, steps=20, batch_size=8)
 
@@ -41,7 +40,9 @@ def test_a_label_is_hidden_in_all_blocks_or_in_none():
     seen = []
     for part in module.dit.modules():
         if isinstance(part, LabelEmbedding):
-            part.embedding_table.register_forward_pre_hook(lambda _, args: seen.append(args[0].clone()))
+            part.embedding_table.register_forward_pre_hook(
+                lambda _, args: seen.append(args[0].clone())
+            )
     labels = torch.arange(3).repeat(400)
     module.training_step((torch.randn(1200, 2, 4, 4), labels), 0)
     assert len(seen) == 3  # two blocks and the output, which asks the first block's table

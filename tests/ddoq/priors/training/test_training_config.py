@@ -38,7 +38,9 @@ def test_bad_dit(changes):
         DiTConfig(**changes)
 
 
-@pytest.mark.parametrize(("size", "channels", "patch"), [(16, 2, 2), (28, 2, 2), (32, 3, 2), (28, 3, 1)])
+@pytest.mark.parametrize(
+    ("size", "channels", "patch"), [(16, 2, 2), (28, 2, 2), (32, 3, 2), (28, 3, 1)]
+)
 def test_sizes_that_divide(size, channels, patch):
     vae = VAEConfig(channels=(8,) * channels)
     check_image_size(size, vae, DiTConfig(patch_size=patch))
@@ -46,5 +48,5 @@ def test_sizes_that_divide(size, channels, patch):
 
 
 def test_size_that_does_not_divide_names_those_that_do():
-    with pytest.raises(UserError, match="multiple of 8.*24 or 32"):
+    with pytest.raises(UserError, match=r"multiple of 8.*24 or 32"):
         check_image_size(28, VAEConfig(channels=(8, 8, 8)), DiTConfig(patch_size=2))

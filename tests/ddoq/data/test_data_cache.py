@@ -1,0 +1,43 @@
+import pytest
+import torch
+
+from ddoq.data import TensorSplit
+from ddoq.data.cache import CachedSplit, maybe_cached
+
+
+class CountingSplit(TensorSplit):
+    """Remembers which images were decoded."""
+
+    def __init__(self, n: int) -> None:
+        images = torch.arange(n).reshape(n, 1, 1, 1).expand(n, 3, 4, 4).to(torch.uint8)
+        super().__init__(images.contiguous(), torch.arange(n) % 2)
+        self.decoded: list[int] = []
+
+    def load(self, indices):
+        self.decoded += list(indices)
+        return super().load(indices)
+
+
+def test_each_image_is_decoded_once_and_only_if_asked_for():
+    source = CountingSplit(20)
+    cached = CachedSplit(source, 4)
+    assert source.decoded == []
+    assert torch.equal(cached.load([3, 1, 3]), source.images[[3, 1, 3]])
+    assert torch.equal(cached.load(range(10)), source.images[:10])
+    assert torch.equal(cached[5][0], source.images[5])
+    assert sorted(source.decoded) == list(range(10))
+    assert cached.load([]).shape == (0, 3, 4, 4)
+
+
+def test_what_is_returned_may_be_changed():
+    cached = CachedSplit(CountingSplit(4), 4)
+    cached.load([2]).fill_(99)
+    assert cached.load([2]).eq(2).all()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "size", "expected"), [(None, 4, True), (None, 20_000, False), (False, 4, False)]
+)
+def test_small_splits_are_kept_unasked(wanted, size, expected):
+    split = CountingSplit(3)
+    assert (maybe_cached(split, size, wanted) is not split) == expected

@@ -1,0 +1,121 @@
+import pytest
+import torch
+from torch import nn
+
+from ddoq.errors import UserError
+from ddoq.networks import build_network, count_parameters
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Any attempt to go online fails the test."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("went online")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+
+
+@pytest.mark.parametrize("image_size", [16, 32])
+@pytest.mark.parametrize(
+    ("name", "kwargs"),
+    [
+        ("resnet18", {}),
+        ("mobilenetv2_035", {}),
+        ("vit_tiny_patch16_224", {"patch_size": 4, "depth": 2}),
+        ("vit_tiny_patch16_224", {"depth": 1}),
+    ],
+)
+def test_timm_names(name, kwargs, image_size):
+    network = build_network(name, 7, image_size, **kwargs).eval()
+    assert network(torch.randn(2, 3, image_size, image_size)).shape == (2, 7)
+
+
+def test_vision_transformers_are_built_for_the_image_size():
+    network = build_network("vit_tiny_patch16_224", 7, 32, patch_size=4, depth=1)
+    assert network.pos_embed.shape[1] == (32 // 4) ** 2 + 1
+
+
+def test_patches_must_divide_the_side():
+    with pytest.raises(UserError, match="do not divide 28"):
+        build_network("vit_tiny_patch16_224", 7, 28, depth=1)
+    build_network("vit_tiny_patch16_224", 7, 28, depth=1, patch_size=7)
+
+
+def test_built_network_is_in_training_mode_and_its_statistics_untouched():
+    network = build_network("resnet18", 3, 32)
+    assert network.training
+    assert int(network.bn1.num_batches_tracked) == 0
+
+
+def test_same_generator_state_same_weights():
+    weights = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        weights.append(build_network("mobilenetv2_035", 3, 32).state_dict())
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def resolution_after_first_layers(network: nn.Module, layer: str, image_size: int) -> int:
+    sides = []
+    network.get_submodule(layer).register_forward_hook(lambda m, i, o: sides.append(o.shape[-1]))
+    network.eval()(torch.randn(1, 3, image_size, image_size))
+    return sides[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "reduction"),
+    [
+        ("resnet18", "maxpool", 4),
+        ("resnet18d", "maxpool", 4),
+        ("mobilenetv2_035", "conv_stem", 2),
+        ("mobilenetv3_small_050", "conv_stem", 2),
+        ("efficientnet_b0", "conv_stem", 2),
+        ("tf_efficientnet_b0", "conv_stem", 2),
+    ],
+)
+def test_small_stem_keeps_the_resolution(name, layer, reduction):
+    assert resolution_after_first_layers(build_network(name, 3, 32), layer, 32) == 32 // reduction
+    small = build_network(name, 3, 32, stem="small")
+    assert resolution_after_first_layers(small, layer, 32) == 32
+
+
+def test_small_stem_of_resnet18_is_the_fields():
+    network = build_network("resnet18", 10, 32, stem="small")
+    assert network.conv1.kernel_size == (3, 3)
+    assert isinstance(network.maxpool, nn.Identity)
+    # ResNet-18 with a 3x3 stem and ten classes, counted by hand: 11 181 642 - 64 * 3 * (49 - 9).
+    assert count_parameters(network) == 11_181_642 - 64 * 3 * 40
+    # He et al.: weights of a convolution before ReLU have standard deviation sqrt(2 / fan_out).
+    assert network.conv1.weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "image_size", "options", "message"),
+    [
+        ("resnet_18", 32, {}, "resnet18"),
+        ("zzzz", 32, {}, "No network is called 'zzzz'"),
+        ("hf-hub:timm/resnet18", 32, {}, "No network is called"),
+        ("resnet18", 32, {"foo": 1}, "no argument 'foo'"),
+        ("vit_tiny_patch16_224", 32, {"bar": 1}, "no argument 'bar'"),
+        ("vit_tiny_patch16_224", 32, {"patch_size": "x"}, "patch_size='x'"),
+        ("vit_tiny_patch16_224", 32, {"img_size": 64, "depth": 1}, "does not take images of 32"),
+        ("resnet18", 32, {"pretrained": True}, "pretrained cannot be set"),
+        ("resnet18", 32, {"checkpoint_path": "x.pth"}, "checkpoint_path cannot be set"),
+        ("vgg11", 16, {}, "does not take images of 16"),
+        ("convnet3", 32, {"width": 64}, "width=64"),
+        ("convnet3", 32, {"stem": "small"}, "leave `stem` out"),
+        ("vit_tiny_patch16_224", 32, {"stem": "small", "depth": 1}, "patch_size"),
+        ("resnet18", 128, {"stem": "small"}, "at most 64 pixels"),
+        ("resnet18", 32, {"stem": "smal"}, "Did you mean 'small'"),
+        ("resnet18", 0, {}, "image_size must be at least 1"),
+    ],
+)
+def test_mistakes_are_explained(name, image_size, options, message):
+    with pytest.raises(UserError, match=message):
+        build_network(name, 10, image_size, **options)
+
+
+def test_no_class_is_refused():
+    with pytest.raises(UserError, match="num_classes"):
+        build_network("convnet3", 0, 32)

@@ -1,0 +1,34 @@
+import pytest
+import torch
+from torch import nn
+from torchvision.transforms.v2 import functional as tv
+
+from ddoq.errors import UserError
+from ddoq.networks import Normalize, count_parameters
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def test_normalize_equals_torchvision():
+    images = torch.rand(4, 3, 5, 6)
+    torch.testing.assert_close(
+        Normalize(MEAN, STD)(images), tv.normalize(images, list(MEAN), list(STD))
+    )
+
+
+def test_normalize_has_no_state():
+    assert Normalize(MEAN, STD).state_dict() == {}
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "message"),
+    [((0.5, 0.5), (1.0,), "2 channels"), ((0.5,), (0.0,), "above 0"), ((0.5,), (-1.0,), "above 0")],
+)
+def test_normalize_refuses_bad_constants(mean, std, message):
+    with pytest.raises(UserError, match=message):
+        Normalize(mean, std)
+
+
+def test_count_includes_frozen_parameters_and_excludes_buffers():
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).requires_grad_(False)
+    assert count_parameters(module) == 3 * 4 + 4 + 2 * 4

@@ -1,0 +1,56 @@
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from ddoq.errors import UserError
+from ddoq.quantization import quantize
+from ddoq.quantization.assignment import nearest
+
+
+def test_agrees_with_torch(cloud):
+    pytest.importorskip("faiss")
+    ratios = []
+    for seed in range(10):
+        points = cloud(400, 6, seed=seed)
+        faiss, ours = (
+            quantize(points, 10, seed=seed, restarts=8, backend=name).distortion
+            for name in ("faiss", "torch")
+        )
+        ratios.append(faiss / ours)
+    assert float(np.mean(ratios)) == pytest.approx(1, abs=0.01)
+
+
+def test_separated_clusters_give_the_same_codebook():
+    pytest.importorskip("faiss")
+    generator = torch.Generator().manual_seed(0)
+    points = 100 * torch.eye(6).repeat(40, 1) + torch.randn(240, 6, generator=generator)
+    faiss, ours = (
+        quantize(points, 6, restarts=5, backend=name).centroids for name in ("faiss", "torch")
+    )
+    torch.testing.assert_close(faiss[faiss.argmax(1).argsort()], ours[ours.argmax(1).argsort()])
+
+
+def test_uses_every_point():
+    # Its default would keep 256 points of one cell, and miss the mean by some hundredths.
+    pytest.importorskip("faiss")
+    points = torch.randn(3000, 4, generator=torch.Generator().manual_seed(0))
+    book = quantize(points, 1, backend="faiss")
+    torch.testing.assert_close(book.centroids[0], points.mean(0), atol=1e-6, rtol=0)
+
+
+def test_converges_and_repeats(cloud):
+    pytest.importorskip("faiss")
+    points = cloud(1500, 3)
+    book, again = (quantize(points, 20, seed=4, backend="faiss") for _ in range(2))
+    labels = nearest(points, book.centroids)
+    means = torch.stack([points[labels == cell].double().mean(0) for cell in range(20)])
+    assert torch.equal(book.centroids, means.float())
+    assert torch.equal(book.centroids, again.centroids)
+
+
+def test_says_how_to_install(monkeypatch, cloud):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(UserError, match=r"ddoq-bench\[cpu\].*backend: torch"):
+        quantize(cloud(), 3, backend="faiss")

@@ -1,0 +1,244 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.datasets import load_digits
+
+from ddoq.data.base import ImageDataModule, TensorSplit
+from ddoq.data.registry import ClassRegistry
+from ddoq.errors import UserError
+from ddoq.teachers import PretrainedTeacher, Teacher, TrainedTeacher, teacher_accuracy, training
+
+TRAINER = {"accelerator": "cpu", "enable_progress_bar": False}
+SMALL = {"arch": "convnet2-w8-bn", "epochs": 4, "batch_size": 16, "lr": 0.05}
+
+
+class Blobs(ImageDataModule):
+    """Four classes: the bright quarter of a noisy image."""
+
+    name = "blobs"
+
+    def __init__(self, keys=("nw", "ne", "sw", "se"), image_size=16, source="blobs"):
+        super().__init__(image_size)
+        self.keys, self.source = keys, source
+
+    def load_splits(self):
+        def split(n, seed):
+            generator = torch.Generator().manual_seed(seed)
+            labels = torch.arange(n) % 4
+            size = self.image_size
+            images = torch.randint(0, 90, (n, 3, size, size), generator=generator)
+            half = size // 2
+            for i, label in enumerate(labels.tolist()):
+                top, left = half * (label // 2), half * (label % 2)
+                images[i, :, top : top + half, left : left + half] += 90
+            return TensorSplit(images.to(torch.uint8), labels)
+
+        return split(160, 0), split(80, 1), ClassRegistry(list(self.keys))
+
+    def source_fingerprint(self):
+        return self.source
+
+
+class Digits16(ImageDataModule):
+    name = "digits16"
+
+    def load_splits(self):
+        pixels, labels = load_digits(return_X_y=True)
+        images = torch.tensor(pixels, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
+        images = F.interpolate(images, size=(16, 16), mode="bilinear")
+        images = (images * 255).round().to(torch.uint8).expand(-1, 3, -1, -1).contiguous()
+        labels = torch.tensor(labels, dtype=torch.long)
+        test = torch.arange(len(labels)) % 5 == 0
+        classes = ClassRegistry([str(i) for i in range(10)])
+        return (
+            TensorSplit(images[~test], labels[~test]),
+            TensorSplit(images[test], labels[test]),
+            classes,
+        )
+
+    def source_fingerprint(self):
+        return "digits"
+
+
+def test_it_learns_is_cached_and_says_so(tmp_path, capsys):
+    source = TrainedTeacher(**SMALL)
+    data = Blobs()
+    first = source.obtain(data, tmp_path, TRAINER)
+    said = capsys.readouterr().out.strip().splitlines()
+    assert len(said) == 1
+    assert f"{first.accuracy:.2%}" in said[0]
+    assert "trained in" in said[0]
+    assert first.accuracy > 0.9
+    assert first.accuracy_top5 == 1.0
+    recomputed = teacher_accuracy(first, data.test.images, data.test.labels)
+    assert first.accuracy == recomputed
+
+    (folder,) = [path for path in (tmp_path / "teachers").iterdir() if path.is_dir()]
+    assert folder.name.startswith("convnet2-w8-bn-")
+    changed = (folder / "model.safetensors").stat().st_mtime_ns
+    second = TrainedTeacher(**SMALL).obtain(Blobs(), tmp_path, TRAINER)
+    said = capsys.readouterr().out.strip().splitlines()
+    assert len(said) == 1
+    assert "reused" in said[0]
+    assert (folder / "model.safetensors").stat().st_mtime_ns == changed
+    assert second.fingerprint == first.fingerprint
+    assert second.training_record["training"]["epochs"] == 4
+
+    third = PretrainedTeacher(str(folder)).obtain(Blobs(), tmp_path, TRAINER)
+    assert third.fingerprint == first.fingerprint
+    assert "loaded from" in capsys.readouterr().out
+    with pytest.raises(UserError, match="another order"):
+        PretrainedTeacher(str(folder)).obtain(
+            Blobs(keys=("ne", "nw", "sw", "se")), tmp_path, TRAINER
+        )
+
+
+def test_same_seed_same_bits_and_the_callers_random_numbers_are_left_alone(tmp_path):
+    prints = []
+    for where, seed in (("a", 0), ("b", 0), ("c", 1)):
+        torch.manual_seed(len(prints))  # whatever the caller drew before must not matter
+        states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+        source = TrainedTeacher(**{**SMALL, "epochs": 2}, hflip=True, seed=seed)
+        prints.append(source.obtain(Blobs(), tmp_path / where, TRAINER).fingerprint)
+        assert torch.equal(torch.get_rng_state(), states[0])
+        assert random.getstate() == states[1]
+        assert np.array_equal(np.random.get_state()[1], states[2])
+    assert prints[0] == prints[1]
+    assert prints[0] != prints[2]
+
+
+def test_streaming_gives_the_same_weights_as_resident_images(tmp_path, monkeypatch):
+    source = TrainedTeacher(**{**SMALL, "epochs": 2}, hflip=True)
+    resident = source.obtain(Blobs(), tmp_path / "resident", TRAINER)
+    monkeypatch.setattr(training, "fits", lambda num_bytes, device: False)
+    streamed = source.obtain(Blobs(), tmp_path / "streamed", TRAINER)
+    assert streamed.fingerprint == resident.fingerprint
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"arch": "resnet18", "stem": "small", "epochs": 1, "batch_size": 80},
+        {"arch": "vit_tiny_patch16_224", "kwargs": {"patch_size": 8, "depth": 1}, "epochs": 1},
+        {**SMALL, "optimizer": "adamw", "lr": 0.01, "label_smoothing": 0.1, "warmup": 0.0},
+    ],
+)
+def test_other_architectures_and_optimisers(tmp_path, options):
+    teacher = TrainedTeacher(**options).obtain(Blobs(), tmp_path, TRAINER)
+    assert 0.0 <= teacher.accuracy <= 1.0
+    assert (
+        Teacher.load(next((tmp_path / "teachers").glob("*/teacher.json")).parent).arch
+        == teacher.arch
+    )
+
+
+def test_bf16_training_keeps_float32_weights(tmp_path):
+    teacher = TrainedTeacher(**SMALL).obtain(
+        Blobs(), tmp_path, {**TRAINER, "precision": "bf16-mixed"}
+    )
+    assert teacher.accuracy > 0.9
+    assert all(p.dtype == torch.float32 for p in teacher.parameters())
+
+
+def test_everything_that_decides_the_weights_decides_the_cache():
+    data, other = Blobs(), Blobs(source="other")
+    data.setup()
+    other.setup()
+    base = TrainedTeacher().settings_for(data, TRAINER)
+    assert TrainedTeacher().settings_for(data, {**TRAINER, "precision": "32-true"}) == base
+    assert TrainedTeacher(crop_pad=2).settings_for(data, TRAINER) == base  # an eighth of 16
+    different = [
+        TrainedTeacher().settings_for(other, TRAINER),
+        TrainedTeacher().settings_for(data, {**TRAINER, "precision": "bf16-mixed"}),
+        *(
+            TrainedTeacher(**change).settings_for(data, TRAINER)
+            for change in (
+                {"arch": "convnet3"},
+                {"kwargs": {"a": 1}},
+                {"stem": "small"},
+                {"epochs": 3},
+                {"batch_size": 8},
+                {"lr": 0.2},
+                {"weight_decay": 0.0},
+                {"label_smoothing": 0.1},
+                {"crop_pad": 0},
+                {"hflip": True},
+                {"optimizer": "adamw"},
+                {"warmup": 0.5},
+                {"channels_last": False},
+                {"seed": 1},
+            )
+        ),
+    ]
+    assert base not in different
+
+
+def test_learning_rate_rises_then_falls_and_small_tensors_do_not_decay():
+    data = Blobs()
+    data.setup()
+    source = TrainedTeacher(**SMALL, weight_decay=0.3, warmup=0.25, crop_pad=0)
+    from ddoq.networks import build_network
+
+    module = training.TeacherModule(build_network("convnet2-w8-bn", 4, 16), data, source.training)
+    configured = module.configure_optimizers()
+    optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    decays = {
+        parameter.ndim > 1: group["weight_decay"]
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    assert decays == {True: 0.3, False: 0.0}
+    rates = []
+    for _ in range(4 * 10):  # four epochs of 160 / 16 steps
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step() if len(rates) < 40 else None
+    assert max(rates) == pytest.approx(0.05)
+    assert rates.index(max(rates)) == 9  # the last of the first quarter
+    assert rates[-1] < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "teacher.epochs"),
+        ({"batch_size": 1}, "teacher.batch_size"),
+        ({"lr": 0.0}, "teacher.lr"),
+        ({"lr": float("nan")}, "teacher.lr"),
+        ({"label_smoothing": 1.0}, "teacher.label_smoothing"),
+        ({"warmup": -0.1}, "teacher.warmup"),
+        ({"crop_pad": -1}, "teacher.crop_pad"),
+        ({"optimizer": "sdg"}, "Did you mean 'sgd'"),
+    ],
+)
+def test_bad_settings_are_refused_at_once(options, message):
+    with pytest.raises(UserError, match=message):
+        TrainedTeacher(**options)
+
+
+def test_failures_leave_no_teacher_behind(tmp_path):
+    with pytest.raises(UserError, match="resnet18"):
+        TrainedTeacher("resnet_18").obtain(Blobs(), tmp_path, TRAINER)
+    with pytest.raises(UserError, match="diverged"):
+        TrainedTeacher(**{**SMALL, "lr": 1e30, "epochs": 1}).obtain(Blobs(), tmp_path, TRAINER)
+    assert not list((tmp_path / "teachers").glob("[!.]*"))
+
+
+def test_digits_quickly(tmp_path):
+    source = TrainedTeacher(epochs=3, batch_size=64)
+    assert source.obtain(Digits16(16), tmp_path, TRAINER).accuracy > 0.95
+
+
+@pytest.mark.slow
+def test_defaults_reach_98_percent_on_digits(tmp_path):
+    assert TrainedTeacher().obtain(Digits16(16), tmp_path, TRAINER).accuracy >= 0.98
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_training_on_cuda(tmp_path):
+    trainer = {**TRAINER, "accelerator": "cuda", "precision": "bf16-mixed"}
+    assert TrainedTeacher(**SMALL).obtain(Blobs(), tmp_path, trainer).accuracy > 0.9
