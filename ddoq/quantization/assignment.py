@@ -14,13 +14,17 @@ ELEMENTS_GPU = 2**26  # 512 MiB of float64
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """Switch autocast and TF32 off, which a trainer may have switched on: distances need every bit."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    # The settings per backend can be read whichever way they were set; the older global one cannot.
+    settings = [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]  # type: ignore[attr-defined, unused-ignore]
+    before = [setting.fp32_precision for setting in settings]
+    for setting in settings:
+        setting.fp32_precision = "ieee"
     try:
         with torch.autocast(device.type, enabled=False), torch.no_grad():
             yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        for setting, value in zip(settings, before, strict=True):
+            setting.fp32_precision = value
 
 
 def block_rows(device: torch.device, width: int, *, scale: int = 1) -> int:

@@ -188,9 +188,8 @@ class Teacher(nn.Module):
             raise UserError(f"There is no teacher in {folder}: the folder does not exist.")
         path = folder / _RECORD
         record = _read_record(path)
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # building draws weights, which are replaced at once
+        # Building draws weights that are replaced at once: the caller's generator must not notice.
+        with torch.random.fork_rng(devices=[]):
             network = build_network(
                 record["arch"],
                 len(record["class_keys"]),

@@ -289,6 +289,7 @@ def test_fingerprint_follows_contents_not_places(tmp_path, files):
     changed = str(write(tmp_path / "other.parquet", [3, 0, 1, 2, 1, 0, 3, 2], seed=5))
     others = [
         ready(changed, files[1]),
+        ready(files[0], str(write(tmp_path / "other-test.parquet", [0, 1, 2, 3], seed=6))),
         ready(files[1], files[0]),
         ready(*files, image_size=4),
         ready(*files, limit_per_class=1),

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from sklearn.metrics import pairwise_distances_argmin
@@ -6,7 +9,6 @@ from ddoq.quantization import assignment
 from ddoq.quantization.assignment import (
     cell_means,
     cell_sums,
-    full_precision,
     nearest,
     squared_distances,
 )
@@ -31,9 +33,10 @@ def test_nearest_survives_cancellation():
 
 
 def test_nearest_decides_near_ties_exactly():
-    # One far centroid swamps the scores of two close ones; each point differs by one float32 step.
-    points = torch.tensor([[1.0], [1.0 + 2**-22], [1.0 - 2**-23]])
-    centroids = torch.tensor([[1.0 - 2**-22], [1.0 + 2**-21], [1e6]])
+    # One far centroid swamps the scores: float32 resolves about 0.1 of them, the cells differ by less.
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(500, 8, generator=generator)
+    centroids = torch.cat([torch.rand(30, 8, generator=generator), torch.full((1, 8), 1e4)])
     exact = torch.cdist(points.double(), centroids.double(), compute_mode=EXACT).argmin(1)
     assert torch.equal(nearest(points, centroids), exact)
 
@@ -71,15 +74,32 @@ def test_distances_and_means_against_loops(cloud):
     assert not sums[5].any()
 
 
-def test_full_precision_shuts_off_autocast_and_restores(cloud):
-    before = torch.get_float32_matmul_precision()
+SETTINGS = """
+import sys, torch
+from ddoq.quantization.assignment import full_precision
+matmul = torch.backends.cuda.matmul
+if sys.argv[1] == "global":
     torch.set_float32_matmul_precision("medium")
-    try:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            with full_precision(torch.device("cpu")):
-                assert torch.get_float32_matmul_precision() == "highest"
-                assert (cloud() @ cloud().T).dtype == torch.float32
-            assert (cloud() @ cloud().T).dtype == torch.bfloat16
-        assert torch.get_float32_matmul_precision() == "medium"
-    finally:
-        torch.set_float32_matmul_precision(before)
+elif sys.argv[1] == "backend":
+    matmul.fp32_precision = "tf32"
+before = matmul.fp32_precision
+x = torch.rand(4, 4)
+with torch.autocast("cpu", dtype=torch.bfloat16):
+    with full_precision(torch.device("cpu")):
+        assert matmul.fp32_precision == "ieee"
+        assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
+        assert (x @ x).dtype == torch.float32
+    assert (x @ x).dtype == torch.bfloat16
+assert matmul.fp32_precision == before
+if sys.argv[1] != "backend":
+    assert torch.get_float32_matmul_precision() == ("medium" if sys.argv[1] == "global" else "highest")
+"""
+
+
+@pytest.mark.parametrize("way", ["default", "global", "backend"])
+def test_full_precision_however_it_was_set_and_restores(way):
+    # A process of its own: the two ways of setting precision exclude one another within one.
+    done = subprocess.run(
+        [sys.executable, "-c", SETTINGS, way], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
