@@ -1,0 +1,1 @@
+"""The suite: command line, students, recipes, evaluation, results and leaderboard."""

@@ -98,9 +98,11 @@ class CellRunner:
         cell = self.cell(student, seed)
         try:
             return self._train(cell, student, seed)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - recorded, told, and the run ends with an error
             text = str(error) if isinstance(error, UserError) else traceback.format_exc()
-            path = write_failure(self.output / "failures", cell, text)
+            path = write_failure(
+                self.output / "failures", cell, text, self.cell_config(student, seed)
+            )
             print(f"failed: {student.label}, seed {seed}: {error} (details in {path})", flush=True)
             return None
 

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from benchmarks.cells import CellRunner
 from benchmarks.leaderboard import cell_table
 from benchmarks.loggers import WandbOptions
-from benchmarks.ranks import Ranks
+from benchmarks.ranks import Ranks, say
 from benchmarks.recipes import load_recipe
 from benchmarks.results import Result
 from benchmarks.students import Student
@@ -37,12 +36,6 @@ class RecipeChoice:
 
     name: str = "unified"
     overrides: dict[str, Any] = field(default_factory=dict)
-
-
-def say(text: str) -> None:
-    """Print on rank 0 only."""
-    if rank_zero_only.rank == 0:
-        print(text, flush=True)
 
 
 @dataclass
@@ -207,6 +200,7 @@ class Bench:
         if teacher is None:
             return {}
         real = teacher.accuracy
+        teacher.to(self.trainer.strategy.root_device)
         made = teacher_accuracy(teacher, distilled.images, distilled.labels)
         say(
             f"teacher {teacher.arch}: {real:.2%} on real test images, {made:.2%} on distilled images"

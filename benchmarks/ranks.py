@@ -7,9 +7,16 @@ from pathlib import Path
 
 import lightning as L
 import torch.distributed as dist
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning_utilities.core.rank_zero import rank_zero_only
+from torch.distributed.distributed_c10d import FileStore
 
 _PATIENCE = timedelta(days=7)  # students of one rank may take much longer than those of another
+
+
+def say(text: str) -> None:
+    """Print on rank 0 only."""
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        print(text, flush=True)
 
 
 class Ranks:
@@ -36,14 +43,14 @@ class Ranks:
         if dist.is_initialized():
             dist.barrier()
             dist.destroy_process_group()
-        rank_zero_only.rank = 0
+        setattr(rank_zero_only, "rank", 0)  # noqa: B010 - a function attribute, unknown to type checkers
 
     def meet(self) -> None:
         """Wait until every rank is here; then only rank 0 speaks again."""
         if self.world_size == 1:
             return
-        rank_zero_only.rank = self.rank
-        store = dist.FileStore(str(self._file), self.world_size)
+        setattr(rank_zero_only, "rank", self.rank)  # noqa: B010
+        store = FileStore(str(self._file), self.world_size)
         store.set(f"done-{self.rank}", "1")
         store.wait([f"done-{rank}" for rank in range(self.world_size)], _PATIENCE)
         store.set(f"left-{self.rank}", "1")

@@ -10,17 +10,9 @@ from typing import Any, get_args, get_type_hints
 from ddoq.errors import suggest
 
 _TOP_LEVEL = (
-    "data",
-    "model",
-    "prior",
-    "teacher",
-    "trainer",
-    "students",
-    "seeds",
-    "recipe",
-    "wandb",
+    *("data", "model", "prior", "teacher", "trainer", "students", "seeds", "recipe", "wandb"),
+    *("output", "distilled", "force", "extends", "seed_everything", "config"),
 )
-_TOP_LEVEL += ("output", "distilled", "force", "extends", "seed_everything", "config")
 _NOISE = (
     "Does not validate against any of",
     "Subtypes:",
@@ -40,7 +32,8 @@ def _load(class_path: str) -> Any:
 
 def concrete_subclasses(base: type) -> Iterator[type]:
     """Iterate over the classes below ``base`` that can be instantiated."""
-    for child in base.__subclasses__():
+    children: list[type] = base.__subclasses__()
+    for child in children:
         if not inspect.isabstract(child):
             yield child
         yield from concrete_subclasses(child)

@@ -60,7 +60,9 @@ class DistilledSet:
             if not holds:
                 raise UserError(f"Not a distilled set: {rule}.")
         if int(self.labels.min()) < 0 or int(self.labels.max()) >= len(self.class_names):
-            raise UserError(f"Not a distilled set: labels must lie in 0..{len(self.class_names) - 1}.")
+            raise UserError(
+                f"Not a distilled set: labels must lie in 0..{len(self.class_names) - 1}."
+            )
         if not bool(torch.isfinite(self.weights).all()) or bool((self.weights < 0).any()):
             raise UserError("Not a distilled set: weights must be finite and at least 0.")
         sums = torch.zeros(len(self.class_names)).index_add(0, self.labels, self.weights)

@@ -164,9 +164,13 @@ class Distiller(L.LightningModule, ABC):
         data.setup()
         self.check(data)
         if self.needs_prior and prior is None:
-            raise UserError(f"{self.method} needs a prior: give the key `prior` in the configuration.")
+            raise UserError(
+                f"{self.method} needs a prior: give the key `prior` in the configuration."
+            )
         if self.needs_teacher and teacher is None:
-            raise UserError(f"{self.method} needs a teacher: give the key `teacher` in the configuration.")
+            raise UserError(
+                f"{self.method} needs a teacher: give the key `teacher` in the configuration."
+            )
         self.data = data
         self.prior = prior if self.needs_prior else None
         self.teacher = teacher if self.needs_teacher else None
@@ -242,7 +246,7 @@ class Distiller(L.LightningModule, ABC):
             pending,  # type: ignore[arg-type]
             batch_size=None,
             sampler=ExactDistributedSampler(pending, **ranks),
-            collate_fn=int,
+            collate_fn=lambda number: number,
         )
 
     def predict_step(self, batch: int, batch_idx: int) -> int:

@@ -42,7 +42,9 @@ class Quantizer:
     def __post_init__(self) -> None:
         """Refuse an unknown method."""
         if self.method not in METHODS:
-            raise UserError(f"Unknown quantizer.method {self.method!r}. {suggest(self.method, METHODS)}")
+            raise UserError(
+                f"Unknown quantizer.method {self.method!r}. {suggest(self.method, METHODS)}"
+            )
 
     def fit(self, points: Tensor, k: int, seed: int) -> Codebook:
         """Quantise float points ``(n, d)`` to ``k`` centroids."""
@@ -99,7 +101,7 @@ class LatentQuantization(Distiller):
         self,
         ipc: int,
         seed: int = 0,
-        quantizer: Quantizer = Quantizer(),  # noqa: B008 - frozen
+        quantizer: Quantizer = Quantizer(),
         sampling: Sampling = Sampling(),  # noqa: B008 - frozen
         batch_size: int = 64,
         posterior: Literal["mode", "sample"] = "mode",

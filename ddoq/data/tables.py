@@ -44,7 +44,7 @@ class ParquetSource:
             UserError: If no file matches, one cannot be read, or files differ in their columns.
         """
         import datasets
-        import pyarrow.parquet as pq  # type: ignore[import-untyped]
+        import pyarrow.parquet as pq
 
         self.files = self._find()
         counts, schemas = [], []

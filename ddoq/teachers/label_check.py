@@ -1,6 +1,6 @@
 """A guard against label-order mistakes: does the teacher recognise what the distilled images claim to show?"""
 
-from scipy.stats import binomtest  # type: ignore[import-untyped]
+from scipy.stats import binomtest
 
 from ddoq.errors import UserError
 

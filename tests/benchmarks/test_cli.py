@@ -52,7 +52,11 @@ def test_fit_writes_a_row_and_reuses_it(tmp_path, capsys):
     assert record["cell"]["method"] == "random"
     assert record["config"]["data"]["limit_per_class"] == 12
     (folder,) = (tmp_path / "runs" / "distilled").iterdir()
-    assert {item.name for item in folder.iterdir()} >= {"images.png", "metadata.json", "config.json"}
+    assert {item.name for item in folder.iterdir()} >= {
+        "images.png",
+        "metadata.json",
+        "config.json",
+    }
     assert main(arguments) == 0
     assert path.stat().st_mtime_ns == stamp
     assert main([*arguments, "--force", "true"]) == 0
@@ -101,7 +105,10 @@ def test_options_win_over_files(tmp_path):
 
 
 MISTAKES = {
-    "unknown class": ({"model": {"class_path": "RandomSelektion"}}, ["RandomSelektion", "RandomSelection"]),
+    "unknown class": (
+        {"model": {"class_path": "RandomSelektion"}},
+        ["RandomSelektion", "RandomSelection"],
+    ),
     "unknown data class": ({"data": {"class_path": "Digitz"}}, ["Digitz", "Did you mean 'Digits'"]),
     "unknown key of a class": (
         {"model": {"class_path": "RandomSelection", "init_args": {"icp": 2}}},
@@ -128,7 +135,12 @@ MISTAKES = {
         ["strength", "(0, 1]"],
     ),
     "data without a name": (
-        {"data": {"class_path": "HuggingFaceImages", "init_args": {"image_size": 8, "train_files": "a", "test_files": "a"}}},
+        {
+            "data": {
+                "class_path": "HuggingFaceImages",
+                "init_args": {"image_size": 8, "train_files": "a", "test_files": "a"},
+            }
+        },
         ["dataset_name"],
     ),
     "missing argument": ({"model": {"class_path": "RandomSelection"}}, ["ipc"]),
@@ -147,10 +159,23 @@ MISTAKES = {
     ),
     "no method": ({"model": None}, ["`model`"]),
     "no teacher": ({"teacher": None}, ["teacher"]),
-    "no prior": ({"model": {"class_path": "DDOQ", "init_args": {"ipc": 2}}, "prior": None}, ["prior"]),
+    "no prior": (
+        {"model": {"class_path": "DDOQ", "init_args": {"ipc": 2}}, "prior": None},
+        ["prior"],
+    ),
     "missing parquet": (
-        {"data": {"class_path": "HuggingFaceImages", "init_args": {
-            "path": None, "dataset_name": "x", "train_files": "no.parquet", "test_files": "no.parquet", "image_size": 8}}},
+        {
+            "data": {
+                "class_path": "HuggingFaceImages",
+                "init_args": {
+                    "path": None,
+                    "dataset_name": "x",
+                    "train_files": "no.parquet",
+                    "test_files": "no.parquet",
+                    "image_size": 8,
+                },
+            }
+        },
         ["no.parquet"],
     ),
     "missing prior folder": (

@@ -95,7 +95,9 @@ def test_every_registered_method_has_a_config_for_every_dataset():
     from benchmarks.suggestions import concrete_subclasses
     from ddoq.distiller import Distiller
 
-    known = {kind.__name__ for kind in concrete_subclasses(Distiller) if "test" not in kind.__module__}
+    known = {
+        kind.__name__ for kind in concrete_subclasses(Distiller) if "test" not in kind.__module__
+    }
     for folder in ("digits", "fashion_mnist", "cifar10", "fashion_mnist/cpu", "cifar10/cpu"):
         used = {class_of(path) for path in (CONFIGS / folder).glob("*.yaml")}
         assert used == known, folder
@@ -106,6 +108,4 @@ def class_of(path: Path) -> str:
     content = yaml.safe_load(path.read_text())
     if "model" in content:
         return content["model"]["class_path"]
-    return next(
-        class_of(path.parent / base) for base in content["extends"] if "parts" not in base
-    )
+    return next(class_of(path.parent / base) for base in content["extends"] if "parts" not in base)

@@ -17,7 +17,9 @@ def shard(counts: list[int], **extras) -> Shard:
 
 
 def test_weights_are_cell_masses_of_mean_one():
-    torch.testing.assert_close(DDOQ(4).weigh(shard([1, 2, 3, 2])), torch.tensor([0.5, 1.0, 1.5, 1.0]))
+    torch.testing.assert_close(
+        DDOQ(4).weigh(shard([1, 2, 3, 2])), torch.tensor([0.5, 1.0, 1.5, 1.0])
+    )
 
 
 def test_power_zero_is_uniform_and_one_half_lies_between():

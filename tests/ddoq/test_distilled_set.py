@@ -91,7 +91,8 @@ def test_a_record_of_another_set_is_noticed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [({"format": 99}, "format 99"), ({"class_names": None}, "lacks class_names")]
+    ("change", "message"),
+    [({"format": 99}, "format 99"), ({"class_names": None}, "lacks class_names")],
 )
 def test_records_of_other_versions_are_refused(tmp_path, change, message):
     make().save(tmp_path)

@@ -29,9 +29,9 @@ def bench(command: str, model: str, output: Path, *extra: str) -> str:
     students = [{"name": "a", "arch": "convnet2-w8"}, {"name": "b", "arch": "convnet2-w16"}]
     content = {"data": data, "model": MODELS[model], "recipe": recipe, "students": students}
     config.write_text(json.dumps(content))
+    start = [sys.executable, "-m", "benchmarks", command, "--output", str(output)]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", command, "--config", str(TINY), "--config", str(config)]
-        + ["--output", str(output), *extra],
+        [*start, "--config", str(TINY), "--config", str(config), *extra],
         capture_output=True,
         text=True,
         check=False,
