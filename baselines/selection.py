@@ -1,4 +1,4 @@
-"""What methods share that keep real images: the budget's check and the making of a shard."""
+"""What methods share that keep real images."""
 
 from typing import Any
 
@@ -7,22 +7,6 @@ from torch import Tensor
 
 from ddoq.data import ImageDataModule
 from ddoq.distiller import Shard
-from ddoq.errors import UserError
-
-
-def check_class_sizes(data: ImageDataModule, ipc: int) -> None:
-    """Refuse a budget that some class cannot fill.
-
-    Raises:
-        UserError: Naming the smallest class.
-    """
-    sizes = torch.bincount(data.train.labels, minlength=data.num_classes)
-    smallest = int(sizes.argmin())
-    if ipc > int(sizes[smallest]):
-        raise UserError(
-            f"ipc is {ipc}, but class '{data.classes[smallest].name}' of {data.name} has only "
-            f"{int(sizes[smallest])} training images. Lower model.init_args.ipc or raise the limit."
-        )
 
 
 def keep(

@@ -161,11 +161,13 @@ def quiet() -> None:
     """Silence messages of Lightning that tell a user of this suite nothing they could act on."""
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
-    for pattern in (
-        ".*does not have many workers.*",
-        ".*litlogger.*",
+    harmless = (
+        ".*does not have many workers.*",  # images are decoded once, or are few
+        ".*litlogger.*",  # an advertisement
         ".*LightningCLI's args parameter.*",
-    ):
+        ".*LeafSpec.* is deprecated.*",  # Lightning calls a helper that torch has renamed
+    )
+    for pattern in harmless:
         warnings.filterwarnings("ignore", message=pattern)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import lightning as L
 import torch.distributed as dist
 from lightning_utilities.core.rank_zero import rank_zero_only
-from torch.distributed.distributed_c10d import FileStore
+from torch.distributed import FileStore  # type: ignore[attr-defined]
 
 _PATIENCE = timedelta(days=7)  # students of one rank may take much longer than those of another
 

@@ -88,6 +88,25 @@ def class_items(num_classes: int) -> list[WorkItem]:
     return [WorkItem(label, f"class-{label:04d}", (label,)) for label in range(num_classes)]
 
 
+def check_budget(data: ImageDataModule, ipc: int) -> None:
+    """Refuse a budget that some class cannot fill.
+
+    Args:
+        data: The dataset, set up.
+        ipc: Images per class that a method takes from, or quantises, each class.
+
+    Raises:
+        UserError: Naming the smallest class.
+    """
+    sizes = torch.bincount(data.train.labels, minlength=data.num_classes)
+    smallest = int(sizes.argmin())
+    if ipc > int(sizes[smallest]):
+        raise UserError(
+            f"ipc is {ipc}, but class '{data.classes[smallest].name}' of {data.name} has only "
+            f"{int(sizes[smallest])} training images. Lower model.init_args.ipc or raise the limit."
+        )
+
+
 class Distiller(L.LightningModule, ABC):
     """Turns a labelled dataset into a distilled set under a budget of images per class.
 

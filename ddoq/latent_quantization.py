@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from ddoq.data import ImageDataModule
-from ddoq.distiller import Distiller, Shard, WorkItem, class_items
+from ddoq.distiller import Distiller, Shard, WorkItem, check_budget, class_items
 from ddoq.errors import UserError, suggest
 from ddoq.images import to_float, to_uint8
 from ddoq.priors.base import Prior, Sampling
@@ -120,13 +120,7 @@ class LatentQuantization(Distiller):
     def check(self, data: ImageDataModule) -> None:
         """Refuse more centroids than the smallest class has images."""
         super().check(data)
-        sizes = torch.bincount(data.train.labels, minlength=data.num_classes)
-        smallest = int(sizes.argmin())
-        if self.ipc > int(sizes[smallest]):
-            raise UserError(
-                f"ipc is {self.ipc}, but class '{data.classes[smallest].name}' of {data.name} has only "
-                f"{int(sizes[smallest])} training images. Lower model.init_args.ipc or raise the limit."
-            )
+        check_budget(data, self.ipc)
 
     def work_items(self, data: ImageDataModule) -> list[WorkItem]:
         """One item per class."""

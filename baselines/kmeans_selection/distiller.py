@@ -7,9 +7,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from baselines.selection import check_class_sizes, keep
+from baselines.selection import keep
 from ddoq.data import ImageDataModule
-from ddoq.distiller import Distiller, Shard, WorkItem, class_items
+from ddoq.distiller import Distiller, Shard, WorkItem, check_budget, class_items
 from ddoq.errors import UserError, suggest
 from ddoq.images import to_float
 from ddoq.latent_quantization import Quantizer, encode_class
@@ -79,7 +79,7 @@ class KMeansSelection(Distiller):
                 raise UserError(f"{name} must be at least 1, not {value}.")
         if not 0 <= self.weight_power <= 1:
             raise UserError(f"weight_power must be in [0, 1], not {self.weight_power}.")
-        check_class_sizes(data, self.ipc)
+        check_budget(data, self.ipc)
 
     def work_items(self, data: ImageDataModule) -> list[WorkItem]:
         """One item per class."""

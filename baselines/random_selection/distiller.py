@@ -2,9 +2,9 @@
 
 import torch
 
-from baselines.selection import check_class_sizes, keep
+from baselines.selection import keep
 from ddoq.data import ImageDataModule
-from ddoq.distiller import Distiller, Shard, WorkItem, class_items
+from ddoq.distiller import Distiller, Shard, WorkItem, check_budget, class_items
 from ddoq.seeding import generator_for
 
 
@@ -23,7 +23,7 @@ class RandomSelection(Distiller):
     def check(self, data: ImageDataModule) -> None:
         """Refuse a budget above the size of the smallest class."""
         super().check(data)
-        check_class_sizes(data, self.ipc)
+        check_budget(data, self.ipc)
 
     def work_items(self, data: ImageDataModule) -> list[WorkItem]:
         """One item per class."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ddoq.distilled_set import DistilledSet
-from ddoq.distiller import Distiller, Shard, WorkItem, class_items
+from ddoq.distiller import Distiller, Shard, WorkItem, check_budget, class_items
 from ddoq.errors import UserError
 from ddoq.seeding import generator_for
 
@@ -205,3 +205,11 @@ def test_needs_are_checked(coloured_noise):
 def test_names_of_class_items_sort_like_their_labels():
     names = [item.name for item in class_items(12)]
     assert names == sorted(names)
+
+
+def test_the_smallest_class_limits_the_budget(coloured_noise):
+    data = coloured_noise(classes=2, per_class=6)
+    data.train.labels[data.train.of_class(1)[0]] = 0  # 7 and 5
+    check_budget(data, 5)
+    with pytest.raises(UserError, match="class 'colour 1' of coloured-noise has only 5"):
+        check_budget(data, 6)
