@@ -68,12 +68,15 @@ class TrainedPrior(PriorSource):
         self.dit = dit
         self.seed = seed
 
-    def folders(self, data: ImageDataModule, cache: Path) -> tuple[Path, Path]:
+    def folders(
+        self, data: ImageDataModule, cache: Path, precision: str = "32-true"
+    ) -> tuple[Path, Path]:
         """Return where autoencoder and whole prior are, or will be, cached."""
         base = {
             "vae": self.vae,
             "seed": self.seed,
             "data": data.fingerprint,
+            "precision": precision,
             "format": TRAINING_FORMAT,
         }
         return (
@@ -85,7 +88,8 @@ class TrainedPrior(PriorSource):
         """Train the prior or reuse it; see :meth:`PriorSource.obtain`."""
         data.setup()
         check_image_size(data.image_size, self.vae, self.dit)
-        vae_folder, folder = self.folders(data, cache)
+        precision = str(trainer.get("precision") or "32-true")
+        vae_folder, folder = self.folders(data, cache, precision)
 
         def build_vae(target: Path) -> None:
             vae, record = train_vae(self.vae, data, seed=self.seed, trainer=trainer)

@@ -19,7 +19,7 @@ def command(output: Path) -> list[str]:
     output.mkdir(parents=True, exist_ok=True)
     config = {
         "data": {"class_path": "Digits", "init_args": {"limit_per_class": 8}},
-        "model": {"class_path": "SRe2L", "init_args": {"ipc": 6, "iterations": 60}},
+        "model": {"class_path": "SRe2L", "init_args": {"ipc": 6, "iterations": 60, "jitter": 2}},
         "recipe": {"name": "unified", "overrides": {"epochs": 1}},
     }
     path = output / "config.yaml"

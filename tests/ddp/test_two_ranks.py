@@ -14,7 +14,7 @@ from ddoq.distiller import Shard
 TINY = Path(__file__).parent.parent / "configs" / "tiny.yaml"
 MODELS = {
     "ddoq": {"class_path": "DDOQ", "init_args": {"ipc": 2}},
-    "sre2l": {"class_path": "SRe2L", "init_args": {"ipc": 3, "iterations": 3}},
+    "sre2l": {"class_path": "SRe2L", "init_args": {"ipc": 3, "iterations": 3, "jitter": 2}},
     "random": {"class_path": "RandomSelection", "init_args": {"ipc": 2}},
 }
 TWO = ["--trainer.devices=2", "--trainer.strategy=ddp"]
