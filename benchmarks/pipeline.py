@@ -11,10 +11,11 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from benchmarks.cells import CellRunner
 from benchmarks.leaderboard import cell_table
 from benchmarks.loggers import WandbOptions
-from benchmarks.ranks import Ranks, say
+from benchmarks.ranks import Ranks
 from benchmarks.recipes import load_recipe
 from benchmarks.results import Result
 from benchmarks.students import Student
+from ddoq.console import say
 from ddoq.data import ImageDataModule
 from ddoq.distilled_set import DistilledSet
 from ddoq.distiller import Distiller

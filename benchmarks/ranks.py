@@ -13,12 +13,6 @@ from torch.distributed import FileStore  # type: ignore[attr-defined]
 _PATIENCE = timedelta(days=7)  # students of one rank may take much longer than those of another
 
 
-def say(text: str) -> None:
-    """Print on rank 0 only."""
-    if getattr(rank_zero_only, "rank", 0) == 0:
-        print(text, flush=True)
-
-
 class Ranks:
     """Leave the process group, so that every rank is a one-device run of its own, and join up at the end.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from diffusers import AutoencoderKL
 
+from ddoq.console import say
 from ddoq.data.base import ImageDataModule
 from ddoq.errors import UserError
 from ddoq.fingerprints import hash_config
@@ -92,6 +93,7 @@ class TrainedPrior(PriorSource):
         vae_folder, folder = self.folders(data, cache, precision)
 
         def build_vae(target: Path) -> None:
+            say(f"prior: training the autoencoder, {self.vae.steps} steps")
             vae, record = train_vae(self.vae, data, seed=self.seed, trainer=trainer)
             save_reconstructions(target / "reconstructions.png", vae, data)
             vae.save_pretrained(target / "vae")
@@ -101,6 +103,7 @@ class TrainedPrior(PriorSource):
             build_once(vae_folder, build_vae)
             vae = AutoencoderKL.from_pretrained(vae_folder / "vae", low_cpu_mem_usage=False)
             vae.eval().requires_grad_(False)
+            say(f"prior: training the diffusion transformer, {self.dit.steps} steps")
             dit, scheduler, record = train_dit(self.dit, vae, data, seed=self.seed, trainer=trainer)
             names = {info.index: info.name for info in data.classes}
             save_pipeline(target, vae, dit, scheduler, names)
@@ -114,7 +117,7 @@ class TrainedPrior(PriorSource):
         built = build_once(folder, build_prior)
         took = f"trained in {time.perf_counter() - started:.0f} s" if built else "reused"
         record = read_json(folder / "training.json")
-        print(f"Prior: {took}, reconstruction PSNR {record['vae']['test_psnr']:.1f} dB ({folder})")
+        say(f"prior: {took}, reconstruction PSNR {record['vae']['test_psnr']:.1f} dB, in {folder}")
         prior = DiffusionPrior.from_pretrained(folder)
         _check_classes(prior, data, str(folder))
         return prior
@@ -151,7 +154,7 @@ class PretrainedPrior(PriorSource):
             self.path, dtype=self.dtype, scheduler=self.scheduler, classes=self.classes
         )
         _check_classes(prior, data, self.path)
-        print(f"Prior: opened {self.path} ({prior.num_classes} classes, {prior.image_size} px)")
+        say(f"prior: opened {self.path} ({prior.num_classes} classes, {prior.image_size} px)")
         return prior
 
 

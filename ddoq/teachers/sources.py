@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_only
-
+from ddoq.console import say
 from ddoq.data.base import ImageDataModule
 from ddoq.teachers.teacher import Teacher
 
@@ -50,7 +49,6 @@ class PretrainedTeacher(TeacherSource):
         return teacher
 
 
-@rank_zero_only
 def announce(teacher: Teacher, how: str) -> None:
     """Print one line on a teacher and how it was had, on rank 0."""
-    print(f"teacher {teacher.arch}: {teacher.accuracy:.2%} on real test images, {how}", flush=True)
+    say(f"teacher {teacher.arch}: {teacher.accuracy:.2%} on real test images, {how}")
