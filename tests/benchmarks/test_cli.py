@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from benchmarks.cli import COMMANDS, main
 
@@ -209,3 +210,70 @@ def test_mistakes_get_one_clear_error(mistake, tmp_path, capsys):
 def test_a_missing_configuration_is_named(capsys):
     assert main(["fit", "--config", "nowhere.yaml"]) == 2
     assert "nowhere.yaml does not exist" in capsys.readouterr().err
+
+
+def test_a_corrupt_shard_is_named_once_and_the_rest_survives(tmp_path, capsys):
+    assert main(["distill", *config(tmp_path)]) == 0
+    (folder,) = (tmp_path / "runs" / "distilled").iterdir()
+    (folder / "distilled.safetensors").unlink()
+    shards = sorted((tmp_path / "runs" / "shards").rglob("*.safetensors"))
+    shards[4].write_bytes(shards[4].read_bytes()[:100])
+    capsys.readouterr()
+    assert main(["distill", *config(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("error:") == 1
+    assert str(shards[4]) in error
+    assert "Delete it and run again" in error
+    shards[4].unlink()
+    assert main(["distill", *config(tmp_path)]) == 0
+    assert len(shards) == 10
+
+
+def test_a_corrupt_image_is_named(tmp_path, capsys):
+    for split in ("train", "val"):
+        for label in ("00", "01"):
+            folder = tmp_path / "images" / split / label
+            folder.mkdir(parents=True)
+            for number in range(3):
+                Image.new("RGB", (8, 8), (number * 40, 0, 0)).save(folder / f"{number}.png")
+    broken = tmp_path / "images" / "train" / "01" / "1.png"
+    broken.write_bytes(broken.read_bytes()[:-30])
+    data = {"root": str(tmp_path / "images"), "image_size": 8, "dataset_name": "images"}
+    changes = {
+        "data": {"class_path": "ImageFolderImages", "init_args": data},
+        "model": {"class_path": "RandomSelection", "init_args": {"ipc": 3}},
+    }
+    assert main(["distill", *config(tmp_path, **changes)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("error:") == 1
+    assert str(broken) in error
+
+
+def test_a_prior_of_other_classes_is_refused(tmp_path, capsys):
+    assert main(["prior", *config(tmp_path, model=None)]) == 0
+    (folder,) = (tmp_path / "runs" / "priors").glob("prior-*")
+    index = folder / "transformer" / "config.json"
+    content = json.loads(index.read_text())
+    assert content["num_embeds_ada_norm"] == 10
+    changes = {
+        "prior": {
+            "class_path": "PretrainedPrior",
+            "init_args": {"path": str(folder), "classes": [0, 1]},
+        },
+        "model": {"class_path": "DDOQ", "init_args": {"ipc": 2}},
+    }
+    capsys.readouterr()
+    assert main(["distill", *config(tmp_path, **changes)]) == 2
+    error = capsys.readouterr().err
+    assert "has 2 classes, digits has 10" in error
+
+
+def test_a_distilled_set_of_other_classes_is_refused(tmp_path, capsys):
+    assert main(["distill", *config(tmp_path)]) == 0
+    (folder,) = (tmp_path / "runs" / "distilled").iterdir()
+    record = json.loads((folder / "metadata.json").read_text())
+    record["class_names"][:2] = record["class_names"][1::-1]
+    (folder / "metadata.json").write_text(json.dumps(record))
+    capsys.readouterr()
+    assert main(["evaluate", *config(tmp_path, model=None, distilled=str(folder))]) == 2
+    assert "other classes" in capsys.readouterr().err
