@@ -9,6 +9,7 @@ COMMANDS = {
     "evaluate": "only train and test students, on the configuration's own or on a given distilled set",
     "prior": "train (or reuse) the latent diffusion prior of a configuration",
     "teacher": "train (or reuse) the teacher of a configuration",
+    "suite": "run a grid of cells, one process each, resumable",
     "leaderboard": "fold result files into tables",
 }
 
@@ -55,6 +56,10 @@ def _command(name: str) -> Callable[[list[str]], int]:
         from benchmarks.leaderboard import main as leaderboard
 
         return leaderboard
+    if name == "suite":
+        from benchmarks.suite import main as suite
+
+        return suite
     if name in COMMANDS:
         from benchmarks.lightning_cli import run
 

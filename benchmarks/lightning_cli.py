@@ -99,6 +99,9 @@ class BenchCLI(LightningCLI):
         )
         parser.add_argument("--force", type=bool, default=False, help="Train students again.")
         parser.add_argument(
+            "--report", type=str | None, default=None, help="File that shall list what this run made."
+        )
+        parser.add_argument(
             "--extends",
             type=list[str],
             default=[],
@@ -124,6 +127,7 @@ class BenchCLI(LightningCLI):
             output=Path(part("output")),
             distilled=Path(part("distilled")) if part("distilled") else None,
             force=part("force"),
+            report=Path(part("report")) if part("report") else None,
             trainer=self.trainer,
             trainer_settings={
                 k: trainer[k] for k in ("accelerator", "precision", "enable_progress_bar")

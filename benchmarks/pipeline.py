@@ -55,6 +55,7 @@ class Bench:
         output: Root of caches, distilled sets and results.
         distilled: A given distilled set to evaluate.
         force: Train students again even where results are stored.
+        report: File that shall list what was made, as a JSON list of paths.
         trainer: The trainer that distils; its ranks share the work.
         trainer_settings: Arguments of the one-device trainers of prior, teacher and students.
         config: The whole resolved configuration.
@@ -71,6 +72,7 @@ class Bench:
     output: Path
     distilled: Path | None
     force: bool
+    report: Path | None
     trainer: L.Trainer
     trainer_settings: Mapping[str, Any]
     config: dict[str, Any]
@@ -97,12 +99,12 @@ class Bench:
             return None
         return self.teacher_source.obtain(self.data, self.output, self.trainer_settings)
 
-    def distill(self) -> tuple[DistilledSet, Path]:
-        """Distil, or reuse what is stored.
+    def distill(self) -> None:
+        """Distil, or reuse what is stored."""
+        _, folder = self._distilled_set()
+        self._write_report([folder])
 
-        Returns:
-            The distilled set and its folder.
-        """
+    def _distilled_set(self) -> tuple[DistilledSet, Path]:
         if self.distiller is None:
             raise UserError("No method is configured: give the key `model`.")
         self.data.setup()
@@ -132,7 +134,7 @@ class Bench:
     def fit(self) -> list[Result]:
         """Distil, then train and test every student."""
         self._check_plan()
-        return self._evaluate(*self.distill())
+        return self._evaluate(*self._distilled_set())
 
     def evaluate(self) -> list[Result]:
         """Train and test every student, on the given set or on the configuration's own."""
@@ -191,11 +193,17 @@ class Bench:
         ranks.meet()
         results = [found for cell in cells if (found := runner.find(*cell)) is not None]
         say(cell_table(results))
+        names = [f"{result.config_hash}.json" for result in results]
+        self._write_report([self.output / "results" / name for name in names])
         if failed or len(results) < len(cells):
             raise UserError(
                 f"{len(cells) - len(results)} of {len(cells)} students failed; see {self.output / 'failures'}."
             )
         return results
+
+    def _write_report(self, made: list[Path]) -> None:
+        if self.report is not None and self.trainer.is_global_zero:
+            write_json(self.report, made)
 
     def _check_labels(self, teacher: Teacher | None, distilled: DistilledSet) -> dict[str, float]:
         if teacher is None:

@@ -11,7 +11,7 @@ from ddoq.errors import suggest
 
 _TOP_LEVEL = (
     *("data", "model", "prior", "teacher", "trainer", "students", "seeds", "recipe", "wandb"),
-    *("output", "distilled", "force", "extends", "seed_everything", "config"),
+    *("output", "distilled", "force", "report", "extends", "seed_everything", "config"),
 )
 _NOISE = (
     "Does not validate against any of",
@@ -122,7 +122,7 @@ def explain(message: str) -> str:
     Example:
         >>> explain("unrecognized arguments: --modle DDOQ")
         "Unknown key 'modle'. Did you mean 'model'? Valid: config, data, distilled, extends, force, model, \
-output, prior, recipe, seed_everything, seeds, students, teacher, trainer, wandb."
+output, prior, recipe, report, seed_everything, seeds, students, teacher, trainer, wandb."
     """
     hint = _hint(message)
     if hint:

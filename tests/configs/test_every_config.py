@@ -13,10 +13,13 @@ import yaml
 from PIL import Image
 
 from benchmarks.cli import main
+from benchmarks.suite_plan import plan_suite
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent.parent / "configs"
-FILES = sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent.name != "parts")
+FILES = sorted(
+    path for path in CONFIGS.rglob("*.yaml") if path.parent.name not in ("parts", "suites")
+)
 
 
 def pixels(label: int, number: int, side: int) -> np.ndarray:
@@ -87,6 +90,13 @@ def test_config_runs_to_its_table(config, tiny_data, output, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "convnet" in printed
     assert "top-1" in printed
+
+
+@pytest.mark.parametrize("suite", sorted((CONFIGS / "suites").glob("*.yaml")), ids=lambda p: p.stem)
+def test_suite_can_be_planned(suite):
+    plan = plan_suite(suite)
+    assert plan.cells
+    assert len({job.key for job in (*plan.sets, *plan.cells)}) == len(plan.sets) + len(plan.cells)
 
 
 def test_every_registered_method_has_a_config_for_every_dataset():
