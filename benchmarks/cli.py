@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from importlib import import_module
 
 COMMANDS = {
     "fit": "distil (or reuse what is cached), then train and test every student, print and store the rows",
@@ -11,6 +12,14 @@ COMMANDS = {
     "teacher": "train (or reuse) the teacher of a configuration",
     "suite": "run a grid of cells, one process each, resumable",
     "leaderboard": "fold result files into tables",
+    "compare": "compare two methods on the same seeds, with intervals and p-values",
+}
+
+# Commands that need no model, data or trainer, and so none of the parser that describes these.
+_LIGHT = {
+    "compare": "benchmarks.comparison:main",
+    "leaderboard": "benchmarks.leaderboard:main",
+    "suite": "benchmarks.suite:main",
 }
 
 _HELP = """usage: ddoq-bench COMMAND [options]
@@ -52,14 +61,10 @@ def main(args: list[str] | None = None) -> int:
 def _command(name: str) -> Callable[[list[str]], int]:
     from ddoq.errors import UserError, suggest
 
-    if name == "leaderboard":
-        from benchmarks.leaderboard import main as leaderboard
-
-        return leaderboard
-    if name == "suite":
-        from benchmarks.suite import main as suite
-
-        return suite
+    if name in _LIGHT:
+        module, _, function = _LIGHT[name].partition(":")
+        command: Callable[[list[str]], int] = getattr(import_module(module), function)
+        return command
     if name in COMMANDS:
         from benchmarks.lightning_cli import run
 
