@@ -3,6 +3,7 @@
 from ddoq.priors.base import Prior, Sampling
 from ddoq.priors.diffusion import DiffusionPrior
 from ddoq.priors.sources import PretrainedPrior, PriorSource, TrainedPrior
+from ddoq.priors.stable_diffusion import StableDiffusionPrior
 from ddoq.priors.training.config import DiTConfig, VAEConfig
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Prior",
     "PriorSource",
     "Sampling",
+    "StableDiffusionPrior",
     "TrainedPrior",
     "VAEConfig",
 ]

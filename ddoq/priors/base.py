@@ -48,7 +48,7 @@ class Prior(nn.Module, ABC):
     Attributes:
         latent_shape: Shape of one latent, e.g. ``(4, 8, 8)``.
         image_size: Side in pixels of the images that it decodes to.
-        num_classes: Number of classes that the generator knows; None where it is conditioned on text.
+        num_classes: Number of classes that the generator knows, or has prompts for; None where any will do.
         fingerprint: Hash of its weights and configuration.
     """
 

@@ -1,17 +1,26 @@
-"""Opening of diffusers DiT folders and hub ids, with errors that say what to mend."""
+"""Opening of diffusers folders and hub ids, DiT or Stable Diffusion, with errors that say what to mend."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
-from diffusers import DiTPipeline, SchedulerMixin
-from diffusers.utils import logging
+from diffusers import (
+    DiffusionPipeline,
+    DiTPipeline,
+    SchedulerMixin,
+    StableDiffusionImg2ImgPipeline,
+)
+from diffusers.utils import logging as diffusers_logging
+from huggingface_hub.errors import GatedRepoError
+from transformers.utils import logging as transformers_logging
 
 from ddoq.errors import UserError, suggest
+from ddoq.storage import read_json
 
 # The files without which a folder is no DiT pipeline.
 PARTS = (
@@ -20,7 +29,16 @@ PARTS = (
     "transformer/config.json",
     "scheduler/scheduler_config.json",
 )
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# The files without which a folder is no Stable Diffusion pipeline.
+STABLE_DIFFUSION_PARTS = (
+    "model_index.json",
+    "vae/config.json",
+    "unet/config.json",
+    "text_encoder/config.json",
+    "tokenizer/tokenizer_config.json",
+    "scheduler/scheduler_config.json",
+)
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Draws its noise for a whole batch from one Brownian tree, so that images would depend on their batch.
 _REFUSED = ("DPMSolverSDEScheduler",)
 
@@ -29,7 +47,7 @@ def parse_dtype(name: str | torch.dtype) -> torch.dtype:
     """Translate the name of a dtype that priors run in.
 
     Raises:
-        UserError: If it is neither float32 nor bfloat16.
+        UserError: If it is not float32, bfloat16 or float16.
 
     Example:
         >>> parse_dtype("bfloat16")
@@ -41,48 +59,126 @@ def parse_dtype(name: str | torch.dtype) -> torch.dtype:
     return DTYPES[key]
 
 
-def open_pipeline(source: str, dtype: torch.dtype) -> DiTPipeline:
-    """Open a DiT pipeline from a folder, or from the Hugging Face hub.
+@dataclass(frozen=True)
+class PipelineFormat:
+    """One kind of diffusers pipeline that priors are made of.
+
+    Attributes:
+        name: What people call it.
+        pipeline: The diffusers class that opens it.
+        class_names: What ``model_index.json`` may call it.
+        parts: Files without which a folder is none.
+        example: A hub id.
+        check: Refuses parts that do not belong together.
+        options: Further arguments for ``from_pretrained``.
+    """
+
+    name: str
+    pipeline: Any
+    class_names: tuple[str, ...]
+    parts: tuple[str, ...]
+    example: str
+    check: Callable[[Any, str], None]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def find_format(source: str) -> PipelineFormat:
+    """Say what kind of pipeline a folder or a hub id holds.
+
+    Raises:
+        UserError: If it cannot be read, or is of another kind.
+    """
+    folder = _local_folder(source)
+    if folder is not None and not (folder / "model_index.json").is_file():
+        raise UserError(f"{folder} is no diffusers folder: model_index.json missing.")
+    with _user_errors(source, folder, "diffusers"), _quiet():
+        name = str(DiffusionPipeline.load_config(str(folder or source)).get("_class_name"))
+    for kind in FORMATS:
+        if name in kind.class_names:
+            return kind
+    valid = " or ".join(kind.class_names[0] for kind in FORMATS)
+    raise UserError(f"{source} holds a {name}; a prior can be of {valid}.")
+
+
+def open_pipeline(source: str, dtype: torch.dtype, kind: PipelineFormat | None = None) -> Any:
+    """Open a pipeline from a folder, or from the Hugging Face hub.
 
     Args:
         source: A folder in diffusers' format, or a hub id such as ``facebook/DiT-XL-2-256``.
         dtype: What the weights are cast to.
+        kind: What is expected there; None expects DiT.
 
     Returns:
         The pipeline, on the CPU.
 
     Raises:
-        UserError: If the folder is missing or incomplete, or the hub cannot be reached.
+        UserError: If the folder is missing or incomplete, if its parts do not belong together, or if the hub cannot
+            be reached.
     """
-    folder = Path(source).expanduser()
-    local = folder.is_dir()
-    if local:
-        missing = [part for part in PARTS if not (folder / part).is_file()]
+    kind = kind or DIT
+    folder = _local_folder(source, kind)
+    if folder is not None:
+        missing = [part for part in kind.parts if not (folder / part).is_file()]
         if missing:
-            raise UserError(f"{folder} is no diffusers DiT folder: {', '.join(missing)} missing.")
-    elif source.startswith((".", "/", "~")) or source.count("/") != 1:
+            raise UserError(
+                f"{folder} is no diffusers {kind.name} folder: {', '.join(missing)} missing."
+            )
+        index = read_json(folder / "model_index.json")
+        for part in [part.split("/")[0] for part in kind.parts if "/" in part]:
+            if not all(index.get(part) or [None]):
+                raise UserError(f"{folder}/model_index.json lists no {part.replace('_', ' ')}.")
+    with _user_errors(source, folder, kind.name), _quiet():
+        pipeline = kind.pipeline.from_pretrained(
+            str(folder or source),
+            low_cpu_mem_usage=False,  # True needs accelerate
+            **kind.options,
+        ).to(dtype)  # the argument for it was renamed between the releases that are supported
+    kind.check(pipeline, source)
+    return pipeline
+
+
+def _local_folder(source: str, kind: PipelineFormat | None = None) -> Path | None:
+    """Return the folder where there is one, and None for what may be a hub id."""
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    if source.startswith((".", "/", "~")) or source.count("/") != 1:
+        name, example = (kind.name, kind.example) if kind else ("DiT", DIT.example)
         raise UserError(
-            f"{source} does not exist. Give the folder of a diffusers DiT pipeline or a hub id such as "
-            "facebook/DiT-XL-2-256."
+            f"{source} does not exist. Give the folder of a diffusers {name} pipeline or a hub id such as {example}."
         )
+    return None
+
+
+@contextmanager
+def _user_errors(source: str, folder: Path | None, what: str) -> Iterator[None]:
+    """Turn whatever goes wrong while loading into an error that says what to do."""
     try:
-        with _quiet():
-            pipeline = DiTPipeline.from_pretrained(
-                str(folder) if local else source,
-                low_cpu_mem_usage=False,  # True needs accelerate
-            ).to(dtype)  # the argument for it was renamed between the releases that are supported
+        yield
     except Exception as error:  # the hub client's errors share no base class
         lines = str(error).strip().splitlines()
         reason = lines[0].rstrip(".") if lines else type(error).__name__
-        if local:
-            raise UserError(f"{folder} cannot be loaded as a DiT pipeline: {reason}") from error
+        if folder is not None:
+            raise UserError(f"{folder} cannot be loaded as a {what} pipeline: {reason}") from error
+        if _is_gated(error):
+            raise UserError(
+                f"{source} is gated. Accept its terms at https://huggingface.co/{source}, then log in with "
+                "`hf auth login`."
+            ) from error
         raise UserError(
             f"{source} is no folder here, and loading it from the Hugging Face hub failed: {reason}. Without "
             f"access, run `hf download {source} --local-dir FOLDER` on a machine that has it, copy FOLDER "
             "here and give its path instead."
         ) from error
-    _check_parts(pipeline, source)
-    return pipeline
+
+
+def _is_gated(error: BaseException | None) -> bool:
+    """Say whether an error, or one that led to it, is that terms were not accepted."""
+    while error is not None:
+        if isinstance(error, GatedRepoError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def make_scheduler(name: str, config: Any) -> SchedulerMixin:
@@ -116,16 +212,19 @@ def make_scheduler(name: str, config: Any) -> SchedulerMixin:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide the loading bar, and warnings such as that JSON keeps the numbers of classes as text."""
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    """Hide the loading bars, and warnings such as that JSON keeps the numbers of classes as text."""
+    libraries = (diffusers_logging, transformers_logging)
+    before = [(each.get_verbosity(), each.is_progress_bar_enabled()) for each in libraries]
+    for each in libraries:
+        each.set_verbosity_error()
+        each.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()
+        for each, (verbosity, bar) in zip(libraries, before, strict=True):
+            each.set_verbosity(verbosity)
+            if bar:
+                each.enable_progress_bar()
 
 
 def _usable_name(name: str) -> bool:
@@ -146,7 +245,7 @@ def _usable(candidate: Any) -> bool:
     )
 
 
-def _check_parts(pipeline: DiTPipeline, source: str) -> None:
+def _check_dit(pipeline: Any, source: str) -> None:
     """Refuse an autoencoder and a transformer that do not belong together."""
     vae, dit = pipeline.vae.config, pipeline.transformer.config
     if getattr(dit, "num_embeds_ada_norm", None) is None:
@@ -161,3 +260,43 @@ def _check_parts(pipeline: DiTPipeline, source: str) -> None:
         raise UserError(
             f"{source}: {dit.out_channels} output channels fit neither noise nor noise and variance."
         )
+
+
+def _check_stable_diffusion(pipeline: Any, source: str) -> None:
+    """Refuse parts that do not belong together."""
+    vae, unet, text = pipeline.vae.config, pipeline.unet.config, pipeline.text_encoder.config
+    if not vae.latent_channels == unet.in_channels == unet.out_channels:
+        raise UserError(
+            f"{source}: the VAE has {vae.latent_channels} latent channels, the UNet takes {unet.in_channels} and "
+            f"gives {unet.out_channels}. Models for inpainting or upscaling do not fit."
+        )
+    if unet.cross_attention_dim != text.hidden_size:
+        raise UserError(
+            f"{source}: the text encoder gives {text.hidden_size} values a token, the UNet reads "
+            f"{unet.cross_attention_dim}."
+        )
+    if len(pipeline.tokenizer) > text.vocab_size:
+        raise UserError(
+            f"{source}: the tokenizer has {len(pipeline.tokenizer)} tokens, the text encoder {text.vocab_size}."
+        )
+    if not isinstance(unet.sample_size, int):
+        raise UserError(
+            f"{source}: unet/config.json has sample_size {unet.sample_size}, not a side."
+        )
+    if unet.time_cond_proj_dim is not None:
+        raise UserError(f"{source}: guidance is distilled into this UNet; take the model it is of.")
+
+
+DIT = PipelineFormat(
+    "DiT", DiTPipeline, ("DiTPipeline",), PARTS, "facebook/DiT-XL-2-256", _check_dit
+)
+STABLE_DIFFUSION = PipelineFormat(
+    "Stable Diffusion",
+    StableDiffusionImg2ImgPipeline,
+    ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline"),
+    STABLE_DIFFUSION_PARTS,
+    "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    _check_stable_diffusion,
+    {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
+)
+FORMATS = (DIT, STABLE_DIFFUSION)

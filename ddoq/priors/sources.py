@@ -15,7 +15,9 @@ from ddoq.errors import UserError
 from ddoq.fingerprints import hash_config
 from ddoq.priors.base import Prior
 from ddoq.priors.diffusion import DiffusionPrior, save_pipeline
-from ddoq.priors.loading import parse_dtype
+from ddoq.priors.latent import LatentDiffusionPrior
+from ddoq.priors.loading import STABLE_DIFFUSION, find_format, parse_dtype
+from ddoq.priors.stable_diffusion import StableDiffusionPrior
 from ddoq.priors.training.config import DiTConfig, VAEConfig, check_image_size
 from ddoq.priors.training.dit import train_dit
 from ddoq.priors.training.fitting import device_of
@@ -124,14 +126,19 @@ class TrainedPrior(PriorSource):
 
 
 class PretrainedPrior(PriorSource):
-    """Opens a diffusers DiT pipeline from a folder or the Hugging Face hub.
+    """Opens a diffusers pipeline, DiT or Stable Diffusion, from a folder or the Hugging Face hub.
+
+    Stable Diffusion is told each class by its prompt, which the dataset states; DiT by its number.
 
     Args:
-        path: The folder, or a hub id such as ``facebook/DiT-XL-2-256``.
-        dtype: ``float32`` or ``bfloat16``.
+        path: The folder, or a hub id such as ``facebook/DiT-XL-2-256`` or
+            ``stable-diffusion-v1-5/stable-diffusion-v1-5``.
+        dtype: ``float32``, ``bfloat16`` or ``float16``.
         scheduler: Class name of a diffusers scheduler; None takes the folder's own.
-        classes: For each class of the dataset, its number in the prior, where the dataset is a part of what the
+        classes: For each class of the dataset, its number in a DiT, where the dataset is a part of what the
             prior was trained on; None where classes are the same.
+        negative_prompt: What guidance of Stable Diffusion leads away from.
+        vae_slicing: Encode and decode image by image, which takes less memory.
     """
 
     def __init__(
@@ -140,22 +147,52 @@ class PretrainedPrior(PriorSource):
         dtype: str = "float32",
         scheduler: str | None = None,
         classes: list[int] | None = None,
+        negative_prompt: str = "",
+        vae_slicing: bool = False,
     ) -> None:
         parse_dtype(dtype)
         self.path = path
         self.dtype = dtype
         self.scheduler = scheduler
         self.classes = classes
+        self.negative_prompt = negative_prompt
+        self.vae_slicing = vae_slicing
 
     def obtain(self, data: ImageDataModule, cache: Path, trainer: Mapping[str, Any]) -> Prior:
         """Open the prior; see :meth:`PriorSource.obtain`. Nothing is cached or trained here."""
         data.setup()
+        prior: LatentDiffusionPrior
+        if find_format(self.path) is STABLE_DIFFUSION:
+            prior = self._open_stable_diffusion(data)
+        else:
+            prior = self._open_dit(data)
+        if self.vae_slicing:
+            prior.vae.enable_slicing()
+        say(f"prior: opened {self.path} ({prior.num_classes} classes, {prior.image_size} px)")
+        return prior
+
+    def _open_dit(self, data: ImageDataModule) -> DiffusionPrior:
+        if self.negative_prompt:
+            raise UserError(f"prior.negative_prompt has no meaning for the DiT {self.path}.")
         prior = DiffusionPrior.from_pretrained(
             self.path, dtype=self.dtype, scheduler=self.scheduler, classes=self.classes
         )
         _check_classes(prior, data, self.path)
-        say(f"prior: opened {self.path} ({prior.num_classes} classes, {prior.image_size} px)")
         return prior
+
+    def _open_stable_diffusion(self, data: ImageDataModule) -> StableDiffusionPrior:
+        if self.classes is not None:
+            raise UserError(
+                f"prior.classes has no meaning for {self.path}: Stable Diffusion is told classes by the dataset's "
+                "prompts."
+            )
+        return StableDiffusionPrior.from_pretrained(
+            self.path,
+            prompts=data.classes.prompts,
+            negative_prompt=self.negative_prompt,
+            dtype=self.dtype,
+            scheduler=self.scheduler,
+        )
 
 
 def _check_classes(prior: DiffusionPrior, data: ImageDataModule, where: str) -> None:

@@ -79,4 +79,4 @@ def test_unknown_scheduler(name):
 def test_unknown_dtype():
     assert parse_dtype(torch.bfloat16) == torch.bfloat16
     with pytest.raises(UserError, match="float16"):
-        parse_dtype("float16")
+        parse_dtype("float64")

@@ -1,0 +1,268 @@
+"""What all latent diffusion priors share: the autoencoder, the start from latents and the denoising loop."""
+
+import inspect
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+from torchvision.transforms.v2 import functional as tv
+
+from ddoq.errors import UserError
+from ddoq.priors.base import Prior, Sampling
+
+# Latents of a scaled VAE have a standard deviation near 1; this far off, its scaling factor was forgotten.
+_PLAUSIBLE_STD = (1 / 3, 3.0)
+
+
+class LatentDiffusionPrior(Prior):
+    """A diffusers autoencoder, a denoising network in its latent space and a scheduler.
+
+    A subclass says what stands for a class, and how the network predicts: :meth:`conditions`,
+    :meth:`null_conditions` and :meth:`predict`.
+
+    Args:
+        vae: ``AutoencoderKL``.
+        scheduler: Any diffusers scheduler that takes its noise from the caller.
+        latent_shape: Shape of one latent, ``(c, h, w)``.
+        num_classes: Number of classes that it can be asked for.
+    """
+
+    def __init__(
+        self, vae: Any, scheduler: Any, latent_shape: tuple[int, int, int], num_classes: int
+    ) -> None:
+        super().__init__()
+        self.vae = vae
+        self.scheduler = scheduler
+        self.latent_shape = latent_shape
+        self.num_classes: int = num_classes
+        self.image_size: int = latent_shape[1] * 2 ** (len(vae.config.block_out_channels) - 1)
+        self._std_checked = False
+
+    @abstractmethod
+    def conditions(self, class_ids: Tensor) -> Tensor:
+        """Return what the network is told of classes, int64 ``(n,)``: a tensor of length n."""
+
+    @abstractmethod
+    def null_conditions(self, class_ids: Tensor) -> Tensor:
+        """Return what it is told instead in the unconditional half of guidance, in the same shape."""
+
+    @abstractmethod
+    def predict(self, inputs: Tensor, times: Tensor, conditions: Tensor) -> Tensor:
+        """Run the denoising network on ``(n, *latent_shape)`` at times ``(n,)``."""
+
+    def guide(self, predicted: Tensor, guidance_scale: float | None) -> Tensor:
+        r"""Combine predictions by classifier-free guidance, :math:`u + s (c - u)`.
+
+        Args:
+            predicted: The conditional half, then the unconditional one; without guidance the first alone.
+            guidance_scale: The scale s; None where there is no guidance.
+
+        Returns:
+            What the scheduler is given.
+        """
+        if guidance_scale is None:
+            return predicted
+        conditional, unconditional = predicted.chunk(2)
+        return unconditional + guidance_scale * (conditional - unconditional)
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode: in training mode a DiT hides class labels at random."""
+        return super().train(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = next(self.vae.parameters()).device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the networks compute in."""
+        dtype: torch.dtype = next(self.vae.parameters()).dtype
+        return dtype
+
+    @torch.no_grad()
+    def encode(self, images: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Encode images; see :meth:`Prior.encode`."""
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise UserError(
+                f"Images to encode must be float (n, 3, h, w), not {images.dtype} {tuple(images.shape)}."
+            )
+        images = images.to(self.device)
+        if images.shape[-2:] != (self.image_size, self.image_size):
+            images = tv.resize(images, [self.image_size] * 2, antialias=True)
+        posterior = self.vae.encode((images * 2 - 1).to(self.dtype)).latent_dist
+        drawn = posterior.mode() if generator is None else posterior.sample(generator)
+        latents: Tensor = (drawn.float() - self._shift) * self._scale
+        self._check_scaling(latents)
+        return latents
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode latents; see :meth:`Prior.decode`."""
+        self._check_shape(latents)
+        unscaled = latents.to(self.device, torch.float32) / self._scale + self._shift
+        decoded: Tensor = self.vae.decode(unscaled.to(self.dtype)).sample.float()
+        return (decoded / 2 + 0.5).clamp(0, 1)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        latents: Tensor,
+        class_ids: Tensor,
+        *,
+        generators: Sequence[torch.Generator],
+        sampling: Sampling | None = None,
+    ) -> Tensor:
+        """Noise latents, denoise them for their classes, and decode; see :meth:`Prior.generate`.
+
+        Strength works as in diffusers' image-to-image pipelines: the last ``int(steps * strength)`` steps are run,
+        from latents noised to the first of them. Even strength 1 leaves what the schedule leaves there.
+
+        Raises:
+            UserError: If shapes, numbers of generators or classes do not fit.
+        """
+        sampling = sampling or Sampling()
+        self._check_shape(latents)
+        class_ids = self._check_items(class_ids, generators, len(latents))
+        latents = latents.to(self.device, torch.float32)
+        steps = sampling.num_inference_steps
+        run = min(int(steps * sampling.strength), steps)
+        if run < 1:
+            raise UserError(
+                f"sampling.strength {sampling.strength} of {steps} steps leaves none to run. Raise one of them."
+            )
+        self._set_steps(steps)
+        begin = (steps - run) * self.scheduler.order
+        times = self.scheduler.timesteps[begin:]
+        if hasattr(self.scheduler, "set_begin_index"):
+            self.scheduler.set_begin_index(begin)
+        noise = self._noise(generators)
+        noisy = self.scheduler.add_noise(latents, noise, times[:1].repeat(len(latents)))
+        return self.decode(
+            self._denoise(noisy, class_ids, times, generators, sampling.guidance_scale)
+        )
+
+    @torch.no_grad()
+    def sample(
+        self,
+        class_ids: Tensor,
+        *,
+        generators: Sequence[torch.Generator],
+        sampling: Sampling | None = None,
+    ) -> Tensor:
+        """Generate images from nothing but noise.
+
+        Args:
+            class_ids: int64 ``(n,)``.
+            generators: One CPU generator per image.
+            sampling: Guidance and steps; the strength is not used.
+
+        Returns:
+            Images in [0, 1], float32 ``(n, 3, image_size, image_size)``.
+
+        Raises:
+            UserError: If numbers of generators or classes do not fit.
+        """
+        sampling = sampling or Sampling()
+        class_ids = self._check_items(class_ids, generators, len(class_ids))
+        self._set_steps(sampling.num_inference_steps)
+        if hasattr(self.scheduler, "set_begin_index"):
+            self.scheduler.set_begin_index(0)
+        noise = self._noise(generators) * self.scheduler.init_noise_sigma
+        times = self.scheduler.timesteps
+        return self.decode(
+            self._denoise(noise, class_ids, times, generators, sampling.guidance_scale)
+        )
+
+    def _denoise(
+        self,
+        noisy: Tensor,
+        class_ids: Tensor,
+        times: Tensor,
+        generators: Sequence[torch.Generator],
+        guidance_scale: float,
+    ) -> Tensor:
+        """Run the reverse diffusion over ``times``; the state is float32 whatever the network computes in."""
+        scale = guidance_scale if guidance_scale > 1.0 else None
+        conditions = self.conditions(class_ids)
+        if scale is not None:
+            conditions = torch.cat([conditions, self.null_conditions(class_ids)])
+        extra: dict[str, Any] = {}
+        if "generator" in inspect.signature(self.scheduler.step).parameters:
+            extra["generator"] = list(generators)
+        for time in times:
+            scaled = self.scheduler.scale_model_input(noisy, time)
+            inputs = (scaled if scale is None else torch.cat([scaled, scaled])).to(self.dtype)
+            now = time.to(self.device).expand(len(inputs))
+            output = self.guide(self.predict(inputs, now, conditions).float(), scale)
+            noisy = self.scheduler.step(output, time, noisy, **extra).prev_sample
+        return noisy
+
+    @property
+    def _scale(self) -> float:
+        """Factor of latents over what the encoder gives."""
+        factor = self.vae.config.get("scaling_factor")
+        return 1.0 if factor is None else float(factor)
+
+    @property
+    def _shift(self) -> float:
+        """What is taken from the encoder's output before scaling; most autoencoders have none."""
+        return float(self.vae.config.get("shift_factor") or 0.0)
+
+    def _noise(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """Draw the noise of every image from its own generator, float32 whatever the network computes in."""
+        shape = (len(generators), *self.latent_shape)
+        noise: Tensor = randn_tensor(
+            shape, generator=list(generators), device=self.device, dtype=torch.float32
+        )
+        return noise
+
+    def _set_steps(self, steps: int) -> None:
+        """Tell the scheduler how many steps to take of its schedule; this also clears its history."""
+        longest = self.scheduler.config.num_train_timesteps
+        if steps > longest:
+            raise UserError(
+                f"sampling.num_inference_steps is {steps}; this prior has at most {longest}."
+            )
+        self.scheduler.set_timesteps(steps)
+
+    def _check_shape(self, latents: Tensor) -> None:
+        """Refuse latents of another shape."""
+        if tuple(latents.shape[1:]) != self.latent_shape or latents.ndim != 4:
+            raise UserError(
+                f"Latents must be (n, {', '.join(map(str, self.latent_shape))}), not {tuple(latents.shape)}."
+            )
+
+    def _check_items(
+        self, class_ids: Tensor, generators: Sequence[torch.Generator], n: int
+    ) -> Tensor:
+        """Refuse classes or generators that do not fit ``n`` images; return the classes on the device."""
+        if class_ids.shape != (n,) or class_ids.is_floating_point():
+            raise UserError(
+                f"class_ids must be {n} integers, not {class_ids.dtype} {tuple(class_ids.shape)}."
+            )
+        if len(generators) != n:
+            raise UserError(f"{n} images need {n} generators, not {len(generators)}.")
+        if n and not 0 <= int(class_ids.min()) <= int(class_ids.max()) < self.num_classes:
+            raise UserError(
+                f"class_ids must be in 0..{self.num_classes - 1}; got {sorted(set(class_ids.tolist()))}."
+            )
+        return class_ids.to(self.device, torch.long)
+
+    def _check_scaling(self, latents: Tensor) -> None:
+        """Refuse, at the first batch, an autoencoder that was never given a scaling factor."""
+        if self._std_checked or latents.numel() == 0:
+            return
+        self._std_checked = True
+        std = float(latents.std())
+        low, high = _PLAUSIBLE_STD
+        if self._scale == 1.0 and not low <= std <= high:
+            raise UserError(
+                f"vae/config.json has no scaling_factor (or 1.0), but its latents have a standard deviation of "
+                f"{std:.3g}. Set scaling_factor to about {1 / max(std, 1e-12):.3g}, the value the diffusion model "
+                "was trained with."
+            )
