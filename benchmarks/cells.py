@@ -66,12 +66,14 @@ class CellRunner:
         """Return everything that decides a cell's numbers; its hash names the result file."""
         record = self.distilled.metadata
         made_by = {key: record.get(key) for key in ("method", "ipc", "seed", "settings", "context")}
+        if "collage" in record:  # changes how students see the images
+            made_by["collage"] = record["collage"]
         return {
             "format": EVALUATION_FORMAT,
             "data": self.data.describe(),
             "distilled": {**made_by, "fingerprint": self.distilled.fingerprint},
             "teacher": self.teacher.fingerprint if self.teacher else None,
-            "recipe": asdict(self.recipe),
+            "recipe": self.recipe.config(),
             "student": asdict(student),
             "seed": seed,
             "precision": self.trainer.get("precision") or "32-true",

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from benchmarks.recipes import Recipe
+from benchmarks.recipes import Plan, Recipe
 from benchmarks.student_module import StudentModule
 from benchmarks.students import Student
 from ddoq.data.base import ImageDataModule
@@ -45,6 +45,7 @@ class Outcome:
         effective_batch: Images per step: the recipe's batch, or the whole set if that is smaller.
         world_size: Number of ranks that trained it.
         global_batch: Images per step over all ranks; equal to ``effective_batch``, since ranks share a batch.
+        epochs: Passes over the set: the recipe's number for a set of this size.
     """
 
     top1_last: float
@@ -59,6 +60,7 @@ class Outcome:
     effective_batch: int
     world_size: int
     global_batch: int
+    epochs: int
 
 
 def evaluate_student(
@@ -96,8 +98,9 @@ def evaluate_student(
         UserError: If set, dataset, teacher and recipe do not fit one another.
     """
     data.setup()
+    plan = recipe.plan(distilled.ipc, data.num_classes, len(distilled), data.image_size)
     if eval_every is None:
-        eval_every = max(1, recipe.epochs // _EVALUATIONS)
+        eval_every = max(1, plan.epochs // _EVALUATIONS)
     _check(distilled, data, teacher, recipe, eval_every)
     lr = recipe.learning_rate(student.arch) if student.lr is None else student.lr
     with isolate_rng(), _quiet():
@@ -112,7 +115,7 @@ def evaluate_student(
             teacher=teacher if recipe.labels == "online" else None,
             make_test_loader=data.test_dataloader,
         )
-        runner = L.Trainer(**_trainer_arguments(trainer, recipe, loggers, eval_every))
+        runner = L.Trainer(**_trainer_arguments(trainer, plan, loggers, eval_every))
         if len(distilled) < 2 * runner.world_size and runner.world_size > 1:
             raise UserError(
                 f"{len(distilled)} distilled images cannot be shared by {runner.world_size} ranks: "
@@ -121,12 +124,11 @@ def evaluate_student(
         started = time.perf_counter()
         runner.fit(module)
         steps = runner.global_step
-        if recipe.epochs % eval_every:
+        if plan.epochs % eval_every:
             runner.validate(module, verbose=False)
         seconds = time.perf_counter() - started
     last = module.curve[-1]
     best = max(module.curve, key=lambda entry: entry["top1"])
-    batch = min(recipe.batch_size, len(distilled))
     return Outcome(
         top1_last=last["top1"],
         top1_best=best["top1"],
@@ -137,9 +139,10 @@ def evaluate_student(
         seconds=seconds,
         params=sum(parameter.numel() for parameter in module.network.parameters()),
         steps=steps,
-        effective_batch=batch,
+        effective_batch=plan.batch_size,
         world_size=runner.world_size,
-        global_batch=batch,
+        global_batch=plan.batch_size,
+        epochs=plan.epochs,
     )
 
 
@@ -181,12 +184,12 @@ def _check(
 
 
 def _trainer_arguments(
-    trainer: Mapping[str, Any], recipe: Recipe, loggers: Sequence[Logger], eval_every: int
+    trainer: Mapping[str, Any], plan: Plan, loggers: Sequence[Logger], eval_every: int
 ) -> dict[str, Any]:
     """Add to where to run what the protocol and its speed ask for."""
     return {
         **trainer,
-        "max_epochs": recipe.epochs,
+        "max_epochs": plan.epochs,
         "logger": list(loggers) or False,
         "enable_checkpointing": False,
         "enable_model_summary": False,

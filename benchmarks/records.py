@@ -82,7 +82,7 @@ class Result:
         cell: What it is called.
         config: Everything that decides its numbers, as JSON values; the hash of this names the file.
         metrics: Accuracies.
-        cost: ``seconds``, ``params``, ``steps``, ``effective_batch``, ``global_batch``, ``world_size``, ``device``,
+        cost: ``seconds``, ``params``, ``epochs``, ``steps``, ``effective_batch``, ``global_batch``, ``world_size``, ``device``,
             ``precision``, ``peak_memory``.
         teacher: ``arch``, ``accuracy_real``, ``accuracy_distilled``, ``fingerprint``; None for hard labels.
         distilled: ``fingerprint``, ``images``, ``bytes``, ``statistics``, ``cost``, ``provenance`` of the set.
@@ -158,7 +158,15 @@ def make_result(
         The result, made of JSON values; numbers that are not finite become None outside of ``config``.
     """
     metrics = {item.name: getattr(outcome, item.name) for item in fields(Metrics)}
-    names = ("seconds", "params", "steps", "effective_batch", "global_batch", "world_size")
+    names = (
+        "seconds",
+        "params",
+        "epochs",
+        "steps",
+        "effective_batch",
+        "global_batch",
+        "world_size",
+    )
     gpus = provenance.get("gpus") or []
     cost = {
         **{name: getattr(outcome, name) for name in names},

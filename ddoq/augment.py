@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ddoq.augment_colors import draw_jitter, draw_lighting, jitter
+from ddoq.augment_patches import draw_patches, shuffle_patches
 from ddoq.seeding import generator_for
 
 # torchvision gives up after as many draws that do not fit and takes the largest central crop.
@@ -29,6 +31,10 @@ class EpochAugmentation:
         partners: int64 ``(n,)``: the image that is mixed in; None without CutMix.
         boxes: int64 ``(n, 4)``: left, top, right, bottom of what the partner covers, ends excluded.
         lam: float32 ``(n,)``: share of the area that keeps its own pixels, exact for the box; 1 without CutMix.
+        patches: int64 ``(n, 2, f)``: orders of the rows and columns of a collage's patches; None without shuffling.
+        jitter_factors: float32 ``(n, 3)``: of brightness, contrast and saturation; None without colour jitter.
+        jitter_order: int64 ``(n, 3)``: which of them comes first, second and third.
+        lighting: float32 ``(n, 3)``: what is added to red, green and blue; None without.
     """
 
     crops: Tensor
@@ -36,6 +42,10 @@ class EpochAugmentation:
     partners: Tensor | None
     boxes: Tensor
     lam: Tensor
+    patches: Tensor | None = None
+    jitter_factors: Tensor | None = None
+    jitter_order: Tensor | None = None
+    lighting: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "EpochAugmentation":
         """Copy to a device."""
@@ -147,6 +157,9 @@ def draw_epoch(
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
     flip: bool = False,
     cutmix_alpha: float = 0.0,
+    collage: int = 1,
+    color_jitter: float = 0.0,
+    pca_lighting: float = 0.0,
 ) -> EpochAugmentation:
     """Draw all parameters of one epoch; each kind from a generator of its own.
 
@@ -159,6 +172,9 @@ def draw_epoch(
         crop_ratio: Smallest and largest width over height of a crop.
         flip: Whether half of the images are mirrored.
         cutmix_alpha: Parameter of CutMix; 0 mixes nothing.
+        collage: Patches along a side of the images, whose rows and columns are shuffled; 1 shuffles nothing.
+        color_jitter: Largest change of brightness, contrast and saturation; 0 changes nothing.
+        pca_lighting: Standard deviation of the lighting noise; 0 adds none.
 
     Returns:
         The parameters, on the CPU. Partners are a random permutation of the whole set.
@@ -179,10 +195,19 @@ def draw_epoch(
     flips = torch.rand(n, generator=generator("flip")) < (0.5 if flip else 0.0)
     if cutmix_alpha == 0:
         nothing = torch.zeros(n, 4, dtype=torch.int64)
-        return EpochAugmentation(crops, flips, None, nothing, torch.ones(n))
-    partners = torch.randperm(n, generator=generator("partner"))
-    boxes, lam = draw_boxes(n, size, cutmix_alpha, generator("box"))
-    return EpochAugmentation(crops, flips, partners, boxes, lam)
+        drawn = EpochAugmentation(crops, flips, None, nothing, torch.ones(n))
+    else:
+        partners = torch.randperm(n, generator=generator("partner"))
+        boxes, lam = draw_boxes(n, size, cutmix_alpha, generator("box"))
+        drawn = EpochAugmentation(crops, flips, partners, boxes, lam)
+    if collage > 1:
+        drawn = replace(drawn, patches=draw_patches(n, collage, generator("patches")))
+    if color_jitter > 0:
+        factors, order = draw_jitter(n, color_jitter, generator("jitter"))
+        drawn = replace(drawn, jitter_factors=factors, jitter_order=order)
+    if pca_lighting > 0:
+        drawn = replace(drawn, lighting=draw_lighting(n, pca_lighting, generator("lighting")))
+    return drawn
 
 
 def crop_and_flip(images: Tensor, crops: Tensor, flips: Tensor) -> Tensor:
@@ -259,7 +284,7 @@ def augment(images: Tensor, positions: Tensor, epoch: EpochAugmentation) -> Tens
         epoch: The parameters of the epoch, on the same device.
 
     Returns:
-        float32 ``(b, c, h, w)`` in [0, 1].
+        float32 ``(b, c, h, w)`` in [0, 1]; with lighting noise a little beyond.
 
     Example:
         >>> images = torch.full((2, 3, 4, 4), 255, dtype=torch.uint8)
@@ -274,5 +299,14 @@ def augment(images: Tensor, positions: Tensor, epoch: EpochAugmentation) -> Tens
 
 
 def _single(images: Tensor, positions: Tensor, epoch: EpochAugmentation) -> Tensor:
-    pixels = images[positions].to(torch.float32) / 255
-    return crop_and_flip(pixels, epoch.crops[positions], epoch.flips[positions])
+    """Shuffle patches, crop, mirror and recolour, in this order (RDED's, IDC's)."""
+    pixels = images[positions]
+    if epoch.patches is not None:
+        pixels = shuffle_patches(pixels, epoch.patches[positions])
+    pixels = pixels.to(torch.float32) / 255
+    pixels = crop_and_flip(pixels, epoch.crops[positions], epoch.flips[positions])
+    if epoch.jitter_factors is not None and epoch.jitter_order is not None:
+        pixels = jitter(pixels, epoch.jitter_factors[positions], epoch.jitter_order[positions])
+    if epoch.lighting is not None:
+        pixels = pixels + epoch.lighting[positions, :, None, None]
+    return pixels

@@ -232,6 +232,7 @@ class Distiller(L.LightningModule, ABC):
         if trainer.world_size > 1 or (not DistilledSet.exists(target) and self._pending()):
             # With several ranks always: the other processes start in here and must not miss it.
             trainer.predict(self, return_predictions=False)
+        trainer.strategy.barrier("shards written")  # of every rank, before one of them merges
         if trainer.is_global_zero and not DistilledSet.exists(target):
             self._merge().save(target)
         trainer.strategy.barrier("distilled set written")

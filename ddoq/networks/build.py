@@ -9,7 +9,12 @@ from torch import Tensor, nn
 
 from ddoq.errors import UserError, suggest
 from ddoq.networks.convnet import ConvNet, parse_convnet
+from ddoq.networks.resnet_ap import ResNetAP, parse_resnet_ap
 from ddoq.networks.stems import STEMS, use_small_stem
+
+_OWN = re.compile(
+    "convnet|resnet_?ap"
+)  # how the names of networks start that are built here, not by timm
 
 # Arguments of timm.create_model that would download, unpickle or change what a classifier takes and returns.
 _RESERVED = (
@@ -29,7 +34,7 @@ def build_network(
     """Build a classifier with random weights from torch's global generator.
 
     Args:
-        name: ``convnet<depth>[-w<width>][-bn|-in]`` or any architecture of timm.
+        name: ``convnet<depth>[-w<width>][-bn|-in]``, ``resnetap<10|18>[-bn|-in]`` or any architecture of timm.
         num_classes: Number of logits.
         image_size: Side of the square images in pixels. Vision transformers of timm are built for it.
         stem: ``small`` keeps the resolution in the first layers, for at most 64 pixels (ResNets, MobileNets,
@@ -53,21 +58,32 @@ def build_network(
             raise UserError(f"{what} must be at least 1, not {value}.")
     if stem is not None and stem not in STEMS:
         raise UserError(f"Unknown stem {stem!r}. {suggest(stem, STEMS)}")
-    if name.startswith("convnet"):
-        shape = parse_convnet(name)
-        if kwargs:
-            raise UserError(
-                f"{name} takes no arguments, but got {_listed(kwargs)}: its name says everything, "
-                "e.g. convnet3-w64-bn."
-            )
-        if stem is not None:
-            raise UserError(f"{name} keeps the resolution as it is: leave `stem` out.")
-        return ConvNet(shape, num_classes, image_size)
+    if _OWN.match(name):
+        return _build_own(name, num_classes, image_size, stem, kwargs)
     network = _build_timm(name, num_classes, image_size, kwargs)
     if stem == "small":
         use_small_stem(network, name, image_size)
     _try_out(network, name, num_classes, image_size)
     return network
+
+
+def _build_own(
+    name: str, num_classes: int, image_size: int, stem: str | None, kwargs: dict[str, Any]
+) -> nn.Module:
+    is_convnet = name.startswith("convnet")
+    if kwargs:
+        example = "convnet3-w64-bn" if is_convnet else "resnetap10-bn"
+        raise UserError(
+            f"{name} takes no arguments, but got {_listed(kwargs)}: its name says everything, e.g. {example}."
+        )
+    if is_convnet:
+        shape = parse_convnet(name)
+        if stem is not None:
+            raise UserError(f"{name} keeps the resolution as it is: leave `stem` out.")
+        return ConvNet(shape, num_classes, image_size)
+    if stem is not None:
+        raise UserError(f"{name} chooses its stem by the size of the images: leave `stem` out.")
+    return ResNetAP(parse_resnet_ap(name), num_classes, image_size)
 
 
 def _listed(kwargs: dict[str, Any]) -> str:
@@ -82,7 +98,7 @@ def _build_timm(name: str, num_classes: int, image_size: int, kwargs: dict[str, 
         near = difflib.get_close_matches(name, names, n=3) or ["resnet18", "mobilenetv2_100"]
         raise UserError(
             f"No network is called {name!r}. Near it in timm: {', '.join(near)}. Valid: "
-            f"convnet<depth>[-w<width>][-bn|-in] and the {len(names)} architectures of timm.list_models()."
+            f"convnet<depth>[-w<width>][-bn|-in], resnetap<10|18>[-bn|-in] and the {len(names)} architectures of timm.list_models()."
         )
     reserved = [key for key in kwargs if key in _RESERVED]
     if reserved:

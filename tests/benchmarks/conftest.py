@@ -75,6 +75,7 @@ def _result_of(
         curve=[{"epoch": 5, "top1": top1, "train_loss": loss}],
         seconds=2.0,
         params=1234567,
+        epochs=5,
         steps=50,
         effective_batch=30,
         global_batch=30,

@@ -173,6 +173,14 @@ def test_the_last_epoch_is_always_tested(distilled, data, epochs, every, tested)
     assert outcome.steps == epochs
 
 
+def test_epochs_and_batch_follow_the_set(distilled, data):
+    # 10 images of each of 10 classes: from 3 images per class on 4 epochs, from 5 classes on batches of 40.
+    overrides = {"epochs": {1: {1: 9, 3: 4}}, "batch_size": {1: {1: 7}, 5: {1: 40}}}
+    outcome = evaluate(distilled, data, None, "hard", overrides=overrides)
+    assert (outcome.epochs, outcome.effective_batch, outcome.steps) == (4, 40, 12)
+    assert outcome.curve[-1]["epoch"] == 4
+
+
 def test_last_and_best_differ(distilled, data, monkeypatch):
     top1, top5 = iter([0.2, 0.6, 0.4, 0.6, 0.3]), iter([0.7, 0.8, 0.9, 0.95, 0.85])
 

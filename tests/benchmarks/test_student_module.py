@@ -170,6 +170,27 @@ def test_set_and_teacher_are_no_part_of_the_student():
     assert teacher[1].num_batches_tracked == 0
 
 
+def test_only_collages_are_shuffled_and_only_by_recipes_that_say_so():
+    plain, collage = make_set(), make_set()
+    collage.metadata["collage"] = 2
+    for name, distilled, shuffled in (
+        ("rded", collage, True),
+        ("rded", plain, False),
+        ("unified", collage, False),
+    ):
+        module = fit(distilled, load_recipe(name, {"epochs": 1}), teacher=linear(1))
+        assert (module._draws.patches is not None) is shuffled
+
+
+def test_hard_idc_recolours_and_takes_its_epochs_from_the_set():
+    module = StudentModule(linear(), make_set(), load_recipe("hard_idc"), num_classes=3, lr=0.01)
+    assert (module.plan.epochs, module.plan.batch_size) == (2000, 12)  # 4 images per class
+    assert module.configure_optimizers()["lr_scheduler"]["scheduler"].lr_lambdas[0](1334) == 0.2
+    trained = fit(make_set(), load_recipe("hard_idc", {"epochs": 1}))
+    assert trained._draws.jitter_factors.shape == (12, 3)
+    assert trained._draws.lighting.shape == (12, 3)
+
+
 def test_only_matrices_decay():
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 3))
     for rule, decayed in (
@@ -206,7 +227,7 @@ def test_learning_rate_follows_the_schedule_once_an_epoch():
         enable_progress_bar=False,
         enable_model_summary=False,
     ).fit(module)
-    assert seen == pytest.approx([0.1 * recipe.lr_factor(e) for e in range(4) for _ in range(2)])
+    assert seen == pytest.approx([0.1 * recipe.lr_factor(e, 4) for e in range(4) for _ in range(2)])
 
 
 def test_accuracy_equals_scikit_learns():

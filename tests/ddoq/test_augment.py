@@ -4,6 +4,8 @@ from scipy.stats import beta, ks_2samp, kstest
 from torchvision.transforms import v2
 
 from ddoq.augment import augment, crop_and_flip, cutmix, draw_boxes, draw_crops, draw_epoch
+from ddoq.augment_colors import jitter
+from ddoq.augment_patches import shuffle_patches
 
 RATIO = (3 / 4, 4 / 3)
 
@@ -148,12 +150,59 @@ def test_without_options_pixels_are_only_scaled(images):
     torch.testing.assert_close(plain, images.float() / 255, atol=1e-5, rtol=0)
 
 
+EVERYTHING = {
+    "crop_scale": (0.2, 1.0),
+    "flip": True,
+    "cutmix_alpha": 1.0,
+    "collage": 2,
+    "color_jitter": 0.4,
+    "pca_lighting": 0.1,
+}
+
+
+def test_further_steps_leave_the_draws_of_the_others_alone():
+    few = {key: EVERYTHING[key] for key in ("crop_scale", "flip", "cutmix_alpha")}
+    less, more = (draw_epoch(12, (16, 16), seed=0, epoch=2, **o) for o in (few, EVERYTHING))
+    for name in ("crops", "flips", "partners", "boxes", "lam"):
+        assert torch.equal(getattr(less, name), getattr(more, name))
+
+
+def test_with_everything_an_image_does_not_depend_on_its_batch(images):
+    epoch = draw_epoch(12, (16, 16), seed=0, epoch=4, **EVERYTHING)
+    whole = augment(images, torch.arange(12), epoch)
+    for positions in torch.randperm(12, generator=generator()).split(5):
+        torch.testing.assert_close(augment(images, positions, epoch), whole[positions])
+
+
+def test_each_step_takes_the_row_of_its_image(images):
+    positions = torch.tensor([7, 2])
+    for option in ("collage", "color_jitter", "pca_lighting"):
+        epoch = draw_epoch(12, (16, 16), seed=1, epoch=0, **{option: EVERYTHING[option]})
+        pixels = images[positions].float() / 255
+        if option == "collage":
+            pixels = shuffle_patches(pixels, epoch.patches[positions])
+        elif option == "color_jitter":
+            pixels = jitter(pixels, epoch.jitter_factors[positions], epoch.jitter_order[positions])
+        else:
+            pixels = pixels + epoch.lighting[positions].reshape(2, 3, 1, 1)
+        torch.testing.assert_close(augment(images, positions, epoch), pixels, atol=1e-5, rtol=0)
+
+
+def test_order_of_the_steps(images):
+    options = {key: EVERYTHING[key] for key in EVERYTHING if key != "cutmix_alpha"}
+    epoch = draw_epoch(12, (16, 16), seed=2, epoch=0, **options)
+    pixels = shuffle_patches(images, epoch.patches).float() / 255
+    pixels = crop_and_flip(pixels, epoch.crops, epoch.flips)
+    pixels = (
+        jitter(pixels, epoch.jitter_factors, epoch.jitter_order) + epoch.lighting[..., None, None]
+    )
+    assert torch.equal(augment(images, torch.arange(12), epoch), pixels)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_equals_cpu(images):
-    epoch = draw_epoch(
-        12, (16, 16), seed=0, epoch=0, crop_scale=(0.2, 1.0), flip=True, cutmix_alpha=1.0
-    )
+    epoch = draw_epoch(12, (16, 16), seed=0, epoch=0, **EVERYTHING)
     positions = torch.arange(12)
     there = augment(images.cuda(), positions.cuda(), epoch.to("cuda")).cpu()
     torch.testing.assert_close(there, augment(images, positions, epoch), atol=1e-5, rtol=0)

@@ -31,6 +31,33 @@ def test_timm_names(name, kwargs, image_size):
     assert network(torch.randn(2, 3, image_size, image_size)).shape == (2, 7)
 
 
+# The field's students: image sizes and options under which each is used. Building tries one black image.
+@pytest.mark.parametrize(
+    ("name", "image_size", "options", "parameters"),
+    [
+        ("convnet6", 64, {}, None),
+        ("convnet6", 224, {}, None),
+        ("resnetap10", 224, {}, 4_910_922),
+        ("resnet18", 64, {"stem": "small"}, None),
+        ("resnet50", 32, {"stem": "small"}, None),
+        ("resnet101", 32, {}, None),
+        ("mobilenetv2_100", 224, {}, 2_236_682),
+        ("mobilenetv2_100", 32, {"stem": "small"}, 2_236_682),
+        ("efficientnet_b0", 64, {"stem": "small"}, 4_020_358),
+        ("deit_tiny_patch16_224", 224, {}, 5_526_346),
+        ("deit_tiny_patch16_224", 32, {"patch_size": 4}, None),
+        ("vit_tiny_patch16_224", 64, {"patch_size": 8}, None),
+        ("swin_tiny_patch4_window7_224", 224, {}, 27_527_044),
+        ("swin_tiny_patch4_window7_224", 64, {"window_size": 4}, None),
+        ("swin_tiny_patch4_window7_224", 32, {"patch_size": 2, "window_size": 4}, None),
+    ],
+)
+def test_students_of_the_field(name, image_size, options, parameters):
+    network = build_network(name, 10, image_size, **options)
+    if parameters is not None:
+        assert count_parameters(network) == parameters
+
+
 def test_vision_transformers_are_built_for_the_image_size():
     network = build_network("vit_tiny_patch16_224", 7, 32, patch_size=4, depth=1)
     assert network.pos_embed.shape[1] == (32 // 4) ** 2 + 1
@@ -105,6 +132,12 @@ def test_small_stem_of_resnet18_is_the_fields():
         ("vgg11", 16, {}, "does not take images of 16"),
         ("convnet3", 32, {"width": 64}, "width=64"),
         ("convnet3", 32, {"stem": "small"}, "leave `stem` out"),
+        ("convnet6", 32, {}, "at most convnet5"),
+        ("resnetap10", 4, {}, "at least 8"),
+        ("resnetap10", 32, {"stem": "small"}, "chooses its stem"),
+        ("resnetap10", 32, {"width": 2}, "width=2"),
+        ("resnetap11", 32, {}, "resnetap<10|18>"),
+        ("resnet_ap10", 32, {}, "resnetap<10|18>"),
         ("vit_tiny_patch16_224", 32, {"stem": "small", "depth": 1}, "patch_size"),
         ("resnet18", 128, {"stem": "small"}, "at most 64 pixels"),
         ("resnet18", 32, {"stem": "smal"}, "Did you mean 'small'"),
