@@ -1,5 +1,6 @@
 """The command line: `ddoq-bench fit --config ...` and its kin."""
 
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -47,6 +48,14 @@ def main(args: list[str] | None = None) -> int:
         The exit status: 0 done, 1 some results were left out or failed, 2 a mistake in the input.
     """
     arguments = sys.argv[1:] if args is None else list(args)
+    try:
+        return _main(arguments)
+    except BrokenPipeError:  # the reader, e.g. `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_HELP.format(commands="\n".join(f"  {k:<12} {v}" for k, v in COMMANDS.items())))
         return 0

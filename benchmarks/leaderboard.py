@@ -4,7 +4,7 @@ import argparse
 import csv
 import io
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -12,13 +12,16 @@ from typing import NoReturn
 from tabulate import tabulate
 
 from benchmarks.columns import flat
-from benchmarks.folding import Row, Score, Table, fold, in_order
+from benchmarks.folding import Score, Table, fold, in_order
+from benchmarks.latex import latex
 from benchmarks.notes import how_made
 from benchmarks.results import Failure, Result, read_failures, read_results
+from benchmarks.summaries import FURTHER, seeds_that_vary
 from ddoq.errors import UserError, suggest
 from ddoq.storage import atomic_path
 
-FORMATS = ("markdown", "csv")
+FORMATS = ("markdown", "csv", "latex", "html")
+_ENDINGS = {".csv": "csv", ".tex": "latex", ".html": "html", ".htm": "html"}
 _INTRODUCTION = """# Leaderboard
 
 Top-1 accuracy on the real test set after the last epoch, in %. A cell is the mean ± the sample standard deviation
@@ -66,7 +69,8 @@ def leaderboard(folder: Path, format: str = "markdown") -> str:
 
     Args:
         folder: Searched with all folders in it.
-        format: ``markdown`` (tables) or ``csv`` (one line per result, unrounded).
+        format: ``markdown`` (tables), ``csv`` (one line per result, unrounded), ``latex`` (booktabs tables) or ``html``
+            (one page that needs no network).
 
     Returns:
         The text, the same for the same results.
@@ -85,6 +89,12 @@ def render(board: Board, folder: Path, format: str) -> str:
         raise UserError(f"There is no usable result in {folder}: run `ddoq-bench fit` first.")
     if format == "csv":
         return _csv(board.results)
+    if format == "latex":
+        return latex(fold(board.results), board.complaints())
+    if format == "html":  # imported where used: the template engine, and the published numbers
+        from benchmarks.html_page import page
+
+        return page(board.results, folder, board.complaints())
     parts = [_INTRODUCTION, *(_markdown(table) for table in fold(board.results))]
     complaints = board.complaints()
     if complaints:
@@ -120,63 +130,19 @@ def _headline(table: Table) -> str:
     for row in table.rows:
         scores = [row.score(column) for column in table.columns]
         cells = [score.percent() if score else "" for score in scores]
-        rows.append([row.label, *cells, _percent(row.mean(table.columns)), _seeds(row)])
+        rows.append([row.label, *cells, _percent(row.mean(table.columns)), seeds_that_vary(row)])
     return _pipes(["method", *table.columns, "mean", "seeds"], rows)
 
 
-def _seeds(row: Row) -> str:
-    """Say which seeds vary, and which do not."""
-    student = sorted({result.cell.seed for result in row.results})
-    made = {result.cell.distill_seed for result in row.results}
-    distillation = sorted(seed for seed in made if seed is not None)
-    vary = [
-        name
-        for name, seeds in (("distillation", distillation), ("student", student))
-        if len(seeds) > 1
-    ]
-    told = " and ".join(vary) + (" vary" if len(vary) > 1 else " varies") if vary else "none varies"
-    numbers = ", ".join(map(str, student))
-    numbers += "; distillation " + (", ".join(map(str, distillation)) or "unknown")
-    return f"{told} (student {numbers})"
-
-
 def _further(table: Table) -> str:
-    def accuracy(name: str) -> Callable[[Row], str]:
-        return lambda row: _percent(row.mean(table.columns, lambda r: getattr(r.metrics, name)))
-
-    columns: dict[str, Callable[[Row], str]] = {
-        "best top-1 (chosen on the test set)": accuracy("top1_best"),
-        "top-5": accuracy("top5_last"),
-        "teacher on distilled images": lambda row: _percent(
-            _known(row, "teacher_accuracy_distilled")
-        ),
-        "W2, own weights": lambda row: _number(_known(row, "w2_masses"), ".4g"),
-        "W2, uniform weights": lambda row: _number(_known(row, "w2_uniform"), ".4g"),
-        "images": lambda row: _number(_known(row, "distilled_images"), "g"),
-        "s to distil": lambda row: _number(_known(row, "distilled_seconds"), ".1f"),
-        "s to train": lambda row: _number(_known(row, "seconds"), ".1f"),
-    }
-    rows = [[row.label, *(value(row) for value in columns.values())] for row in table.rows]
-    return _pipes(["method", *columns], rows)
-
-
-def _known(row: Row, column: str) -> float | None:
-    """Average a column over the results that have it, one per distilled set where the set decides it."""
-    by_set = column not in ("seconds",)
-    values = {}
-    for index, result in enumerate(in_order(row.results)):
-        value = flat(result)[column]
-        if value is not None:
-            values[result.distilled.get("fingerprint") if by_set else index] = float(value)
-    return Score.of(list(values.values())).mean if values else None
+    rows = [
+        [row.label, *(column.text(row, table.columns) for column in FURTHER)] for row in table.rows
+    ]
+    return _pipes(["method", *(column.heading for column in FURTHER)], rows)
 
 
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.1f}"
-
-
-def _number(value: float | None, spec: str) -> str:
-    return "" if value is None else format(value, spec)
 
 
 def _escape(text: str) -> str:
@@ -242,7 +208,8 @@ def _parser() -> _Parser:
     parser.add_argument(
         "--format",
         choices=FORMATS,
-        help="markdown unless --output ends with .csv; csv has one line per result, unrounded",
+        help="by the ending of --output (.csv, .tex, .html), else markdown; csv has one line per result, unrounded; "
+        "html is one page with plots that needs no network",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write there, not to stdout")
     return parser
@@ -259,7 +226,8 @@ def main(args: list[str]) -> int:
     """
     try:
         given = _parser().parse_args(args)
-        inferred = "csv" if given.output and given.output.suffix == ".csv" else "markdown"
+        ending = given.output.suffix.lower() if given.output else ""
+        inferred = _ENDINGS.get(ending, "markdown")
         board = Board.read(given.folder)
         complaints = board.complaints()
         for complaint in complaints:

@@ -3,6 +3,8 @@ import io
 import random
 import re
 import statistics
+import subprocess
+import sys
 
 import pytest
 
@@ -221,6 +223,48 @@ def test_output_file_decides_the_format(board, tmp_path, capsys):
     assert capsys.readouterr().out == ""
     assert target.read_text() == leaderboard(folder, "csv")
     assert main([str(folder), "--output", str(folder)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "starts"),
+    [
+        ("board.tex", "latex", "% Tables of ddoq-bench leaderboard."),
+        ("board.html", "html", "<!doctype html>"),
+        ("BOARD.HTM", "html", "<!doctype html>"),
+        ("board.md", "markdown", "# Leaderboard"),
+    ],
+)
+def test_endings_stand_for_formats(board, tmp_path, capsys, name, format, starts):
+    folder = board({}, RANDOM)
+    assert main([str(folder), "--output", str(tmp_path / name)]) == 0
+    text = (tmp_path / name).read_text(encoding="utf-8")
+    assert text == leaderboard(folder, format)
+    assert text.startswith(starts)
+    assert main([str(folder), "--format", format]) == 0
+    assert capsys.readouterr().out == text
+
+
+@pytest.mark.parametrize("format", ["latex", "html"])
+def test_every_format_names_what_was_left_out(board, capsys, result_of, format):
+    folder = board({}, RANDOM)
+    write_failure(folder / "failures", result_of(seed=9).cell, "ValueError: boom")
+    assert main([str(folder), "--format", format]) == 1
+    shown = capsys.readouterr()
+    assert "ValueError: boom" in shown.out
+    assert "ValueError: boom" in shown.err
+
+
+def test_a_page_is_written_without_torch(board, tmp_path):
+    folder = board({}, RANDOM)
+    script = (
+        "import sys; from benchmarks.leaderboard import main; "
+        f"assert not {{'torch', 'jinja2', 'PIL'}} & set(sys.modules); assert main([{str(folder)!r}, '--output', "
+        f"{str(tmp_path / 'page.html')!r}]) == 0; assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_unknown_formats_are_mistakes(board):
