@@ -13,12 +13,16 @@ COMMANDS = {
     "teacher": "train (or reuse) the teacher of a configuration",
     "suite": "run a grid of cells, one process each, resumable",
     "leaderboard": "fold result files into tables",
+    "export": "write a distilled set as an image folder or parquet, with a dataset card",
+    "import": "read a set made elsewhere (class folders, parquet), or an export, as a distilled set",
     "compare": "compare two methods on the same seeds, with intervals and p-values",
 }
 
 # Commands that need no model, data or trainer, and so none of the parser that describes these.
 _LIGHT = {
     "compare": "benchmarks.comparison:main",
+    "export": "benchmarks.exchange_cli:export_main",
+    "import": "benchmarks.exchange_cli:import_main",
     "leaderboard": "benchmarks.leaderboard:main",
     "suite": "benchmarks.suite:main",
 }

@@ -1,0 +1,183 @@
+import json
+
+import datasets
+import pytest
+import torch
+from PIL import Image
+
+from ddoq.distilled_set import DistilledSet
+from ddoq.errors import UserError
+from ddoq.exchange import LAYOUTS, ClassList, Columns, export_set, import_set
+from ddoq.exchange.parquet import FILE
+
+PETS = ClassList(["cat", "dog", "hen"], ["n1", "n2", "n3"], "a list")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("order", [None, [5, 0, 3, 1, 4, 2]])
+def test_round_trips_are_exact(tmp_path, make_set, layout, order):
+    original = make_set(order=order, metadata={"method": "m", "settings": {"a": [1, None, 0.1]}})
+    export_set(original, tmp_path / "out", layout)
+    back = import_set(tmp_path / "out")
+    assert torch.equal(back.images, original.images)
+    assert torch.equal(back.labels, original.labels)
+    assert torch.equal(back.weights, original.weights)
+    assert back.class_names == original.class_names
+    assert back.metadata == original.metadata
+    assert back.fingerprint == original.fingerprint
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_round_trip_of_awkward_names_and_shapes(tmp_path, make_set, layout):
+    original = make_set(["crane", 'a,"b"\n/c', "crane"], metadata={})
+    original.images = original.images[..., :4]
+    export_set(original, tmp_path / "out", layout)
+    back = import_set(tmp_path / "out")
+    assert back.class_names == original.class_names
+    assert back.fingerprint == original.fingerprint
+
+
+def test_a_class_without_images_survives_in_parquet(tmp_path, make_set):
+    original = make_set(order=[0, 1, 4, 5])
+    export_set(original, tmp_path / "out", "parquet")
+    assert import_set(tmp_path / "out").fingerprint == original.fingerprint
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_changed_exports_are_refused(tmp_path, make_set, layout):
+    out = tmp_path / "out"
+    export_set(make_set(), out, layout)
+    record = json.loads((out / "metadata.json").read_text())
+    (out / "metadata.json").write_text(json.dumps({**record, "fingerprint": "0" * 16}))
+    with pytest.raises(UserError, match="not what was exported"):
+        import_set(out)
+
+
+def test_a_changed_image_is_noticed_and_may_become_a_set_of_its_own(tmp_path, make_set):
+    out = tmp_path / "out"
+    original = make_set()
+    export_set(original, out, "imagefolder")
+    Image.new("RGB", (6, 6)).save(out / "0001_dog" / "00002.png")
+    with pytest.raises(UserError, match=r"delete .*metadata\.json"):
+        import_set(out)
+    (out / "metadata.json").unlink()
+    back = import_set(out, method="mine")
+    assert back.class_names == original.class_names
+    assert back.images[2].max() == 0
+    assert back.metadata["method"] == "mine"
+
+
+def test_options_that_contradict_an_export(tmp_path, make_set):
+    out = tmp_path / "out"
+    export_set(make_set(), out, "parquet")
+    with pytest.raises(UserError, match="method 'ddoq', not 'rded': omit --method"):
+        import_set(out, method="rded")
+    with pytest.raises(UserError, match="omit --collage"):
+        import_set(out, collage=2)
+    with pytest.raises(UserError, match="others, or in another order"):
+        import_set(out, ClassList(["dog", "tabby cat", "crane"], None, "a list"))
+    with pytest.raises(UserError, match="others, or in another order"):
+        import_set(out, ClassList(["a", "b", "c"], ["n1", "n0", "n2"], "a list"))
+    expected = make_set().fingerprint
+    for classes in (["tabby cat", "dog", "crane"], ["n0", "n1", "n2"]):
+        same = import_set(out, ClassList(classes, None, "a list"), method="ddoq", image_size=6)
+        assert same.fingerprint == expected
+        assert same.metadata == make_set().metadata
+
+
+def test_a_resized_export_is_another_set(tmp_path, make_set):
+    original = make_set(size=8)
+    export_set(original, tmp_path / "out", "imagefolder")
+    small = import_set(tmp_path / "out", image_size=4)
+    assert small.images.shape == (6, 3, 4, 4)
+    assert torch.equal(small.weights, original.weights)
+    assert "seed" not in small.metadata  # such rows must not stand for the original
+    assert small.metadata["imported"]["original"] == original.metadata
+    assert small.metadata["imported"]["original_fingerprint"] == original.fingerprint
+    assert small.metadata["imported"]["stored_size"] == [8, 8]
+
+
+@pytest.mark.parametrize("style", ["{:05d}", "new{:03d}", "n{}"])
+def test_foreign_folders(folder_of, style):
+    start = 1 if style == "n{}" else 0
+    root = folder_of([style.format(i + start) for i in range(3)])
+    found = import_set(root, PETS, method="rded", collage=2)
+    assert found.class_names == PETS.names
+    assert found.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    levels = found.images.float().mean((1, 2, 3)).round().tolist()
+    assert levels == pytest.approx([0, 5, 20, 25, 40, 45], abs=1)
+    assert found.weights.tolist() == [1.0] * 6
+    assert found.metadata["class_keys"] == PETS.keys
+    assert (found.metadata["method"], found.metadata["ipc"]) == ("rded", 2)
+    assert found.metadata["collage"] == 2
+    origin = found.metadata["imported"]
+    assert (origin["codec"], origin["stored_size"], origin["resized"]) == ("jpeg", [6, 6], False)
+    assert len(origin["files_fingerprint"]) == 16
+
+
+def test_foreign_sets_survive_saving_and_export(tmp_path, folder_of):
+    found = import_set(folder_of(["cat", "dog", "hen"], suffix=".png"), PETS, method="x")
+    found.save(tmp_path / "set")
+    loaded = DistilledSet.load(tmp_path / "set")
+    assert loaded.metadata == found.metadata
+    export_set(loaded, tmp_path / "out", "parquet")
+    assert import_set(tmp_path / "out").metadata == found.metadata
+
+
+def test_resizing_foreign_images(folder_of):
+    root = folder_of(["cat", "dog", "hen"], size=(10, 8))
+    found = import_set(root, PETS, method="x", image_size=4)
+    assert found.images.shape == (6, 3, 4, 4)
+    assert found.metadata["imported"]["stored_size"] == [8, 10]
+    assert found.metadata["imported"]["resized"] is True
+
+
+def test_rows_of_a_file_are_sorted_by_label(tmp_path, make_set):
+    order = [5, 0, 3, 1, 4, 2]
+    export_set(make_set(order=order), tmp_path / "out", "parquet")
+    file = tmp_path / "out" / FILE  # the file alone, without its record
+    found = import_set(file, method="x")
+    by_label = [1, 3, 2, 5, 0, 4]
+    assert torch.equal(found.images, make_set(order=order).images[by_label])
+    assert torch.equal(found.weights, make_set(order=order).weights[by_label])
+    assert found.metadata["imported"]["weights"] == "stored"
+    ones = import_set(file, method="x", columns=Columns(weight=None))
+    assert ones.weights.tolist() == [1.0] * 6
+
+
+def test_weights_of_another_scale_are_not_mended_silently(tmp_path, make_set):
+    export_set(make_set(), tmp_path / "out", "parquet")
+    file = tmp_path / "out" / FILE
+    rows = datasets.Dataset.from_parquet(str(file), cache_dir=str(tmp_path / "c"))
+    rows.map(lambda row: {"weight": 2 * row["weight"]}).to_parquet(str(tmp_path / "twice.parquet"))
+    with pytest.raises(UserError, match=r"twice.parquet: .*mean 1.*--weight-column none"):
+        import_set(tmp_path / "twice.parquet", method="x")
+
+
+def test_mistakes_are_told(tmp_path, make_set, folder_of):
+    root = folder_of(["cat", "dog", "hen"])
+    for source, options, message in [
+        (root, {}, "--method"),
+        (tmp_path / "missing", {"method": "x"}, "does not exist"),
+        (root / "cat" / "image0.jpg", {"method": "x"}, "neither a folder nor a .parquet"),
+        (root, {"method": "x", "image_size": 0}, "--image-size must be at least 1"),
+        (root, {"method": "x", "collage": 0}, "--collage"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            import_set(source, PETS, **options)
+    with pytest.raises(UserError, match="no image of 1 of 4 classes: 3"):
+        import_set(root, ClassList(["cat", "dog", "hen", "owl"], None, "a list"), method="x")
+    make_set().save(tmp_path / "set")
+    with pytest.raises(UserError, match="is a distilled set already"):
+        import_set(tmp_path / "set", PETS, method="x")
+    with pytest.raises(UserError, match="Unknown format 'tar'"):
+        export_set(make_set(), tmp_path / "out", "tar")
+    export_set(make_set(), tmp_path / "gone", "parquet")
+    (tmp_path / "gone" / FILE).unlink()
+    with pytest.raises(UserError, match="parquet file is gone"):
+        import_set(tmp_path / "gone")
