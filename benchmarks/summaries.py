@@ -74,7 +74,7 @@ FURTHER = (
     Further("best top-1 (chosen on the test set)", _accuracy("top1_best"), ".1f"),
     Further("top-5", _accuracy("top5_last"), ".1f"),
     Further("teacher on distilled images", _known("teacher_accuracy_distilled", factor=100), ".1f"),
-    Further("W2, own weights", _known("w2_masses"), ".4g"),
+    Further("W2, cell masses", _known("w2_masses"), ".4g"),
     Further("W2, uniform weights", _known("w2_uniform"), ".4g"),
     Further("images", _known("distilled_images"), "g"),
     Further("s to distil", _known("distilled_seconds"), ".1f"),

@@ -34,7 +34,7 @@ def test_further_numbers_count_a_distilled_set_once(result_of):
     seeds = [(0, 0), (1, 0), (2, 0), (0, 1)]
     row, columns = only_row([result_of(seed=s, distill_seed=d) for s, d in seeds])
     told = {column.heading: column.text(row, columns) for column in FURTHER}
-    assert told["W2, own weights"] == "2"
+    assert told["W2, cell masses"] == "2"
     assert told["best top-1 (chosen on the test set)"] == "51.0"
     assert told["teacher on distilled images"] == "90.0"
     assert told["s to train"] == "2.0"
