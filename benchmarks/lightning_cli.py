@@ -99,7 +99,10 @@ class BenchCLI(LightningCLI):
         )
         parser.add_argument("--force", type=bool, default=False, help="Train students again.")
         parser.add_argument(
-            "--report", type=str | None, default=None, help="File that shall list what this run made."
+            "--report",
+            type=str | None,
+            default=None,
+            help="File that shall list what this run made.",
         )
         parser.add_argument(
             "--extends",
