@@ -138,10 +138,9 @@ class Bench:
 
     def evaluate(self) -> list[Result]:
         """Train and test every student, on the given set or on the configuration's own."""
-        self._check_plan()
         if self.distilled is None:
             return self.fit()
-        self.data.setup()
+        self._check_plan()
         distilled = DistilledSet.load(self.distilled)
         keys = distilled.metadata.get("class_keys")
         names = self.data.classes.names

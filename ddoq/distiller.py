@@ -243,11 +243,12 @@ class Distiller(L.LightningModule, ABC):
         return self._folder / f"{item.name}.safetensors"
 
     def _pending(self) -> list[WorkItem]:
-        items = self.work_items(self.data)
-        pending = [item for item in items if not self._path(item).exists()]
-        for item in items:
-            if item not in pending:
-                Shard.load(self._path(item))
+        pending = []
+        for item in self.work_items(self.data):
+            if self._path(item).exists():
+                Shard.load(self._path(item))  # raises where it is corrupt
+            else:
+                pending.append(item)
         return pending
 
     def predict_dataloader(self) -> DataLoader[int]:
