@@ -16,6 +16,7 @@ COMMANDS = {
     "export": "write a distilled set as an image folder or parquet, with a dataset card",
     "import": "read a set made elsewhere (class folders, parquet), or an export, as a distilled set",
     "compare": "compare two methods on the same seeds, with intervals and p-values",
+    "report": "compare all methods with chosen ones: findings, corrected p-values, figures",
 }
 
 # Commands that need no model, data or trainer, and so none of the parser that describes these.
@@ -24,6 +25,7 @@ _LIGHT = {
     "export": "benchmarks.exchange_cli:export_main",
     "import": "benchmarks.exchange_cli:import_main",
     "leaderboard": "benchmarks.leaderboard:main",
+    "report": "benchmarks.report:main",
     "suite": "benchmarks.suite:main",
 }
 
