@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.records import FRACTIONS, Result
+from benchmarks.records import BYTES, FLOPS, FRACTIONS, Result
 
 
 def flat(result: Result) -> dict[str, Any]:
@@ -25,6 +25,7 @@ def flat(result: Result) -> dict[str, Any]:
     settings = (config.get("distilled") or {}).get("settings")
     limits = ("source", "image_size", "limit_per_class", "test_limit_per_class", "test_images")
     costs = ("seconds", "params", "steps", "effective_batch", "global_batch", "world_size")
+    made = distilled.get("cost") or {}
     return {
         **asdict(result.cell),
         "labels": (config.get("recipe") or {}).get("labels"),
@@ -34,9 +35,14 @@ def flat(result: Result) -> dict[str, Any]:
         **{name: statistics.get(name) for name in ("w2_masses", "w2_uniform", "distortion")},
         "distilled_images": distilled.get("images"),
         "distilled_bytes": distilled.get("bytes"),
-        "distilled_seconds": (distilled.get("cost") or {}).get("seconds"),
+        "distilled_effective_ipc": distilled.get("effective_ipc"),
+        "distilled_seconds": made.get("seconds"),
+        "distilled_flops": made.get("flops"),
         "distilled_fingerprint": distilled.get("fingerprint"),
-        **{name: cost.get(name) for name in (*costs, "device", "precision")},
+        **{name: cost.get(name) for name in (*costs, *FLOPS)},
+        **{name: cost.get(name) for name in ("device_hours", "device", "precision")},
+        **{name: cost.get(name) for name in BYTES},
+        "sync_batchnorm": cost.get("sync_batchnorm"),
         **{f"peak_{name}": memory.get(name) for name in ("resident_bytes", "cuda_bytes")},
         **{f"data_{name}": data.get(name) for name in limits},
         "settings": None

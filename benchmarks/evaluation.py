@@ -3,9 +3,10 @@
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
@@ -13,12 +14,15 @@ import torch
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.seed import isolate_rng
 
+from benchmarks.ranks import has_batch_norm, synchronize_batch_norm
 from benchmarks.recipes import Plan, Recipe
+from benchmarks.stored_labels import StoredLabels
 from benchmarks.student_module import StudentModule
 from benchmarks.students import Student
 from ddoq.data.base import ImageDataModule
 from ddoq.distilled_set import DistilledSet
 from ddoq.errors import UserError
+from ddoq.flops import forward_flops, training_flops
 from ddoq.seeding import derive_seed
 
 if TYPE_CHECKING:
@@ -26,6 +30,16 @@ if TYPE_CHECKING:
 
 # Evaluations in the course of a training where the caller names no interval.
 _EVALUATIONS = 10
+
+
+def evaluation_interval(epochs: int) -> int:
+    """Return the epochs between evaluations, where the caller names no interval.
+
+    Example:
+        >>> evaluation_interval(400), evaluation_interval(3)
+        (40, 1)
+    """
+    return max(1, epochs // _EVALUATIONS)
 
 
 @dataclass
@@ -44,8 +58,16 @@ class Outcome:
         steps: Optimiser steps.
         effective_batch: Images per step: the recipe's batch, or the whole set if that is smaller.
         world_size: Number of ranks that trained it.
+        sync_batchnorm: Whether the statistics of batch normalisation were taken over all ranks; False where each rank
+            normalised its own share of a batch, None on one rank and for a student without batch normalisation.
         global_batch: Images per step over all ranks; equal to ``effective_batch``, since ranks share a batch.
         epochs: Passes over the set: the recipe's number for a set of this size.
+        flops: Floating-point operations of the student's training, forward and backward of every image seen, over all
+            ranks; two a multiply-add, see :mod:`ddoq.flops`.
+        test_flops: Of all its evaluations on the test set.
+        teacher_flops: Of the teacher that labelled the images in the course of the training; 0 where it did not.
+        label_bytes: Bytes of the files that hold its labels; 0 where labels are not stored.
+        teacher_bytes: Bytes of the teacher's parameters and buffers where it labels online; 0 elsewhere.
     """
 
     top1_last: float
@@ -61,6 +83,12 @@ class Outcome:
     world_size: int
     global_batch: int
     epochs: int
+    flops: int | None = None
+    test_flops: int | None = None
+    teacher_flops: int | None = None
+    label_bytes: int = 0
+    teacher_bytes: int = 0
+    sync_batchnorm: bool | None = None
 
 
 def evaluate_student(
@@ -74,11 +102,14 @@ def evaluate_student(
     trainer: Mapping[str, Any],
     loggers: Sequence[Logger] = (),
     eval_every: int | None = None,
+    labels_folder: Path | None = None,
+    before_fit: Callable[[], None] | None = None,
 ) -> Outcome:
     """Train a student on a distilled set and test it on the real test set.
 
     Initial weights, order of images, augmentation and dropout depend on ``seed`` alone; the caller's random state
-    is left as it was. How often is tested changes no result.
+    is left as it was. How often is tested changes no result. Where labels are stored, augmentation depends on the
+    recipe's ``label_seed`` instead, and labels that are missing are made before the clock starts.
 
     Args:
         distilled: What to train on.
@@ -87,9 +118,12 @@ def evaluate_student(
         student: Which network.
         recipe: How to train.
         seed: The seed of this student.
-        trainer: Arguments for ``lightning.Trainer`` that say where to run.
+        trainer: Arguments for ``lightning.Trainer`` that say where to run. On several ranks ``sync_batchnorm`` takes
+            batch statistics over all of them.
         loggers: Where curves go.
         eval_every: Epochs between evaluations; a tenth of all where omitted. The last epoch is always tested.
+        labels_folder: Root of stored labels; needed where the recipe stores them.
+        before_fit: Called when everything is built and checked; may raise, where another rank is not ready.
 
     Returns:
         Accuracies, curve and costs.
@@ -100,33 +134,48 @@ def evaluate_student(
     data.setup()
     plan = recipe.plan(distilled.ipc, data.num_classes, len(distilled), data.image_size)
     if eval_every is None:
-        eval_every = max(1, plan.epochs // _EVALUATIONS)
+        eval_every = evaluation_interval(plan.epochs)
     _check(distilled, data, teacher, recipe, eval_every)
+    stored = None
+    if recipe.labels == "stored" and teacher is not None:
+        if labels_folder is None:
+            raise UserError(f"Recipe {recipe.label!r} stores labels: give labels_folder.")
+        stored = StoredLabels(labels_folder, distilled, teacher, recipe)
     lr = recipe.learning_rate(student.arch) if student.lr is None else student.lr
     with isolate_rng(), _quiet():
         torch.manual_seed(derive_seed(seed, "init"))
+        network = student.build(data)
         module = StudentModule(
-            student.build(data),
+            network,
             distilled,
             recipe,
             num_classes=data.num_classes,
             lr=lr,
             seed=seed,
             teacher=teacher if recipe.labels == "online" else None,
+            stored=stored,
             make_test_loader=data.test_dataloader,
         )
         runner = L.Trainer(**_trainer_arguments(trainer, plan, loggers, eval_every))
-        if len(distilled) < 2 * runner.world_size and runner.world_size > 1:
-            raise UserError(
-                f"{len(distilled)} distilled images cannot be shared by {runner.world_size} ranks: "
-                "use fewer devices."
-            )
+        _check_share(len(distilled), plan.batch_size, runner.world_size)
+        sync_batchnorm = None
+        if runner.world_size > 1 and has_batch_norm(network):
+            sync_batchnorm = bool(trainer.get("sync_batchnorm"))
+        if sync_batchnorm:
+            device = runner.strategy.root_device
+            module.network = synchronize_batch_norm(network, device, student.label)
+        if stored is not None:
+            stored.make(runner.strategy.root_device)
+        if before_fit is not None:
+            before_fit()
         started = time.perf_counter()
         runner.fit(module)
         steps = runner.global_step
         if plan.epochs % eval_every:
             runner.validate(module, verbose=False)
         seconds = time.perf_counter() - started
+        if sync_batchnorm:  # operations are counted off the GPU, where these layers refuse to work
+            module.network = student.build(data)
     last = module.curve[-1]
     best = max(module.curve, key=lambda entry: entry["top1"])
     return Outcome(
@@ -143,7 +192,34 @@ def evaluate_student(
         world_size=runner.world_size,
         global_batch=plan.batch_size,
         epochs=plan.epochs,
+        sync_batchnorm=sync_batchnorm,
+        **_flops(module, teacher, recipe, data, plan.epochs * len(distilled)),
+        label_bytes=0 if stored is None else stored.total_bytes,
+        teacher_bytes=_bytes(teacher) if teacher is not None and recipe.labels == "online" else 0,
     )
+
+
+def _bytes(module: torch.nn.Module) -> int:
+    """Count the bytes of parameters and buffers."""
+    return sum(part.nbytes for part in (*module.parameters(), *module.buffers()))
+
+
+def _flops(
+    module: StudentModule,
+    teacher: "Teacher | None",
+    recipe: Recipe,
+    data: ImageDataModule,
+    seen: int,
+) -> dict[str, int]:
+    """Count what a training came to, from the number of images that it saw."""
+    shape = (3, data.image_size, data.image_size)
+    tested = len(module.curve) * len(data.test)
+    labelled = seen if recipe.labels == "online" else 0
+    return {
+        "flops": seen * training_flops(module.network, shape),
+        "test_flops": tested * forward_flops(module.network, shape),
+        "teacher_flops": labelled * forward_flops(teacher, shape) if teacher and labelled else 0,
+    }
 
 
 def _check(
@@ -172,14 +248,24 @@ def _check(
             f"The distilled images have {height} x {width} pixels, but {data.name} has image_size "
             f"{data.image_size}: make the two equal."
         )
-    if recipe.labels == "online" and teacher is None:
+    if recipe.labels != "hard" and teacher is None:
         raise UserError(
             f"Recipe {recipe.label!r} needs a teacher: give the key `teacher` in the configuration, "
             "or use the recipe 'hard'."
         )
-    if recipe.labels == "online" and teacher is not None and teacher.num_classes != len(names):
+    if recipe.labels != "hard" and teacher is not None and teacher.num_classes != len(names):
         raise UserError(
             f"The teacher knows {teacher.num_classes} classes, {data.name} has {len(names)}."
+        )
+
+
+def _check_share(images: int, batch: int, world_size: int) -> None:
+    """Refuse batches of which some rank would get less than two images."""
+    if world_size > 1 and min(images, batch) < 2 * world_size:
+        what = f"{images} distilled images" if images <= batch else f"Batches of {batch} images"
+        raise UserError(
+            f"{what} cannot be shared by {world_size} ranks, two images each at least: use fewer devices, or set "
+            "evaluation.ranks to apart."
         )
 
 
@@ -188,7 +274,7 @@ def _trainer_arguments(
 ) -> dict[str, Any]:
     """Add to where to run what the protocol and its speed ask for."""
     return {
-        **trainer,
+        **{key: value for key, value in trainer.items() if key != "sync_batchnorm"},
         "max_epochs": plan.epochs,
         "logger": list(loggers) or False,
         "enable_checkpointing": False,
@@ -212,6 +298,8 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             # Lightning 2.6 calls a helper that torch has renamed.
             warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated.*")
+            # The loss is averaged over ranks before it is logged.
+            warnings.filterwarnings("ignore", ".*sync_dist=True.*")
             yield
     finally:
         logger.setLevel(level)

@@ -1,6 +1,8 @@
 """Fold results into tables: what may stand side by side, what may be averaged, and in which order."""
 
+import functools
 import json
+import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +10,11 @@ from typing import Any
 
 from benchmarks.records import Result
 from ddoq.fingerprints import hash_config
+
+RANDOM, FULL = (
+    "random",
+    "full",
+)  # methods that every table is measured against, from below and above
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,28 @@ class Score:
     std: float | None
     n: int
 
+    @functools.cached_property
+    def interval(self) -> tuple[float, float] | None:
+        r"""Return the 95 % interval of the mean by Student's t, or None for a single value.
+
+        .. math:: \bar x \pm t_{n-1,\,0.975} \; s / \sqrt{n}
+
+        It takes the values as independent draws, and it is not cut off at 0 or 1.
+
+        Example:
+            >>> low, high = Score.of([0.5, 0.7]).interval
+            >>> round(low, 2), round(high, 2)  # 0.6 -+ 12.706 * 0.1
+            (-0.67, 1.87)
+        """
+        if self.std is None:
+            return None
+        if self.std == 0:
+            return self.mean, self.mean
+        from scipy.special import stdtrit  # 0.3 s, which other commands should not wait for
+
+        reach = float(stdtrit(self.n - 1, 0.975)) * self.std / math.sqrt(self.n)
+        return self.mean - reach, self.mean + reach
+
     @classmethod
     def of(cls, values: Sequence[float]) -> "Score":
         """Average values; their order does not matter, not even in the last bit."""
@@ -43,6 +72,18 @@ class Score:
         """
         spread = "" if self.std is None else f" ± {100 * self.std:.1f}"
         return f"{100 * self.mean:.1f}{spread} (n={self.n})"
+
+    def percent_interval(self) -> str:
+        """Write the 95 % interval of a fraction in percent; nothing for a single value.
+
+        Example:
+            >>> Score.of([0.5]).percent_interval(), Score.of([0.5, 0.52]).percent_interval()
+            ('', '38.3 to 63.7')
+        """
+        if self.interval is None:
+            return ""
+        low, high = self.interval
+        return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
 @dataclass(frozen=True)
@@ -119,6 +160,35 @@ class Table:
         """All results of the table, in a fixed order."""
         return in_order(result for row in self.rows for result in row.results)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether it holds nothing but students trained on all real images."""
+        return all(row.method == FULL for row in self.rows)
+
+    @property
+    def lacks_random(self) -> bool:
+        """Whether random selection is missing from rows that have to beat it."""
+        return not self.is_full and all(row.method != RANDOM for row in self.rows)
+
+    @property
+    def budget(self) -> str:
+        """Say how many images a class has."""
+        return budget(self.ipc, full=self.is_full)
+
+
+def budget(ipc: int, *, full: bool = False) -> str:
+    """Say how many images a class has.
+
+    Args:
+        ipc: Images of the largest class.
+        full: Whether these are all real images.
+
+    Example:
+        >>> budget(10), budget(150, full=True)
+        ('10 images per class', 'all training images (up to 150 per class)')
+    """
+    return f"all training images (up to {ipc} per class)" if full else f"{ipc} images per class"
+
 
 def in_order(results: Iterable[Result]) -> list[Result]:
     """Sort results by what they are called, then by configuration."""
@@ -145,8 +215,8 @@ def fold(results: Iterable[Result]) -> list[Table]:
     Returns:
         Tables by dataset, images per class and recipe.
     """
-    groups = _grouped(in_order(results), _conditions)
-    headings = _grouped(groups, lambda group: _heading(group[0]))
+    groups = grouped(in_order(results), _conditions)
+    headings = grouped(groups, lambda group: _heading(group[0]))
     tables = []
     for same in headings:
         apart = distinguish([_conditions(group[0]) for group in same])
@@ -154,7 +224,8 @@ def fold(results: Iterable[Result]) -> list[Table]:
     return sorted(tables, key=lambda t: (t.dataset, t.ipc, t.recipe, t.labels, t.apart))
 
 
-def _grouped(items: Iterable[Any], key: Callable[[Any], Any]) -> list[list[Any]]:
+def grouped(items: Iterable[Any], key: Callable[[Any], Any]) -> list[list[Any]]:
+    """Group items of equal keys (JSON values), in the order of their first."""
     groups: dict[str, list[Any]] = {}
     for item in items:
         groups.setdefault(hash_config(key(item)), []).append(item)
@@ -176,8 +247,8 @@ def _conditions(result: Result) -> dict[str, Any]:
     return {**shared, "heading": list(_heading(result))}
 
 
-def _variant(result: Result) -> dict[str, Any]:
-    """Return what tells a row from others: the whole configuration but seeds, student and conditions."""
+def variant(result: Result) -> dict[str, Any]:
+    """Return what tells a row from others of its table: the whole configuration but seeds, student and conditions."""
     shared = ("data", "recipe", "student", "seed")
     rest = {key: value for key, value in result.config.items() if key not in shared}
     made = dict(rest.get("distilled") or {})
@@ -188,15 +259,17 @@ def _variant(result: Result) -> dict[str, Any]:
         made["settings"] = {k: v for k, v in made["settings"].items() if k != "seed"}
         made.pop("fingerprint", None)
     # Students that were trained on several ranks took part in another experiment.
+    if "evaluation" in rest:  # says their number, too
+        rest["evaluation"] = {k: v for k, v in rest["evaluation"].items() if k != "world_size"}
     return {**rest, "distilled": made, "world_size": result.cost.get("world_size")}
 
 
 def _table(results: list[Result], apart: str) -> Table:
     first = results[0]
-    columns = _named(_grouped(results, _student), lambda r: r.cell.student, _student)
+    columns = named(grouped(results, student_of), lambda r: r.cell.student, student_of)
     column_of = {result.config_hash: label for label, group in columns for result in group}
     rows = []
-    for label, group in _named(_grouped(results, _method), lambda r: r.cell.method, _variant):
+    for label, group in named(grouped(results, _method), lambda r: r.cell.method, variant):
         cells: dict[str, list[Result]] = {}
         for result in group:
             cells.setdefault(column_of[result.config_hash], []).append(result)
@@ -215,25 +288,26 @@ def _table(results: list[Result], apart: str) -> Table:
     )
 
 
-def _student(result: Result) -> dict[str, Any]:
+def student_of(result: Result) -> dict[str, Any]:
+    """Return what tells a student from others."""
     return {"label": result.cell.student, "student": result.config.get("student")}
 
 
 def _method(result: Result) -> dict[str, Any]:
-    return {"method": result.cell.method, **_variant(result)}
+    return {"method": result.cell.method, **variant(result)}
 
 
-def _named(
+def named(
     groups: list[list[Result]],
     name: Callable[[Result], str],
     details: Callable[[Result], Mapping[str, Any]],
 ) -> list[tuple[str, list[Result]]]:
     """Name groups; those of equal names also by what tells them apart."""
-    named = []
-    for same in _grouped(groups, lambda group: name(group[0])):
+    found = []
+    for same in grouped(groups, lambda group: name(group[0])):
         for told, group in zip(distinguish([details(g[0]) for g in same]), same, strict=True):
-            named.append((f"{name(group[0])} [{told}]" if told else name(group[0]), group))
-    return named
+            found.append((f"{name(group[0])} [{told}]" if told else name(group[0]), group))
+    return found
 
 
 def _rank(row: Row, columns: list[str]) -> tuple[bool, float, str]:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import plots
-from benchmarks.folding import Row, Table, in_order
+from benchmarks.derived import CEILING, intervals, robustness_listings, stability_listings
+from benchmarks.folding import FULL, Row, Table, fold, in_order
 from benchmarks.groups import Group, group
+from benchmarks.matching import ceilings
 from benchmarks.notes import how_made
 from benchmarks.published import published_numbers
 from benchmarks.records import Result
@@ -55,6 +57,7 @@ def page(results: Sequence[Result], folder: Path, complaints: Sequence[str] = ()
     from markupsafe import Markup
 
     groups = group(results)
+    tables = fold(results)
     numbers = published_numbers()
     files = resources.files("benchmarks") / "templates"
     css, js, html = (
@@ -82,7 +85,13 @@ def page(results: Sequence[Result], folder: Path, complaints: Sequence[str] = ()
         plots=plots,
         sheets=sheets(results, folder),
         anchor=_anchor,
-        ceilings=plots.ceilings,
+        teachers=plots.ceilings,
+        ceilings=ceilings,
+        ceiling=CEILING,
+        FULL=FULL,
+        intervals=intervals,
+        robust=robustness_listings(tables),
+        stable=stability_listings(tables),
         heat=heat,
         seeds=seeds_that_vary,
         settings=settings,
@@ -128,13 +137,19 @@ def heat(group: Group) -> list[tuple[str, int, list[HeatCell | None]]]:
         group: Any group.
 
     Returns:
-        For each row and number of images per class the name, the number, and a cell per student.
+        For each row (without the ceiling ``full`` where there are others) and number of images per class the name, the number, and a cell per student.
     """
     students = group.whole.columns
-    means = {
-        (row.label, table.ipc, student): score.mean
+    # Beside all real images the differences between methods would have one shade.
+    listed = [
+        (row, table.ipc)
         for table in group.tables
         for row in table.rows
+        if row.method != FULL or group.whole.is_full
+    ]
+    means = {
+        (row.label, ipc, student): score.mean
+        for row, ipc in listed
         for student in students
         if (score := row.score(student))
     }
@@ -147,9 +162,8 @@ def heat(group: Group) -> list[tuple[str, int, list[HeatCell | None]]]:
         return HeatCell(f"{100 * means[key]:.1f}", min(int(share * _SHADES), _SHADES - 1))
 
     return [
-        (row.label, table.ipc, [cell((row.label, table.ipc, student)) for student in students])
-        for table in group.tables
-        for row in table.rows
+        (row.label, ipc, [cell((row.label, ipc, student)) for student in students])
+        for row, ipc in listed
     ]
 
 

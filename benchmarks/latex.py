@@ -1,8 +1,9 @@
 r"""The leaderboard as LaTeX: one booktabs table each, ready for ``\input``."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from benchmarks.folding import Row, Score, Table
+from benchmarks.matching import ceilings
 from benchmarks.notes import how_made
 from benchmarks.summaries import seeds_that_vary
 
@@ -52,21 +53,23 @@ def latex(tables: Iterable[Table], complaints: Iterable[str] = ()) -> str:
     Returns:
         LaTeX source, the same for the same tables. How the numbers were made stands in comments.
     """
-    parts = [_PREAMBLE, *(_table(table, index) for index, table in enumerate(tables, start=1))]
+    tables = list(tables)
+    parts = [_PREAMBLE]
+    for index, table in enumerate(tables, start=1):
+        parts.append(_table(table, index, ceilings(table, tables)))
     told = list(complaints)
     if told:
         parts.append(_comment(["Left out:", *told]))
     return "\n\n".join(parts) + "\n"
 
 
-def _table(table: Table, index: int) -> str:
-    counts = {
-        score.n for row in table.rows for column in table.columns if (score := row.score(column))
-    }
+def _table(table: Table, index: int, tops: Sequence[Row]) -> str:
+    rows = [*table.rows, *tops]
+    counts = {score.n for row in rows for column in table.columns if (score := row.score(column))}
     n = counts.pop() if len(counts) == 1 else None
     lines = [
         _comment(how_made(table).splitlines()),
-        _comment([f"Seeds of {row.label}: {seeds_that_vary(row)}" for row in table.rows]),
+        _comment([f"Seeds of {row.label}: {seeds_that_vary(row)}" for row in rows]),
         r"\begin{table}",
         r"  \centering",
         f"  \\caption{{{_caption(table, n)}}}",
@@ -77,8 +80,11 @@ def _table(table: Table, index: int) -> str:
         f"    {_line(['method', *map(escape, table.columns), 'mean'])}",
         r"    \midrule",
         *(f"    {_line(_cells(table, row, n))}" for row in table.rows),
+        *([r"    \midrule"] if tops else []),
+        *(f"    {_line(_cells(table, row, n, ' (all real images)'))}" for row in tops),
         r"    \bottomrule",
         r"  \end{tabular}",
+        *_intervals(table, rows),
         r"\end{table}",
     ]
     return "\n".join(lines)
@@ -86,8 +92,8 @@ def _table(table: Table, index: int) -> str:
 
 def _caption(table: Table, n: int | None) -> str:
     apart = f" ({table.apart})" if table.apart else ""
-    images = "image" if table.ipc == 1 else "images"
-    what = f"{table.dataset}, {table.ipc} {images} per class, recipe {table.recipe}, {table.labels} labels{apart}"
+    images = "1 image per class" if table.ipc == 1 and not table.is_full else table.budget
+    what = f"{table.dataset}, {images}, recipe {table.recipe}, {table.labels} labels{apart}"
     if n == 1:
         spread = "one result per cell"
     else:
@@ -96,10 +102,30 @@ def _caption(table: Table, n: int | None) -> str:
     return f"{escape(what)}. Top-1 accuracy on the real test set after the last epoch, in \\%: {spread}."
 
 
-def _cells(table: Table, row: Row, n: int | None) -> list[str]:
+def _intervals(table: Table, rows: Iterable[Row]) -> list[str]:
+    """Write the 95 % intervals as a note beneath the table; nothing where no cell has two results."""
+    told = []
+    for row in rows:
+        scores = [(column, row.score(column)) for column in table.columns]
+        known = [(column, s.interval) for column, s in scores if s and s.interval]
+        if known:
+            ends = (
+                f"{escape(c)} ${100 * low:.1f}$ to ${100 * high:.1f}$" for c, (low, high) in known
+            )
+            told.append(f"{escape(row.label)}: {', '.join(ends)}")
+    if not told:
+        return []
+    lead = r"95\,\% intervals of the means over seeds (Student's $t$, $n - 1$ degrees of freedom)"
+    return [
+        r"  \par\smallskip",
+        f"  \\parbox{{0.95\\linewidth}}{{\\footnotesize {lead}. {'; '.join(told)}.}}",
+    ]
+
+
+def _cells(table: Table, row: Row, n: int | None, note: str = "") -> list[str]:
     mean = row.mean(table.columns)
     scores = [_score(row.score(column), told=n is None) for column in table.columns]
-    return [escape(row.label), *scores, "" if mean is None else f"${100 * mean:.1f}$"]
+    return [escape(row.label + note), *scores, "" if mean is None else f"${100 * mean:.1f}$"]
 
 
 def _score(score: Score | None, *, told: bool) -> str:

@@ -4,7 +4,7 @@ import argparse
 import csv
 import io
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -12,15 +12,24 @@ from typing import NoReturn
 from tabulate import tabulate
 
 from benchmarks.columns import flat
-from benchmarks.folding import Score, Table, fold, in_order
+from benchmarks.derived import (
+    CEILING,
+    Listing,
+    intervals,
+    robustness_csv,
+    robustness_listings,
+    stability_listings,
+)
+from benchmarks.folding import Row, Score, Table, fold, in_order
 from benchmarks.latex import latex
+from benchmarks.matching import ceilings
 from benchmarks.notes import how_made
 from benchmarks.results import Failure, Result, read_failures, read_results
 from benchmarks.summaries import FURTHER, seeds_that_vary
 from ddoq.errors import UserError, suggest
 from ddoq.storage import atomic_path
 
-FORMATS = ("markdown", "csv", "latex", "html")
+FORMATS = ("markdown", "csv", "robust-csv", "latex", "html")
 _ENDINGS = {".csv": "csv", ".tex": "latex", ".html": "html", ".htm": "html"}
 _INTRODUCTION = """# Leaderboard
 
@@ -69,8 +78,8 @@ def leaderboard(folder: Path, format: str = "markdown") -> str:
 
     Args:
         folder: Searched with all folders in it.
-        format: ``markdown`` (tables), ``csv`` (one line per result, unrounded), ``latex`` (booktabs tables) or ``html``
-            (one page that needs no network).
+        format: ``markdown`` (tables), ``csv`` (one line per result, unrounded), ``robust-csv`` (label-robust and
+            augmentation-robust scores), ``latex`` (booktabs tables) or ``html`` (one page that needs no network).
 
     Returns:
         The text, the same for the same results.
@@ -89,13 +98,18 @@ def render(board: Board, folder: Path, format: str) -> str:
         raise UserError(f"There is no usable result in {folder}: run `ddoq-bench fit` first.")
     if format == "csv":
         return _csv(board.results)
+    if format == "robust-csv":
+        return robustness_csv(fold(board.results))
     if format == "latex":
         return latex(fold(board.results), board.complaints())
     if format == "html":  # imported where used: the template engine, and the published numbers
         from benchmarks.html_page import page
 
         return page(board.results, folder, board.complaints())
-    parts = [_INTRODUCTION, *(_markdown(table) for table in fold(board.results))]
+    tables = fold(board.results)
+    parts = [_INTRODUCTION, *(_markdown(table, tables) for table in tables)]
+    derived = [*robustness_listings(tables), *stability_listings(tables)]
+    parts += [f"{_escape(f'## {each.title}')}\n\n{_listing(each)}" for each in derived]
     complaints = board.complaints()
     if complaints:
         parts.append("## Left out\n\n" + "\n".join(f"- {_escape(text)}" for text in complaints))
@@ -103,7 +117,15 @@ def render(board: Board, folder: Path, format: str) -> str:
 
 
 def _csv(results: Iterable[Result]) -> str:
-    lines = [flat(result) for result in in_order(results)]
+    results = in_order(results)
+    cells = {
+        result.config_hash: _cell_columns(row, column)
+        for table in fold(results)
+        for row in table.rows
+        for column, of_cell in row.cells.items()
+        for result in of_cell
+    }
+    lines = [{**flat(result), **cells[result.config_hash]} for result in results]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
     writer.writeheader()
@@ -111,10 +133,24 @@ def _csv(results: Iterable[Result]) -> str:
     return text.getvalue()
 
 
-def _markdown(table: Table) -> str:
-    heading = f"## {table.dataset}, {table.ipc} images per class, recipe {table.recipe}, {table.labels} labels"
-    parts = [_escape(heading + (f" ({table.apart})" if table.apart else "")), _headline(table)]
-    if all(row.method != "random" for row in table.rows):
+def _cell_columns(row: Row, column: str) -> dict[str, object]:
+    """Return what a result's cell in the tables says: the mean over the seeds that the cell holds."""
+    score = row.score(column)
+    assert score is not None
+    low, high = score.interval or (None, None)
+    mean = {"cell_n": score.n, "cell_top1_mean": score.mean, "cell_top1_std": score.std}
+    told = {"cell_top1_low95": low, "cell_top1_high95": high, "row": row.label}
+    return {**mean, **told, "row_seeds": seeds_that_vary(row)}
+
+
+def _markdown(table: Table, tables: Sequence[Table]) -> str:
+    heading = f"## {table.dataset}, {table.budget}, recipe {table.recipe}, {table.labels} labels"
+    tops = ceilings(table, tables)
+    heading = _escape(heading + (f" ({table.apart})" if table.apart else ""))
+    parts = [heading, _headline(table, tops)]
+    if tops:
+        parts.append(CEILING)
+    if table.lacks_random:
         parts.append(
             "**Random selection is missing from this table.** Without it nobody can tell what the methods add: "
             "run `random` with the same dataset, images per class and recipe."
@@ -122,16 +158,24 @@ def _markdown(table: Table) -> str:
     if any(row.mean(table.columns) is None for row in table.rows):
         parts.append("Rows that lack a student have no mean and stand at the end.")
     parts += ["Further numbers, means over students and seeds:", _further(table)]
+    spread = intervals(table)
+    if spread:
+        parts.append(f"{spread.title}. {_listing(spread)}")
     return "\n\n".join([*parts, "How these numbers were made:", how_made(table)])
 
 
-def _headline(table: Table) -> str:
+def _headline(table: Table, tops: Sequence[Row]) -> str:
     rows = []
-    for row in table.rows:
+    named = [(row.label, row) for row in table.rows]
+    for label, row in [*named, *((f"{row.label} (ceiling)", row) for row in tops)]:
         scores = [row.score(column) for column in table.columns]
         cells = [score.percent() if score else "" for score in scores]
-        rows.append([row.label, *cells, _percent(row.mean(table.columns)), seeds_that_vary(row)])
+        rows.append([label, *cells, _percent(row.mean(table.columns)), seeds_that_vary(row)])
     return _pipes(["method", *table.columns, "mean", "seeds"], rows)
+
+
+def _listing(listing: Listing) -> str:
+    return f"{listing.text}\n\n{_pipes(listing.headers, listing.rows, listing.names)}"
 
 
 def _further(table: Table) -> str:
@@ -149,9 +193,9 @@ def _escape(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _pipes(headers: list[str], rows: list[list[str]]) -> str:
+def _pipes(headers: list[str], rows: list[list[str]], names: int = 1) -> str:
     escaped = [[_escape(cell) for cell in row] for row in rows]
-    align = ["left"] + ["right"] * (len(headers) - 1)
+    align = ["left"] * names + ["right"] * (len(headers) - names)
     return tabulate(
         escaped, list(map(_escape, headers)), "pipe", disable_numparse=True, colalign=align
     )
@@ -209,6 +253,7 @@ def _parser() -> _Parser:
         "--format",
         choices=FORMATS,
         help="by the ending of --output (.csv, .tex, .html), else markdown; csv has one line per result, unrounded; "
+        "robust-csv has label-robust and augmentation-robust scores; "
         "html is one page with plots that needs no network",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write there, not to stdout")

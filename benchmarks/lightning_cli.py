@@ -3,6 +3,7 @@
 import logging
 import warnings
 from argparse import ArgumentError
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from benchmarks.cli import COMMANDS
 from benchmarks.layers import expand
 from benchmarks.loggers import WandbOptions
 from benchmarks.pipeline import Bench, RecipeChoice
+from benchmarks.plan_command import PlanOptions, add_plan_arguments, plan_bench
+from benchmarks.ranks import EvaluationOptions, be_patient, end_with_launcher, one_device
 from benchmarks.students import Student
 from benchmarks.suggestions import explain
 from ddoq.data import ImageDataModule
@@ -23,7 +26,7 @@ from ddoq.errors import UserError
 from ddoq.priors import PriorSource
 from ddoq.teachers import TeacherSource
 
-_RUNS = ("fit", "distill", "evaluate", "prior", "teacher")
+_RUNS = ("fit", "distill", "evaluate", "prior", "teacher", "plan")
 
 
 class BenchTrainer(L.Trainer):
@@ -44,6 +47,9 @@ class BenchTrainer(L.Trainer):
     def teacher(self) -> None:
         """Run by BenchCLI.teacher."""
 
+    def plan(self) -> None:
+        """Run by BenchCLI.plan."""
+
 
 class BenchCLI(LightningCLI):
     """Parses a configuration, builds its parts and runs one command over them."""
@@ -57,9 +63,11 @@ class BenchCLI(LightningCLI):
         self, klass: type, subcommand: str, **kwargs: Any
     ) -> LightningArgumentParser:
         # LightningCLI would add the arguments of the trainer's method in a group of the command's name, but
-        # `prior` and `teacher` are keys of the configuration, and no command has arguments of its own.
+        # `prior` and `teacher` are keys of the configuration, and of arguments of its own `plan` alone has any.
         parser = self.init_parser(**kwargs)
         self._add_arguments(parser)
+        if subcommand == "plan":
+            add_plan_arguments(parser)
         self._subcommand_method_arguments[subcommand] = []
         return parser
 
@@ -87,6 +95,12 @@ class BenchCLI(LightningCLI):
         )
         parser.add_argument(
             "--recipe", type=RecipeChoice, default=RecipeChoice(), help="How they learn."
+        )
+        parser.add_argument(
+            "--evaluation",
+            type=EvaluationOptions,
+            default=EvaluationOptions(),
+            help="Whether several ranks train students apart or together.",
         )
         parser.add_argument(
             "--wandb", type=WandbOptions, default=WandbOptions(), help="W&B logging."
@@ -133,8 +147,10 @@ class BenchCLI(LightningCLI):
             report=Path(part("report")) if part("report") else None,
             trainer=self.trainer,
             trainer_settings={
-                k: trainer[k] for k in ("accelerator", "precision", "enable_progress_bar")
+                **{k: trainer[k] for k in ("accelerator", "precision", "enable_progress_bar")},
+                **one_device(self.trainer),
             },
+            evaluation=part("evaluation"),
             config=self._resolved(),
         )
 
@@ -162,6 +178,11 @@ class BenchCLI(LightningCLI):
     def teacher(self, **_: Any) -> None:
         """Train or reuse the teacher."""
         self.bench().obtain_teacher(required=True)
+
+    def plan(self, **_: Any) -> None:
+        """Say what a run will take."""
+        options = {item.name: self._get(self.config, item.name) for item in fields(PlanOptions)}
+        print(plan_bench(self.bench(), PlanOptions(**options)))
 
 
 def quiet() -> None:
@@ -191,6 +212,8 @@ def run(arguments: list[str]) -> int:
         UserError: For every mistake in the configuration.
     """
     quiet()
+    be_patient()
+    end_with_launcher()
     expanded = expand(arguments)
     try:
         BenchCLI(

@@ -28,8 +28,10 @@ class WandbOptions:
             sends, ``disabled`` does without. Without the package installed ``offline`` does without, too.
         project: Project of the runs.
         entity: User or team; the account's own where omitted.
-        group: Groups runs that belong together.
+        group: Groups runs that belong together; a suite gives its own name where none is given.
         tags: Labels to filter by.
+        artifacts: Whether distilled sets and their configurations are logged as artifacts, once each. Their files
+            are not copied: they must stay where they are until they were sent.
     """
 
     mode: Literal["offline", "online", "disabled"] = "offline"
@@ -37,6 +39,7 @@ class WandbOptions:
     entity: str | None = None
     group: str | None = None
     tags: list[str] = field(default_factory=list)
+    artifacts: bool = True
 
 
 def run_name(cell: Cell) -> str:
@@ -73,14 +76,24 @@ def student_loggers(
     slug = re.sub(r"[^\w.-]+", "_", name)[:100]
     folder = run_folder / f"{slug}-{hash_config(config)}"
     shutil.rmtree(folder / "curves", ignore_errors=True)  # of an earlier run of the same cell
-    folder.mkdir(parents=True, exist_ok=True)  # wandb writes to /tmp where its folder is missing
+    folder.mkdir(parents=True, exist_ok=True)
     loggers: list[Logger] = [CSVLogger(folder, name="", version="curves")]
-    if options.mode != "disabled" and _has_wandb(options):
+    if enabled(options):
         loggers.append(_wandb_logger(options, folder, name, {"cell": asdict(cell), **config}))
     return loggers
 
 
-def _has_wandb(options: WandbOptions) -> bool:
+def enabled(options: WandbOptions) -> bool:
+    """Say whether runs are to be logged, and can be.
+
+    Args:
+        options: Whether and how to use W&B.
+
+    Raises:
+        UserError: If W&B shall send, but is not installed.
+    """
+    if options.mode == "disabled":
+        return False
     try:
         import wandb  # noqa: F401
     except ImportError:
@@ -96,45 +109,72 @@ def _has_wandb(options: WandbOptions) -> bool:
 def _wandb_logger(
     options: WandbOptions, folder: Path, name: str, config: Mapping[str, Any]
 ) -> "Logger":
-    import wandb
     from lightning.pytorch.loggers import WandbLogger
     from lightning_utilities.core.rank_zero import rank_zero_only
 
     if getattr(rank_zero_only, "rank", 0) != 0:
         return WandbLogger(save_dir=folder)  # says nothing on other ranks
-    if wandb.run is not None:
-        wandb.finish()  # `init` would return this run, and two students would land in one
     # WandbLogger would start the run itself, but then warns at every student of an argument that it passes, and
     # its `offline` sets WANDB_MODE for all that follows in this process.
-    with _cache_in(folder.parent / "wandb-cache"):
-        run = wandb.init(
-            dir=folder,
-            name=name,
-            mode=options.mode,
-            project=options.project,
-            entity=options.entity,
-            group=options.group,
-            tags=options.tags or None,
-            job_type="student",
-            config=dict(config),
-            settings=wandb.Settings(silent=True, console="off"),
-        )
+    with files_in(folder.parent):
+        run = start_run(options, folder, name, "student", config)
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     return WandbLogger(save_dir=folder, project=options.project, name=name, experiment=run)
 
 
+def start_run(
+    options: WandbOptions, folder: Path, name: str, job_type: str, config: Mapping[str, Any]
+) -> Any:
+    """Start a W&B run; one that is still open in this process is ended first.
+
+    Args:
+        options: How to use W&B.
+        folder: Holds the run's files, in a folder ``wandb``.
+        name: What the run is called.
+        job_type: ``student``, ``distill`` or ``leaderboard``.
+        config: Logged with the run.
+
+    Returns:
+        The run, a ``wandb.Run``.
+    """
+    import wandb
+
+    if wandb.run is not None:
+        wandb.finish()  # `init` would return this run, and two students would land in one
+    folder.mkdir(parents=True, exist_ok=True)  # wandb writes to /tmp where its folder is missing
+    return wandb.init(
+        dir=folder,
+        name=name,
+        mode=options.mode,
+        project=options.project,
+        entity=options.entity,
+        group=options.group,
+        tags=options.tags or None,
+        job_type=job_type,
+        config=dict(config),
+        settings=wandb.Settings(silent=True, console="off"),
+    )
+
+
 @contextmanager
-def _cache_in(folder: Path) -> Iterator[None]:
-    """Keep what W&B's service writes out of the home folder, unless the user chose a place."""
-    if "WANDB_CACHE_DIR" in os.environ:
-        yield
-        return
-    os.environ["WANDB_CACHE_DIR"] = str(folder)
+def files_in(folder: Path) -> Iterator[None]:
+    """Keep what W&B writes beside its runs out of the home folder, unless the user chose a place.
+
+    Args:
+        folder: Gets the folders ``wandb-cache`` and ``wandb-data``; the latter holds what artifacts need until they
+            were sent.
+    """
+    places = {"WANDB_CACHE_DIR": "wandb-cache", "WANDB_DATA_DIR": "wandb-data"}
+    ours = {
+        key: str(folder.resolve() / name) for key, name in places.items() if key not in os.environ
+    }
+    os.environ.update(ours)
     try:
         yield
     finally:
-        del os.environ["WANDB_CACHE_DIR"]
+        for key in ours:
+            del os.environ[key]
 
 
 def finish(

@@ -113,6 +113,9 @@ def _method(row: Row) -> str:
 def _hardware(result: Result) -> str:
     cost = result.cost
     ranks = f"world size {cost.get('world_size', 'unknown')}"
+    synchronised = cost.get("sync_batchnorm")  # None on one rank and without batch normalisation
+    if synchronised is not None:
+        ranks += f", batch statistics {'over all ranks' if synchronised else 'per rank'}"
     return f"{cost.get('device', 'unknown')} ({cost.get('precision', 'unknown')}, {ranks})"
 
 

@@ -8,12 +8,20 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.utilities.seed import isolate_rng
 
+from benchmarks.artifacts import log_distilled_set
 from benchmarks.cells import CellRunner
 from benchmarks.leaderboard import cell_table
 from benchmarks.loggers import WandbOptions
-from benchmarks.ranks import Ranks
+from benchmarks.ranks import (
+    EvaluationOptions,
+    Ranks,
+    check_strategy,
+    joint_arguments,
+    synchronize_batch_norm,
+)
 from benchmarks.recipes import load_recipe
-from benchmarks.results import Result
+from benchmarks.records import now
+from benchmarks.results import Result, read_failures
 from benchmarks.students import Student
 from ddoq.console import say
 from ddoq.data import ImageDataModule
@@ -21,7 +29,9 @@ from ddoq.distilled_set import DistilledSet
 from ddoq.distiller import Distiller
 from ddoq.errors import UserError
 from ddoq.figures import image_sheet
+from ddoq.fingerprints import hash_config
 from ddoq.priors import Prior, PriorSource
+from ddoq.soft_labels import check_top_k
 from ddoq.storage import write_json
 from ddoq.teachers import Teacher, TeacherSource, label_order_check, teacher_accuracy
 
@@ -59,6 +69,7 @@ class Bench:
         trainer: The trainer that distils; its ranks share the work.
         trainer_settings: Arguments of the one-device trainers of prior, teacher and students.
         config: The whole resolved configuration.
+        evaluation: Whether ranks train students apart or together.
     """
 
     data: ImageDataModule
@@ -76,6 +87,7 @@ class Bench:
     trainer: L.Trainer
     trainer_settings: Mapping[str, Any]
     config: dict[str, Any]
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
 
     def obtain_prior(self, *, required: bool) -> Prior | None:
         """Train or load the prior.
@@ -125,6 +137,7 @@ class Bench:
                     sheet,
                 )
             write_json(folder / "config.json", self.config)
+            log_distilled_set(self.wandb, folder, self.output, self.config)
         say(
             f"distilled set: {len(distilled)} images by {self.distiller.method}, "
             f"{distilled.metadata['cost']['seconds']:.1f} s of work, in {folder}"
@@ -163,15 +176,29 @@ class Bench:
             raise UserError(
                 f"Two students share a name: {', '.join(labels)}. Give them different `name`s."
             )
-        load_recipe(self.recipe.name, self.recipe.overrides)
+        recipe = load_recipe(self.recipe.name, self.recipe.overrides)
         self.data.setup()
+        check_top_k(recipe.label_top_k, self.data.num_classes)
+        device = self.trainer.strategy.root_device
         with isolate_rng():  # wrong names and arguments show up here, before minutes of work
             for student in self.students:
-                student.build(self.data)
+                network = student.build(self.data)
+                if self._together and self.evaluation.sync_batchnorm:
+                    synchronize_batch_norm(network, device, student.label)
+        if self._together:
+            self._joint_arguments()
+        check_strategy(self.trainer)
+
+    @property
+    def _together(self) -> bool:
+        return self.evaluation.ranks == "together" and self.trainer.world_size > 1
+
+    def _joint_arguments(self) -> dict[str, Any]:
+        return joint_arguments(self.evaluation, self.trainer, self.config.get("trainer") or {})
 
     def _evaluate(self, distilled: DistilledSet, folder: Path) -> list[Result]:
         recipe = load_recipe(self.recipe.name, self.recipe.overrides)
-        teacher = self.obtain_teacher(required=recipe.labels == "online")
+        teacher = self.obtain_teacher(required=recipe.labels != "hard")
         runner = CellRunner(
             data=self.data,
             distilled=distilled,
@@ -184,21 +211,43 @@ class Bench:
             trainer=self.trainer_settings,
             config=self.config,
         )
-        cells = [(student, seed) for seed in self.seeds for student in self.students]
         ranks = Ranks(self.trainer, self.output)
-        ranks.part()
-        mine = cells[self.trainer.global_rank :: self.trainer.world_size]
-        failed = [cell for cell in mine if runner.run(*cell, force=self.force) is None]
-        ranks.meet()
+        if self._together:
+            runner.trainer = {**self.trainer_settings, **self._joint_arguments()}
+            runner.joint = ranks.joint()
+        cells = [(student, seed) for seed in self.seeds for student in self.students]
+        mine = cells
+        if not self._together:
+            ranks.part()
+            mine = cells[self.trainer.global_rank :: self.trainer.world_size]
+        started = now()
+        for cell in mine:
+            runner.run(*cell, force=self.force)
+        if self._together:
+            ranks.part_ways()
+        else:
+            ranks.meet()
         results = [found for cell in cells if (found := runner.find(*cell)) is not None]
         say(cell_table(results))
         names = [f"{result.config_hash}.json" for result in results]
         self._write_report([self.output / "results" / name for name in names])
-        if failed or len(results) < len(cells):
-            raise UserError(
-                f"{len(cells) - len(results)} of {len(cells)} students failed; see {self.output / 'failures'}."
-            )
+        self._check_failures(
+            {hash_config(runner.cell_config(*cell)) for cell in cells}, results, started
+        )
         return results
+
+    def _check_failures(self, cells: set[str], results: list[Result], started: str) -> None:
+        """End with an error if a cell has no result, or has failed on any rank since ``started``."""
+        missing = cells - {result.config_hash for result in results}
+        failures, _ = read_failures(self.output / "failures", results)
+        again = {failure.config_hash for failure in failures if failure.created >= started}
+        failed = missing | (cells & again)
+        if failed:
+            kept = len(failed) - len(missing)
+            older = f" ({kept} of them keep the result of an earlier run)" if kept else ""
+            raise UserError(
+                f"{len(failed)} of {len(cells)} students failed{older}; see {self.output / 'failures'}."
+            )
 
     def _write_report(self, made: list[Path]) -> None:
         if self.report is not None and self.trainer.is_global_zero:

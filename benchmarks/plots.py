@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.folding import Score
+from benchmarks.folding import FULL, Score, budget
 from benchmarks.groups import Group
 
 WIDTH, HEIGHT = 340, 230  # of a plot, in its own units; it scales with the page
@@ -76,6 +76,8 @@ class Plot:
         y_ticks: Positions and texts, in %.
         curves: One per row that has this student.
         ceilings: Positions of the teachers' accuracies.
+        full: Positions and texts of this student's accuracy when trained on all real images; a curve where the
+            group has nothing else.
     """
 
     student: str
@@ -83,6 +85,7 @@ class Plot:
     y_ticks: list[tuple[float, str]]
     curves: list[Curve]
     ceilings: list[float]
+    full: list[tuple[float, str]]
 
 
 def styles(labels: Sequence[str]) -> dict[str, Style]:
@@ -132,14 +135,18 @@ def plots(group: Group, style: Mapping[str, Style]) -> list[Plot]:
     Returns:
         Plots in the order of students.
     """
-    labels = sorted(row.label for row in group.whole.rows)
+    whole = group.whole
+    # All real images are a line where there is something to compare, not the far end of the axis.
+    lines = [] if whole.is_full else sorted(r.label for r in whole.rows if r.method == FULL)
+    labels = sorted(row.label for row in whole.rows if row.label not in lines)
     scores = {
-        (student, label, table.ipc): score
+        (student, row.label, table.ipc): score
         for table in group.tables
-        for label in labels
+        for row in table.rows
         for student in table.columns
-        if (row := group.row(table, label)) and (score := row.score(student))
+        if (score := row.score(student))
     }
+    budgets = sorted({ipc for _, label, ipc in scores if label not in lines})
     tops = ceilings(group)
     spread = [s.mean + sign * (s.std or 0.0) for s in scores.values() for sign in (-1, 1)]
     y_ticks = _ticks([100 * value for value in (*spread, *tops.values())])
@@ -153,27 +160,35 @@ def plots(group: Group, style: Mapping[str, Style]) -> list[Plot]:
         # Rows are moved apart a little, or equal points and their bars would hide one another.
         shift = (labels.index(label) - (len(labels) - 1) / 2) * min(3.0, 18 / len(labels))
         points = []
-        for ipc in group.budgets:
+        for ipc in budgets:
             score = scores.get((student, label, ipc))
             if score is not None:
-                points.append(_point(score, label, ipc, _x(ipc, group.budgets) + shift, y))
+                text = f"{label}, {budget(ipc, full=whole.is_full)}: {score.percent()}"
+                points.append(_point(score, text, _x(ipc, budgets) + shift, y))
         return Curve(label, style[label], points)
+
+    def full(student: str) -> list[tuple[float, str]]:
+        return [
+            (y(score.mean), f"{label}, {budget(ipc, full=True)}: {score.percent()}")
+            for (who, label, ipc), score in sorted(scores.items(), key=lambda item: item[0])
+            if label in lines and who == student
+        ]
 
     return [
         Plot(
             student,
-            _x_ticks(group.budgets),
+            _x_ticks(budgets),
             [(y(tick / 100), f"{tick:g}") for tick in y_ticks],
             [drawn for label in labels if (drawn := curve(student, label)).points],
             [y(accuracy) for accuracy in tops.values()],
+            full(student),
         )
-        for student in group.whole.columns
+        for student in whole.columns
     ]
 
 
-def _point(score: Score, label: str, ipc: int, x: float, y: Callable[[float], float]) -> Point:
+def _point(score: Score, text: str, x: float, y: Callable[[float], float]) -> Point:
     std = score.std or 0.0
-    text = f"{label}, {ipc} images per class: {score.percent()}"
     return Point(round(x, 1), y(score.mean), y(score.mean - std), y(score.mean + std), text)
 
 

@@ -54,7 +54,8 @@ class Recipe:
         momentum: Of ``sgd``.
         schedule: ``cosine``, ``multistep`` or ``constant``; the rate is set once an epoch.
         zeta: Stretch of the cosine: 1 ends at 0, 2 at half of ``lr``.
-        labels: ``online``: the teacher labels the augmented images; ``hard``: the labels of the set.
+        labels: ``online``: the teacher labels the augmented images; ``stored``: it labelled them once, in files that
+            students of all seeds share; ``hard``: the labels of the set.
         loss: ``kl`` or ``ce``; they differ by the teacher's entropy, so students learn the same.
         temperature: Softens both distributions.
         scale_t2: Whether the soft loss is multiplied by the squared temperature.
@@ -71,6 +72,8 @@ class Recipe:
             change places.
         color_jitter: Brightness, contrast and saturation change by up to this share; 0 changes nothing.
         pca_lighting: Standard deviation of AlexNet's lighting noise; 0 adds none.
+        label_seed: Draws the augmentation where labels are stored; elsewhere a student's own seed does.
+        label_top_k: Likeliest classes that a stored label keeps, the rest being spread evenly; 0 keeps all.
         changed: Names of the values that differ from the recipe of that name.
     """
 
@@ -81,7 +84,7 @@ class Recipe:
     lr: float
     weight_decay: float
     schedule: Literal["cosine", "multistep", "constant"]
-    labels: Literal["online", "hard"]
+    labels: Literal["online", "stored", "hard"]
     loss: Literal["kl", "ce"]
     temperature: float
     crop_scale: tuple[float, float] | dict[int, tuple[float, float]]
@@ -101,6 +104,8 @@ class Recipe:
     patch_shuffle: bool = False
     color_jitter: float = 0.0
     pca_lighting: float = 0.0
+    label_seed: int = 0
+    label_top_k: int = 0
     changed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -131,6 +136,14 @@ class Recipe:
             "gamma": (0 < self.gamma <= 1, "in (0, 1]"),
             "color_jitter": (0 <= self.color_jitter <= 1, "in [0, 1]"),
             "pca_lighting": (0 <= self.pca_lighting < math.inf, "at least 0"),
+            "label_seed": (
+                self.labels == "stored" or self.label_seed == 0,
+                "0 unless labels is 'stored': elsewhere augmentation follows the student's seed",
+            ),
+            "label_top_k": (
+                self.label_top_k >= 0 and (self.labels == "stored" or self.label_top_k == 0),
+                "at least 0, and 0 unless labels is 'stored'",
+            ),
             "loss": (self.labels != "hard" or self.loss == "ce", "'ce' where labels is 'hard'"),
         }
         for key, (holds, rule) in rules.items():
@@ -219,7 +232,15 @@ class Recipe:
 
 
 # A field added to Recipe from now on goes in here too, with a default that changes nothing.
-_LATER = ("milestones", "gamma", "patch_shuffle", "color_jitter", "pca_lighting")
+_LATER = (
+    "milestones",
+    "gamma",
+    "patch_shuffle",
+    "color_jitter",
+    "pca_lighting",
+    "label_seed",
+    "label_top_k",
+)
 
 
 def _from(table: Mapping[int, _Value], key: int) -> _Value:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # reading results must not wait for torch
 
 RESULT_FORMAT = 1  # raised when a reader of the old layout would misread the new one
 RESULT, FAILURE = "ddoq-bench result", "ddoq-bench failure"
+FLOPS = ("flops", "teacher_flops", "test_flops")
+BYTES = ("label_bytes", "teacher_bytes")
 FRACTIONS = ("top1_last", "top1_best", "top5_last", "top5_best")
 
 
@@ -83,9 +85,14 @@ class Result:
         config: Everything that decides its numbers, as JSON values; the hash of this names the file.
         metrics: Accuracies.
         cost: ``seconds``, ``params``, ``epochs``, ``steps``, ``effective_batch``, ``global_batch``, ``world_size``, ``device``,
-            ``precision``, ``peak_memory``.
+            ``precision``, ``peak_memory``; ``flops`` of the student's training, ``teacher_flops`` of the labels made
+            on the way, ``test_flops``, and ``device_hours``: seconds times ranks over 3600. Older files lack the last
+            four. ``label_bytes`` of stored labels and ``teacher_bytes`` of a teacher that labels online are 0 where
+            there are none; older files lack them. ``sync_batchnorm`` of several ranks: False means that batch
+            statistics were each rank's own.
         teacher: ``arch``, ``accuracy_real``, ``accuracy_distilled``, ``fingerprint``; None for hard labels.
-        distilled: ``fingerprint``, ``images``, ``bytes``, ``statistics``, ``cost``, ``provenance`` of the set.
+        distilled: ``fingerprint``, ``images``, ``bytes``, ``effective_ipc``, ``statistics``, ``cost``, ``provenance`` of the
+            set.
         provenance: Of the student's training; see :func:`ddoq.provenance.provenance`.
         created: When, as ISO 8601 in UTC.
     """
@@ -167,9 +174,14 @@ def make_result(
         "global_batch",
         "world_size",
     )
+    operations = {name: getattr(outcome, name, None) for name in FLOPS}
     gpus = provenance.get("gpus") or []
     cost = {
         **{name: getattr(outcome, name) for name in names},
+        **operations,
+        **{name: getattr(outcome, name, None) for name in BYTES},
+        "device_hours": outcome.seconds * outcome.world_size / 3600,
+        "sync_batchnorm": getattr(outcome, "sync_batchnorm", None),
         "device": device or (gpus[0] if gpus else provenance.get("cpu") or "unknown"),
         "precision": str(config.get("precision") or "32-true"),
         "peak_memory": peak_memory(),

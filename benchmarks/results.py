@@ -26,6 +26,7 @@ __all__ = [
     "Failure",
     "Metrics",
     "Result",
+    "failure_path",
     "find_result",
     "make_result",
     "read_failures",
@@ -184,6 +185,13 @@ def read_results(folder: Path) -> tuple[list[Result], list[str]]:
     return [result for _, result in found.values()], problems
 
 
+def failure_path(folder: Path, cell: Cell, config: Mapping[str, Any] | None = None) -> Path:
+    """Return the file that :func:`write_failure` writes."""
+    name = re.sub(r"[^\w.-]+", "_", f"{cell.method}-ipc{cell.ipc}-{cell.student}-s{cell.seed}")
+    # Labels may be longer than a file name; the hash at the end keeps them apart.
+    return folder / f"{name[:100]}-{hash_config(cell if config is None else config)}.json"
+
+
 def write_failure(
     folder: Path, cell: Cell, error: str, config: Mapping[str, Any] | None = None
 ) -> Path:
@@ -199,9 +207,7 @@ def write_failure(
         The file. A later result of the same cell makes it void.
     """
     known = None if config is None else hash_config(config)
-    name = re.sub(r"[^\w.-]+", "_", f"{cell.method}-ipc{cell.ipc}-{cell.student}-s{cell.seed}")
-    # Labels may be longer than a file name; the hash at the end keeps them apart.
-    path = folder / f"{name[:100]}-{known or hash_config(cell)}.json"
+    path = failure_path(folder, cell, config)
     failure = Failure(cell, known, error, now())
     write_json(path, {"kind": FAILURE, "format": RESULT_FORMAT, **asdict(failure)})
     return path

@@ -5,13 +5,15 @@ from typing import Any
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from benchmarks.batches import Batch, CachedBatches, EpochPositions, cache_budget
 from benchmarks.recipes import Recipe
-from ddoq.augment import EpochAugmentation, augment, draw_epoch
+from benchmarks.stored_labels import StoredLabels, collage_of, draw_recipe_epoch
+from ddoq.augment import EpochAugmentation, augment
 from ddoq.distilled_set import DistilledSet
 from ddoq.losses import (
     hard_cross_entropy,
@@ -21,6 +23,7 @@ from ddoq.losses import (
     weighted_mean,
 )
 from ddoq.seeding import derive_seed
+from ddoq.soft_labels import expand
 
 
 class StudentModule(L.LightningModule):
@@ -36,8 +39,9 @@ class StudentModule(L.LightningModule):
         recipe: How to train.
         num_classes: Number of classes.
         lr: Learning rate at the start.
-        seed: Decides the order of images, augmentation and dropout.
+        seed: Decides the order of images, dropout and, unless labels are stored, augmentation.
         teacher: From images in [0, 1] to logits; needed where the recipe labels online.
+        stored: The labels where the recipe stores them; all of their files are there.
         make_test_loader: Makes batches of real test images, uint8, and labels.
 
     Attributes:
@@ -56,6 +60,7 @@ class StudentModule(L.LightningModule):
         lr: float,
         seed: int = 0,
         teacher: nn.Module | None = None,
+        stored: StoredLabels | None = None,
         make_test_loader: Callable[[], Iterable[Batch]] | None = None,
     ) -> None:
         super().__init__()
@@ -74,7 +79,9 @@ class StudentModule(L.LightningModule):
         self._images = distilled.images
         self._labels = distilled.labels
         self._weights = distilled.weights
-        self._collage = int(distilled.metadata.get("collage", 1)) if recipe.patch_shuffle else 1
+        self._collage = collage_of(recipe, distilled)
+        self._stored = stored
+        self._soft: dict[str, Tensor] = {}
         self._teacher = [] if teacher is None else [teacher]  # a list hides it from nn.Module
         self._make_test_loader = make_test_loader
         self._test_batches: CachedBatches | None = None
@@ -118,24 +125,28 @@ class StudentModule(L.LightningModule):
             )
         return self._test_batches
 
+    def on_validation_epoch_start(self) -> None:
+        """Test one network: without synchronised batch normalisation ranks hold statistics of their own."""
+        if self.trainer.world_size > 1 and dist.is_initialized():
+            for buffer in self.network.buffers():
+                dist.broadcast(buffer, src=0)
+
     def on_train_epoch_start(self) -> None:
         """Draw the order and the augmentation of this epoch."""
         if self._positions is not None:
             self._positions.epoch = self.current_epoch
-        height, width = self._images.shape[-2:]
-        draws = draw_epoch(
-            len(self._images),
-            (height, width),
-            seed=self.seed,
-            epoch=self.current_epoch,
-            crop_scale=self.plan.crop_scale,
-            crop_ratio=self.recipe.crop_ratio,
-            flip=self.recipe.flip,
-            cutmix_alpha=self.recipe.cutmix_alpha,
+        draws = draw_recipe_epoch(
+            self.recipe,
+            self.plan,
+            self._images,
             collage=self._collage,
-            color_jitter=self.recipe.color_jitter,
-            pca_lighting=self.recipe.pca_lighting,
+            # Stored labels belong to the augmentation that they were made under.
+            seed=self.seed if self._stored is None else self.recipe.label_seed,
+            epoch=self.current_epoch,
         )
+        if self._stored is not None:
+            soft = self._stored.epoch(self.current_epoch)
+            self._soft = {name: part.to(self.device) for name, part in soft.items()}
         self._draws = draws.to(self.device)
         self._loss_sum, self._steps = None, 0
 
@@ -172,10 +183,18 @@ class StudentModule(L.LightningModule):
             mixed_in = self._labels[partners[positions]]
             lam = self._draws.lam[positions]
             return hard_cross_entropy(logits, self._labels[positions], mixed_in, lam)
-        with torch.no_grad():
-            targets: Tensor = self._teacher[0](images)
+        targets = self.targets(images, positions)
         soft = soft_kl if recipe.loss == "kl" else soft_cross_entropy
         return soft(logits, targets, recipe.temperature, recipe.scale_t2)
+
+    @torch.no_grad()
+    def targets(self, images: Tensor, positions: Tensor) -> Tensor:
+        """Return the teacher's logits for augmented images, float32 ``(b, C)``: stored ones, or made now."""
+        if self._stored is not None:
+            own = {name: part[positions] for name, part in self._soft.items()}
+            return expand(own, self._stored.num_classes)
+        logits: Tensor = self._teacher[0](images)
+        return logits
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count what the student gets right."""

@@ -2,18 +2,31 @@
 
 import itertools
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import ArgumentError, ArgumentParser
 
 from benchmarks.layers import resolve
+from benchmarks.loggers import WandbOptions
+from benchmarks.students import Student
 from ddoq.errors import UserError, suggest
 from ddoq.fingerprints import hash_config
 
-_KEYS = ("configs", "grid", "students", "seeds", "output")
+_KEYS = ("name", "configs", "grid", "students", "seeds", "paired_seeds", "output")
+_DISTILL_SEED = "model.init_args.seed"
+_OWN = {  # options that a suite gives itself, and what to use instead
+    "students": "list `students` in the suite file",
+    "seeds": "list `seeds` in the suite file",
+    "output": "give `output` in the suite file or `--output`",
+    "report": "leave it out: every process has a report of its own",
+}
+# A distilled set is the same whatever these are, so they need no distillation of their own.
+_AFTER_DISTILLATION = ("recipe", "evaluation", "wandb", "force")
+_GRID = ("data", "model", "prior", "teacher", "trainer", "seed_everything", *_AFTER_DISTILLATION)
 
 
 @dataclass(frozen=True)
@@ -25,16 +38,20 @@ class Job:
         command: ``distill`` or ``fit``.
         arguments: Its options.
         contents: Hash of the files that the options name: a changed configuration is another job.
+        defaults: Options that a configuration and ``arguments`` overrule; they change no number.
+        needs: Key of the job that must not have failed before this one, if any.
     """
 
     name: str
     command: str
     arguments: tuple[str, ...]
     contents: str
+    defaults: tuple[str, ...] = ()
+    needs: str | None = None
 
     @property
     def key(self) -> str:
-        """Hash of all that the process does."""
+        """Hash of all that decides what the process makes."""
         return hash_config([self.command, self.arguments, self.contents])
 
 
@@ -46,18 +63,24 @@ class Plan:
         sets: Distillations, each once however many cells need it.
         cells: One student and one seed each.
         output: Root of caches and results.
+        name: What the suite is called; the group of its W&B runs.
+        wandb: The W&B options of its processes, each once.
     """
 
     sets: list[Job]
     cells: list[Job]
     output: Path
+    name: str
+    wandb: list[WandbOptions]
 
 
 def read_suite(path: Path) -> dict[str, Any]:
     """Read and check a suite file.
 
     Args:
-        path: YAML with the keys ``configs``, and optionally ``grid``, ``students``, ``seeds`` and ``output``.
+        path: YAML with the keys ``configs``, and optionally ``name``, ``grid``, ``students``, ``seeds``, ``paired_seeds`` and
+            ``output``. An entry of ``configs`` is a file, or a mapping of ``config`` to a file and ``grid`` to a grid of
+            its own.
 
     Returns:
         Its contents.
@@ -70,24 +93,113 @@ def read_suite(path: Path) -> dict[str, Any]:
     for key in content:
         if key not in _KEYS:
             raise UserError(f"{path}: unknown key {key!r}. {suggest(str(key), _KEYS)}")
+    _check_kinds(path, content)
+    _check_grids(path, content)
+    if "students" in content:
+        _check_students(path, content["students"])
+    if "seeds" in content:
+        _check_seeds(path, content["seeds"])
+    return content
+
+
+def _grids(content: Mapping[str, Any]) -> list[Any]:
+    grid = content.get("grid", {})
+    return grid if isinstance(grid, list) and grid else [grid]
+
+
+def _check_kinds(path: Path, content: Mapping[str, Any]) -> None:
     for key in ("configs", "seeds", "students"):
         value = content.get(key, [0])
         if not isinstance(value, list) or not value:
             raise UserError(f"{path}: `{key}` must be a list with at least one entry.")
     if "configs" not in content:
         raise UserError(f"{path}: `configs` must list the configurations to run.")
-    grid = content.get("grid", {})
+    for key in ("name", "output"):
+        if not (isinstance(content.get(key, "x"), str) and content.get(key, "x")):
+            raise UserError(f"{path}: `{key}` must be text.")
+    if not isinstance(content.get("paired_seeds", False), bool):
+        raise UserError(f"{path}: `paired_seeds` must be true or false.")
+
+
+def _check_grids(path: Path, content: Mapping[str, Any]) -> None:
+    for entry in content["configs"]:
+        _check_entry(path, entry)
+    for part in (content, *(entry for entry in content["configs"] if isinstance(entry, dict))):
+        for grid in _grids(part):
+            _check_grid(path, grid)
+            if content.get("paired_seeds") and _DISTILL_SEED in grid:
+                raise UserError(
+                    f"{path}: `paired_seeds` sets {_DISTILL_SEED!r}: take that out of the grid."
+                )
+
+
+def _check_entry(path: Path, entry: Any) -> None:
+    if isinstance(entry, str):
+        return
+    if not isinstance(entry, dict) or not isinstance(entry.get("config"), str):
+        raise UserError(
+            f"{path}: an entry of `configs` must be a file, or a mapping such as {{config: FILE, grid: {{KEY: [VALUE]}}}}, "
+            f"not {entry!r}."
+        )
+    for key in entry:
+        if key not in ("config", "grid"):
+            raise UserError(
+                f"{path}: unknown key {key!r} beside {entry['config']!r}. {suggest(str(key), ('grid',))}"
+            )
+
+
+def _check_grid(path: Path, grid: Any) -> None:
     if not isinstance(grid, dict) or not all(isinstance(v, list) and v for v in grid.values()):
-        raise UserError(f"{path}: `grid` must give a list of values for each key.")
-    return content
+        raise UserError(
+            f"{path}: `grid` must give a list of values for each key, or be a list of such grids."
+        )
+    for key in grid:
+        first = str(key).partition(".")[0]
+        if first in _OWN:
+            raise UserError(f"{path}: {key!r} is no key for a grid; {_OWN[first]}.")
+        if first not in _GRID:
+            raise UserError(f"{path}: unknown key {key!r} in `grid`. {suggest(first, _GRID)}")
 
 
-def _last(files: list[Path], key: str) -> Any:
-    """Find what a configuration says under a top-level key; later files win."""
-    found = None
+def _check_students(path: Path, students: Any) -> None:
+    known = [field.name for field in fields(Student)]
+    if not isinstance(students, list):
+        raise UserError(f"{path}: `students` must be a list, e.g. [{{arch: resnet18}}].")
+    for student in students:
+        if not isinstance(student, dict) or not isinstance(student.get("arch"), str):
+            raise UserError(
+                f"{path}: the student {student!r} must be a mapping with `arch`, e.g. {{arch: resnet18}}."
+            )
+        for key in student:
+            if key not in known:
+                raise UserError(
+                    f"{path}: unknown key {key!r} of the student {_label(student)!r}. "
+                    f"{suggest(str(key), known)}"
+                )
+    if twice := _twice(students):
+        raise UserError(f"{path}: the student {_label(twice[0])!r} is listed twice.")
+
+
+def _check_seeds(path: Path, seeds: Any) -> None:
+    whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
+    if not whole:
+        raise UserError(f"{path}: `seeds` must be a list of integers, at least 0, not {seeds!r}.")
+    if twice := _twice(seeds):
+        raise UserError(f"{path}: the seed {twice[0]} is listed twice.")
+
+
+def _twice(items: Sequence[Any]) -> list[Any]:
+    return [item for index, item in enumerate(items) if item in items[:index]]
+
+
+def _last(files: list[Path], key: str) -> tuple[Any, Path | None]:
+    """Find what a configuration says under a top-level key, and in which file; later files win."""
+    found, where = None, None
     for file in files:
-        found = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get(key, found)
-    return found
+        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        if key in content:
+            found, where = content[key], file
+    return found, where
 
 
 def _label(student: Mapping[str, Any]) -> str:
@@ -99,42 +211,192 @@ def _options(values: Mapping[str, Any]) -> list[str]:
     return [f"--{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in values.items()]
 
 
+def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Split options as typed, ``--key=value`` or ``--key value``, into keys and values."""
+    rest = iter(arguments)
+    for argument in rest:
+        flag, equals, value = argument.partition("=")
+        if not flag.startswith("-"):
+            raise UserError(f"{argument!r} is no option. Further options are --KEY=VALUE.")
+        key = "config" if flag == "-c" else flag.lstrip("-")
+        yield key, value if equals else next(rest, "")
+
+
+def wandb_options(arguments: Sequence[str]) -> WandbOptions:
+    """Find the W&B options of a process without starting it.
+
+    Args:
+        arguments: Its options; configurations among them are read.
+
+    Returns:
+        What the process will use.
+
+    Raises:
+        UserError: If they are wrong, or a configuration cannot be read.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--wandb", type=WandbOptions, default=WandbOptions())
+    told = []
+    for key, value in _pairs(arguments):
+        if key == "config":
+            for file in resolve(Path(value)):
+                content = yaml.safe_load(file.read_text(encoding="utf-8"))
+                told += [f"--wandb={json.dumps(content['wandb'])}"] if "wandb" in content else []
+        elif key.partition(".")[0] == "wandb":
+            told.append(f"--{key}={value}")
+    try:
+        options: WandbOptions = parser.instantiate(parser.parse_args(told)).wandb
+    except ArgumentError as error:
+        raise UserError(f"The options `wandb` are wrong: {error}") from None
+    return options
+
+
+def suite_name(path: Path, content: Mapping[str, Any]) -> str:
+    """Name a suite: its ``name``, or its file's with a hash of what it compares.
+
+    Students and seeds are no part of the hash: whoever adds one stays in the same group.
+
+    Args:
+        path: The suite file.
+        content: What it holds.
+    """
+    if "name" in content:
+        return str(content["name"])
+    compared = hash_config([content["configs"], content.get("grid", {})])
+    return f"{path.stem}-{compared[:6]}"
+
+
+def _layers(grid_keys: Sequence[str], extra: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Part the options of the command line into configurations and the rest; refuse what would be lost."""
+    configs, rest = [], []
+    for key, value in _pairs(extra):
+        if key == "config":
+            configs.append(Path(value))
+            continue
+        if key.partition(".")[0] in _OWN:
+            raise UserError(f"--{key} is no option of a suite; {_OWN[key.partition('.')[0]]}.")
+        for own in grid_keys:
+            if f"{own}.".startswith(f"{key}.") or f"{key}.".startswith(f"{own}."):
+                raise UserError(
+                    f"--{key} would overrule {own!r} in the suite's grid: change it there."
+                )
+        rest.append(f"--{key}={value}")
+    return configs, rest
+
+
+def _combinations(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        dict(zip(grid, values, strict=True))
+        for grid in _grids(content)
+        for values in itertools.product(*grid.values())
+    ]
+
+
+def _grid_keys(content: Mapping[str, Any]) -> list[str]:
+    """List all keys that the suite varies; the command line must not overrule them."""
+    parts = [content, *(entry for entry in content["configs"] if isinstance(entry, dict))]
+    keys = [str(key) for part in parts for grid in _grids(part) for key in grid]
+    return [*keys, _DISTILL_SEED] if content.get("paired_seeds") else keys
+
+
+def _title(stem: str, values: Mapping[str, Any]) -> str:
+    told = (
+        f"{key.rpartition('.')[2]}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in values.items()
+    )
+    return " ".join([stem, *told])
+
+
 def plan_suite(path: Path, output: Path | None = None, extra: tuple[str, ...] = ()) -> Plan:
     """List what a suite runs, in order.
+
+    Combinations that differ only in what comes after distillation (recipe, W&B) share one distillation. With
+    ``paired_seeds`` a student of seed s learns from the set that was distilled with seed s.
 
     Args:
         path: The suite file.
         output: Root of caches and results, instead of the file's.
-        extra: Options added to every process.
+        extra: Options added to every process; a ``--config`` among them is read after the suite's.
 
     Returns:
         The plan.
 
     Raises:
-        UserError: If the suite or a configuration cannot be read, or names no student.
+        UserError: If the suite or a configuration cannot be read, names no student, or if an option is the suite's own.
     """
     content = read_suite(path)
     root = output or Path(content.get("output", "runs"))
-    grid = content.get("grid", {})
-    combinations = [
-        dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())
-    ]
-    sets, cells = [], []
-    for name in content["configs"]:
-        config = path.parent / name
-        files = resolve(config)
+    name = suite_name(path, content)
+    combinations = _combinations(content)
+    layers, rest = _layers(_grid_keys(content), extra)
+    defaults = (f"--wandb.group={name}",)
+    sets: dict[str, Job] = {}
+    cells: dict[str, Job] = {}
+    wandb: list[WandbOptions] = []
+    for entry in content["configs"]:
+        own_grid = _combinations(entry) if isinstance(entry, dict) else [{}]
+        config = entry["config"] if isinstance(entry, dict) else entry
+        configs = [path.parent / config, *layers]
+        files = [file for each in configs for file in resolve(each)]
         contents = hash_config([file.read_text(encoding="utf-8") for file in files])
-        students = content.get("students") or _last(files, "students")
-        seeds = content.get("seeds") or _last(files, "seeds") or [0]
-        if not students:
-            raise UserError(f"{config} names no student; give `students` there or in {path}.")
-        for values in combinations:
-            told = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in values.items())
-            title = f"{config.stem} {told}".strip()
-            base = ("--config", str(config), *_options(values), *extra, "--output", str(root))
-            sets.append(Job(f"{title}: distil", "distill", base, contents))
-            for seed, student in itertools.product(seeds, students):
-                own = (f"--students={json.dumps([student])}", f"--seeds={json.dumps([seed])}")
-                cell = f"{title}: {_label(student)}, seed {seed}"
-                cells.append(Job(cell, "fit", (*base, *own), contents))
-    return Plan(sets, cells, root)
+        students, seeds = _who(path, configs[0], files, content)
+        named = [part for each in configs for part in ("--config", str(each))]
+
+        def arguments(
+            values: Mapping[str, Any], named: Sequence[str] = tuple(named)
+        ) -> tuple[str, ...]:
+            return (*named, *_options(values), *rest, "--output", str(root))
+
+        for common, own, seed in itertools.product(combinations, own_grid, seeds):
+            paired = {_DISTILL_SEED: seed} if content.get("paired_seeds") else {}
+            values = {**common, **own, **paired}
+            made = {
+                key: value
+                for key, value in values.items()
+                if key.partition(".")[0] not in _AFTER_DISTILLATION
+            }
+            distil = Job(
+                f"{_title(configs[0].stem, made)}: distil",
+                "distill",
+                arguments(made),
+                contents,
+                defaults,
+            )
+            sets.setdefault(distil.key, distil)
+            options = wandb_options((*defaults, *arguments(values)))
+            wandb += [options] if options not in wandb else []
+            title = _title(configs[0].stem, {**common, **own})
+            for student in students:
+                cell = Job(
+                    f"{title}: {_label(student)}, seed {seed}",
+                    "fit",
+                    (
+                        *arguments(values),
+                        f"--students={json.dumps([student])}",
+                        f"--seeds={json.dumps([seed])}",
+                    ),
+                    contents,
+                    defaults,
+                    distil.key,
+                )
+                cells.setdefault(cell.key, cell)
+    return Plan(list(sets.values()), list(cells.values()), root, name, wandb)
+
+
+def _who(
+    path: Path, config: Path, files: list[Path], content: Mapping[str, Any]
+) -> tuple[list[Any], list[Any]]:
+    """Find students and seeds: the suite's, or the configuration's."""
+    students, told_by = content.get("students"), path
+    if not students:
+        students, where = _last(files, "students")
+        told_by = where or config
+    if not students:
+        raise UserError(f"{config} names no student; give `students` there or in {path}.")
+    _check_students(told_by, students)
+    seeds, told_by = content.get("seeds"), path
+    if not seeds:
+        seeds, where = _last(files, "seeds")
+        seeds, told_by = seeds or [0], where or config
+    _check_seeds(told_by, seeds)
+    return students, seeds

@@ -76,7 +76,12 @@ FURTHER = (
     Further("teacher on distilled images", _known("teacher_accuracy_distilled", factor=100), ".1f"),
     Further("W2, cell masses", _known("w2_masses"), ".4g"),
     Further("W2, uniform weights", _known("w2_uniform"), ".4g"),
+    Further("effective ipc", _known("distilled_effective_ipc"), ".3g"),
     Further("images", _known("distilled_images"), "g"),
+    Further("image MB", _known("distilled_bytes", factor=1e-6), ".2f"),
+    Further("label MB", _known("label_bytes", factor=1e-6), ".2f"),
     Further("s to distil", _known("distilled_seconds"), ".1f"),
     Further("s to train", _known("seconds", by_set=False), ".1f"),
+    Further("TFLOP to distil", _known("distilled_flops", factor=1e-12), ".4g"),
+    Further("TFLOP to train", _known("flops", factor=1e-12, by_set=False), ".4g"),
 )

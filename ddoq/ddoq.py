@@ -37,6 +37,7 @@ class DDOQ(LatentQuantization):
         weight_power: The exponent p, in [0, 1].
         counts: ``exact`` takes cell sizes of a final full assignment, ``online`` the counts that ``clvq`` and
             ``d4m`` accumulate while they learn.
+        latent_cache: Keep the latents in the output folder; changes nothing else.
     """
 
     method = "ddoq"
@@ -51,8 +52,9 @@ class DDOQ(LatentQuantization):
         posterior: Literal["mode", "sample"] = "mode",
         weight_power: float = 1.0,
         counts: Literal["exact", "online"] = "exact",
+        latent_cache: bool = True,
     ) -> None:
-        super().__init__(ipc, seed, quantizer, sampling, batch_size, posterior)
+        super().__init__(ipc, seed, quantizer, sampling, batch_size, posterior, latent_cache)
         self.weight_power = weight_power
         self.counts = counts
 

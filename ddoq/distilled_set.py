@@ -80,6 +80,19 @@ class DistilledSet:
         return int(torch.bincount(self.labels).max())
 
     @property
+    def effective_ipc(self) -> float:
+        r"""Images per class that count: :math:`(\sum_k w_k)^2 / \sum_k w_k^2`, averaged over classes.
+
+        Kish's effective sample size: all images where weights are equal, fewer the more unequal they are.
+        """
+        sums, squares = (
+            torch.zeros(len(self.class_names)).index_add(0, self.labels, values)
+            for values in (self.weights, self.weights**2)
+        )
+        present = squares > 0
+        return float((sums[present] ** 2 / squares[present]).mean())
+
+    @property
     def image_bytes(self) -> int:
         """Bytes of the raw images, before any codec."""
         return self.images.numel()

@@ -21,6 +21,7 @@ from ddoq.provenance import peak_memory, provenance
 from ddoq.sampling import ExactDistributedSampler
 from ddoq.storage import load_tensors, save_tensors
 from ddoq.teachers import Teacher
+from ddoq.workload import Parts, Sizes, Stage, network_flops
 
 # Raised whenever a change of code changes what shards hold, so that old ones are not reused.
 SHARD_FORMAT = 1
@@ -129,6 +130,7 @@ class Distiller(L.LightningModule, ABC):
         self.data: ImageDataModule
         self.prior: Prior | None = None
         self.teacher: Teacher | None = None
+        self._root: Path | None = None
         self._folder: Path | None = None
         self._context: dict[str, Any] = {}
 
@@ -166,6 +168,20 @@ class Distiller(L.LightningModule, ABC):
     def summarize(self, infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Fold the ``info`` of all shards into numbers for the results (JSON values)."""
         return {}
+
+    def workload(self, sizes: Sizes, parts: Parts) -> list[Stage] | None:
+        """Say what distilling a dataset will take, from sizes and networks without values alone.
+
+        ``ddoq-bench plan`` shows it, and the operations of its networks are recorded with the set.
+
+        Args:
+            sizes: Of the dataset.
+            parts: The networks that the method works with.
+
+        Returns:
+            The stages in their order; None where the method does not say.
+        """
+        return None
 
     def attach(
         self, data: ImageDataModule, *, prior: Prior | None = None, teacher: Teacher | None = None
@@ -205,6 +221,10 @@ class Distiller(L.LightningModule, ABC):
         """Return what decides the contents of shards; methods may share shards by returning equal values."""
         return {"method": self.method, **self.settings()}
 
+    def formats(self) -> dict[str, Any]:
+        """Return what else decides the contents of shards and set, yet is no choice: it only enters their keys."""
+        return {}
+
     def run(self, trainer: L.Trainer, root: Path) -> tuple[DistilledSet, Path]:
         """Distil, or reuse what is there: only missing shards are made.
 
@@ -225,9 +245,11 @@ class Distiller(L.LightningModule, ABC):
             "teacher": self.teacher.fingerprint if self.teacher else None,
             "precision": trainer.precision,
         }
-        key = hash_config({"settings": self.shard_settings(), **self._context})
+        keyed = {**self._context, **self.formats()}
+        key = hash_config({"settings": self.shard_settings(), **keyed})
+        self._root = root
         self._folder = root / "shards" / key
-        whole = {"method": self.method, "settings": self.settings(), **self._context}
+        whole = {"method": self.method, "settings": self.settings(), **keyed}
         target = root / "distilled" / f"{self.method}-ipc{self.ipc}-{hash_config(whole)}"
         if trainer.world_size > 1 or (not DistilledSet.exists(target) and self._pending()):
             # With several ranks always: the other processes start in here and must not miss it.
@@ -304,6 +326,10 @@ class Distiller(L.LightningModule, ABC):
             "cost": {
                 "seconds": sum(record["seconds"] for record in records),
                 "work_items": len(items),
+                # Of all that is behind the images, even where latents or shards were reused.
+                "flops": network_flops(
+                    self.workload(Sizes.of(self.data), Parts.of(self.prior, self.teacher))
+                ),
             },
             "provenance": records[0]["provenance"],
         }

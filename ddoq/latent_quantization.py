@@ -4,19 +4,30 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from ddoq.data import ImageDataModule
-from ddoq.distiller import Distiller, Shard, WorkItem, check_budget, class_items
+from ddoq.distiller import Shard, WorkItem, check_budget, class_items
 from ddoq.errors import UserError, suggest
-from ddoq.images import to_float, to_uint8
-from ddoq.priors.base import Prior, Sampling
+from ddoq.images import to_uint8
+from ddoq.latent_cache import Posterior
+from ddoq.latent_distiller import LatentDistiller
+from ddoq.priors.base import Sampling
 from ddoq.quantization import METHODS, Codebook, quantize, wasserstein2
 from ddoq.seeding import derive_seed, generator_for
+from ddoq.workload import (
+    Parts,
+    Sizes,
+    Stage,
+    assignment_flops,
+    encoding_stages,
+    image_bytes,
+    prior_stage,
+)
 
 
 @dataclass(frozen=True)
@@ -54,38 +65,7 @@ class Quantizer:
         return quantize(points, k, seed=seed, chunk=chunk, **arguments)
 
 
-@torch.no_grad()
-def encode_class(
-    prior: Prior,
-    data: ImageDataModule,
-    label: int,
-    *,
-    batch_size: int,
-    device: torch.device,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Encode all training images of a class.
-
-    Args:
-        prior: The encoder.
-        data: The dataset.
-        label: The class.
-        batch_size: Images a batch.
-        device: Where the prior is.
-        generator: Draws from the posterior; None takes its mode.
-
-    Returns:
-        float32 latents ``(n, *latent_shape)`` on ``device``.
-    """
-    positions = data.train.of_class(label)
-    batches = [
-        prior.encode(to_float(data.train.load(part.tolist()).to(device)), generator=generator)
-        for part in positions.split(batch_size)
-    ]
-    return torch.cat(batches).float()
-
-
-class LatentQuantization(Distiller):
+class LatentQuantization(LatentDistiller):
     """Encode a class, quantise it, and let the diffusion model decode the centroids.
 
     Args:
@@ -95,6 +75,9 @@ class LatentQuantization(Distiller):
         sampling: How the diffusion model decodes.
         batch_size: Images a batch for encoding and for generation.
         posterior: ``mode`` encodes to the mode of the posterior, ``sample`` draws from it, as D4M's code does.
+        latent_cache: Keep the latents in the output folder, for every run that starts from the same ones; otherwise
+            each run encodes anew. At the same ``batch_size`` the images are the same, bit for bit; latents that were
+            encoded in other batches can differ in the last digit of fp16.
     """
 
     def __init__(
@@ -104,13 +87,15 @@ class LatentQuantization(Distiller):
         quantizer: Quantizer = Quantizer(),
         sampling: Sampling = Sampling(),  # noqa: B008 - frozen
         batch_size: int = 64,
-        posterior: Literal["mode", "sample"] = "mode",
+        posterior: Posterior = "mode",
+        latent_cache: bool = True,
     ) -> None:
         super().__init__(ipc, seed)
         self.quantizer = quantizer
         self.sampling = sampling
         self.batch_size = batch_size
         self.posterior = posterior
+        self.latent_cache = latent_cache
 
     @property
     def needs_prior(self) -> bool:
@@ -140,16 +125,7 @@ class LatentQuantization(Distiller):
         """Quantise one class and decode its centroids."""
         assert self.prior is not None
         (label,) = item.classes
-        drawn = generator_for(self.seed, "posterior", label) if self.posterior == "sample" else None
-        latents = encode_class(
-            self.prior,
-            self.data,
-            label,
-            batch_size=self.batch_size,
-            device=self.device,
-            generator=drawn,
-        )
-        points = latents.flatten(1)
+        points, encoding = self.class_points(label)
         codebook = self.quantizer.fit(points, self.ipc, derive_seed(self.seed, "quantize", label))
         images = self.decode(codebook.centroids.reshape(-1, *self.prior.latent_shape), label)
         extras = {"centroids": codebook.centroids.cpu(), "counts": codebook.counts.cpu()}
@@ -160,8 +136,59 @@ class LatentQuantization(Distiller):
             "distortion": codebook.distortion,
             "w2_masses": wasserstein2(points, codebook),
             "w2_uniform": wasserstein2(points, codebook, torch.ones(self.ipc)),
+            **encoding,
         }
         return Shard(images, torch.full((self.ipc,), label), extras, info)
+
+    def workload(self, sizes: Sizes, parts: Parts) -> list[Stage] | None:
+        """Encode every image, quantise every class, denoise and decode every centroid."""
+        prior = parts.prior
+        if prior is None:
+            return None
+        images = sizes.num_classes * self.ipc
+        points = sizes.train_images
+        values = math.prod(prior.latent_shape)
+        passes = prior.passes(self.sampling)
+        copies = 2 if self.sampling.guidance_scale > 1 else 1
+        prompts = []
+        if prior.text_encoder is not None:
+            prompts = [
+                prior_stage(
+                    "prompts", "text encoder", prior, "tell", sizes.num_classes + 1, batch=1
+                )
+            ]
+        clustering = Stage(
+            "quantise",
+            "",
+            0,
+            assignment_flops(points, self.ipc, values, asdict(self.quantizer)),
+            memory=2 * 4 * sizes.largest_class * values,
+            at_most=self.quantizer.method in ("lloyd", "medoid"),
+            note=f"{self.quantizer.method} of {values:,} dimensions; memory: a class's points and a working copy",
+        )
+        return [
+            *encoding_stages(sizes, prior, self.batch_size, keep=self.latent_cache),
+            clustering,
+            *prompts,
+            prior_stage(
+                "generate",
+                "denoising network",
+                prior,
+                "denoise",
+                images * passes,
+                min(self.batch_size, self.ipc) * copies,
+                note=f"{passes} passes an image",
+            ),
+            prior_stage(
+                "decode",
+                "VAE decoder",
+                prior,
+                "decode",
+                images,
+                min(self.batch_size, self.ipc),
+                files={"images": image_bytes(sizes, self.ipc)},
+            ),
+        ]
 
     @torch.no_grad()
     def decode(self, centroids: Tensor, label: int) -> Tensor:
@@ -178,9 +205,14 @@ class LatentQuantization(Distiller):
                 sampling=self.sampling,
             )
             if images.shape[-1] != self.data.image_size:
-                images = tv.resize(images, [self.data.image_size] * 2, antialias=True)
+                images = self.resize(images)
             parts.append(to_uint8(images).cpu())
         return torch.cat(parts)
+
+    def resize(self, images: Tensor) -> Tensor:
+        """Bring decoded images, float in [0, 1], from the prior's size to the dataset's."""
+        resized: Tensor = tv.resize(images, [self.data.image_size] * 2, antialias=True)
+        return resized
 
     def summarize(self, infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Average distortion and both Wasserstein distances over classes."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import lightning as L
 import pytest
 import torch
+from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -62,7 +63,7 @@ class PoolingPrior(Prior):
     def encode(self, images: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         latents = F.avg_pool2d(images, self.factor)
         if generator is not None:
-            latents = latents + 0.01 * torch.randn(latents.shape, generator=generator)
+            latents = latents + 0.01 * randn_tensor(latents.shape, generator=generator)
         return latents
 
     def decode(self, latents: Tensor) -> Tensor:

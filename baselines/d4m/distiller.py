@@ -1,26 +1,151 @@
-"""The D4M distiller: DDOQ's synthesis without its weights."""
+"""The D4M distiller: DDOQ's synthesis without its weights, or the published procedure."""
 
+import logging
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
+from ddoq.data import ImageDataModule
 from ddoq.distiller import Shard
-from ddoq.latent_quantization import LatentQuantization
+from ddoq.errors import UserError
+from ddoq.images import to_uint8
+from ddoq.latent_cache import Posterior
+from ddoq.latent_quantization import LatentQuantization, Quantizer
+from ddoq.priors.base import Prior, Sampling
+from ddoq.teachers import Teacher
+
+_log = logging.getLogger(__name__)
+
+# The official ImageNet script (suduo94/D4M at da35d10).
+_PUBLISHED: dict[str, Any] = {
+    "quantizer": Quantizer(method="d4m", km_expand=1),
+    "sampling": Sampling(strength=0.7, guidance_scale=8.0, num_inference_steps=50),
+    "posterior": "sample",
+}
+_PUBLISHED_SIZE = 512  # pixels that images are encoded at
 
 
 class D4M(LatentQuantization):
     """Quantise each class in latent space and decode the centroids; every image has weight 1.
 
     With equal settings and seed the images are DDOQ's, bit for bit, and come from the same shards: the
-    comparison isolates the weights. ``quantizer: {method: d4m}`` and ``posterior: sample`` switch to what the
-    official script does: one pass of ``partial_fit`` over chunks of ``km_expand * ipc`` latents drawn from
-    the posterior.
+    comparison isolates the weights. ``faithful: true`` switches to what the official script does: one pass of
+    ``partial_fit`` over chunks of ``ipc`` latents drawn from the posterior, leftovers dropped; strength 0.7, guidance 8,
+    50 steps; and images resized from the prior's size to the dataset's by Pillow's bicubic filter.
 
     Source: D. Su et al., *D^4M: Dataset Distillation via Disentangled Diffusion Model*, CVPR 2024; constants
     from the official repository suduo94/D4M at da35d10.
+
+    Args:
+        ipc: Images per class: the number of centroids.
+        seed: Decides seeding of the quantiser and the noise of every image.
+        quantizer: How the latents are quantised; None is DDOQ's default.
+        sampling: How the diffusion model decodes; None is DDOQ's default.
+        batch_size: Images a batch for encoding and for generation.
+        posterior: ``mode`` or ``sample``; None is DDOQ's default, the mode.
+        latent_cache: Keep the latents in the output folder; changes nothing else.
+        faithful: Follow the official script. ``quantizer``, ``sampling`` and ``posterior`` are then what it says; one
+            that is given all the same must agree with it.
+
+    Raises:
+        UserError: If a setting that is given contradicts ``faithful``.
     """
 
     method = "d4m"
 
+    def __init__(
+        self,
+        ipc: int,
+        seed: int = 0,
+        quantizer: Quantizer | None = None,
+        sampling: Sampling | None = None,
+        batch_size: int = 64,
+        posterior: Posterior | None = None,
+        latent_cache: bool = True,
+        faithful: bool = False,
+    ) -> None:
+        given: dict[str, Any] = {
+            "quantizer": quantizer,
+            "sampling": sampling,
+            "posterior": posterior,
+        }
+        usual: dict[str, Any] = {
+            "quantizer": Quantizer(),
+            "sampling": Sampling(),
+            "posterior": "mode",
+        }
+        if faithful:
+            _refuse_contradictions(given)
+            usual = _PUBLISHED
+        chosen = {k: usual[k] if value is None else value for k, value in given.items()}
+        super().__init__(ipc, seed, batch_size=batch_size, latent_cache=latent_cache, **chosen)
+        self._chosen = chosen
+        self.faithful = faithful
+
+    def settings(self) -> dict[str, Any]:
+        """Return all arguments, those left out as they were chosen; ``faithful`` only where it is used."""
+        settings = {**super().settings(), **self._chosen}
+        if not self.faithful:
+            settings.pop("faithful", None)
+        return settings
+
+    def shard_settings(self) -> dict[str, Any]:
+        """Share shards with DDOQ, unless images are resized in another way."""
+        settings = super().shard_settings()
+        return {**settings, "resize": "pillow-bicubic"} if self.faithful else settings
+
+    def attach(
+        self, data: ImageDataModule, *, prior: Prior | None = None, teacher: Teacher | None = None
+    ) -> None:
+        """Take data and prior; see :meth:`Distiller.attach`. A prior of another size is used, and said to be one."""
+        super().attach(data, prior=prior, teacher=teacher)
+        assert prior is not None
+        if self.faithful and prior.image_size != _PUBLISHED_SIZE:
+            _log.warning(
+                "D4M, faithful: the published procedure encodes at %d pixels with Stable Diffusion 1.5; this prior "
+                "works at %d.",
+                _PUBLISHED_SIZE,
+                prior.image_size,
+            )
+
+    def resize(self, images: Tensor) -> Tensor:
+        """Resize decoded images to the dataset's size; ``faithful`` as the official code does, by Pillow."""
+        if not self.faithful:
+            return super().resize(images)
+        side = self.data.image_size
+        arrays = [
+            np.array(Image.fromarray(image.numpy()).resize((side, side), Image.Resampling.BICUBIC))
+            for image in to_uint8(images).cpu().permute(0, 2, 3, 1)
+        ]
+        return (
+            torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float().to(images.device) / 255
+        )
+
     def weigh(self, shard: Shard) -> Tensor:
         """Weigh all images the same."""
         return torch.ones(len(shard.labels))
+
+
+def _refuse_contradictions(given: dict[str, Any]) -> None:
+    for name, value in given.items():
+        official = _PUBLISHED[name]
+        if value is None or value == official:
+            continue
+        if isinstance(value, str):
+            wrong, right = {name: value}, {name: official}
+        else:
+            fields, officials = asdict(value), asdict(official)
+            wrong = {f"{name}.{k}": v for k, v in fields.items() if v != officials[k]}
+            right = {f"{name}.{k}": v for k, v in officials.items() if fields[k] != v}
+        raise UserError(
+            f"faithful: true follows D4M's official script, but {_listed(wrong)}; the script has {_listed(right)}. "
+            f"Remove {name}, or set faithful to false."
+        )
+
+
+def _listed(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key} is {value}" for key, value in values.items())

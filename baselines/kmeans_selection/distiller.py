@@ -9,17 +9,19 @@ from torch import Tensor
 
 from baselines.selection import keep
 from ddoq.data import ImageDataModule
-from ddoq.distiller import Distiller, Shard, WorkItem, check_budget, class_items
+from ddoq.distiller import Shard, WorkItem, check_budget, class_items
 from ddoq.errors import UserError, suggest
 from ddoq.images import to_float
-from ddoq.latent_quantization import Quantizer, encode_class
+from ddoq.latent_distiller import LatentDistiller
+from ddoq.latent_quantization import Quantizer
 from ddoq.quantization import cell_weights
 from ddoq.seeding import derive_seed
+from ddoq.workload import Parts, Sizes, Stage, assignment_flops, encoding_stages, image_bytes
 
 _FEATURES = ("latent", "pixel")
 
 
-class KMeansSelection(Distiller):
+class KMeansSelection(LatentDistiller):
     """Quantise each class and keep, for every centroid, the training image nearest to it.
 
     With ``features: latent``, the same prior, seed, ``restarts`` and ``backend``, the centroids are those of DDOQ with
@@ -39,6 +41,7 @@ class KMeansSelection(Distiller):
         weighted: Weigh each chosen image by the share of the class that is nearest to it; otherwise all
             weights are 1.
         weight_power: With ``weighted``, the exponent of the masses, in [0, 1].
+        latent_cache: Keep latents in the output folder, where other methods find them; changes nothing else.
     """
 
     method = "kmeans-selection"
@@ -53,6 +56,7 @@ class KMeansSelection(Distiller):
         batch_size: int = 64,
         weighted: bool = False,
         weight_power: float = 1.0,
+        latent_cache: bool = True,
     ) -> None:
         super().__init__(ipc, seed)
         self.features = features
@@ -61,6 +65,7 @@ class KMeansSelection(Distiller):
         self.batch_size = batch_size
         self.weighted = weighted
         self.weight_power = weight_power
+        self.latent_cache = latent_cache
 
     @property
     def needs_prior(self) -> bool:
@@ -90,28 +95,46 @@ class KMeansSelection(Distiller):
         settings = super().shard_settings()
         return {k: v for k, v in settings.items() if k not in ("weighted", "weight_power")}
 
+    def workload(self, sizes: Sizes, parts: Parts) -> list[Stage] | None:
+        """Encode every image, where features are latents, and cluster every class."""
+        stages: list[Stage] = []
+        values = 3 * sizes.image_size**2
+        if self.needs_prior:
+            if parts.prior is None:
+                return None
+            stages = encoding_stages(sizes, parts.prior, self.batch_size, keep=self.latent_cache)
+            values = math.prod(parts.prior.latent_shape)
+        quantizer = {"method": "medoid", "passes": 1, "restarts": self.restarts}
+        clustering = Stage(
+            "select",
+            "",
+            0,
+            assignment_flops(sizes.train_images, self.ipc, values, quantizer),
+            {"images": image_bytes(sizes, self.ipc)},
+            memory=2 * 4 * sizes.largest_class * values,
+            at_most=True,
+            note=f"k-means of {values:,} dimensions",
+        )
+        return [*stages, clustering]
+
     @torch.no_grad()
     def distill(self, item: WorkItem) -> Shard:
         """Cluster one class and keep the images nearest to its centroids."""
         (label,) = item.classes
-        points = self._points(label)
+        points, encoding = self._points(label)
         quantizer = Quantizer(method="medoid", restarts=self.restarts, backend=self.backend)
         codebook = quantizer.fit(points, self.ipc, derive_seed(self.seed, "quantize", label))
         assert codebook.indices is not None
         indices = self.data.train.of_class(label)[codebook.indices.cpu()]
-        info = {"points": len(points), "distortion": codebook.distortion}
+        info = {"points": len(points), "distortion": codebook.distortion, **encoding}
         return keep(self.data, label, indices, {"counts": codebook.counts.cpu()}, info)
 
-    def _points(self, label: int) -> Tensor:
-        """Return the features of a class's training images, float32 ``(n, d)``, on the device."""
+    def _points(self, label: int) -> tuple[Tensor, dict[str, Any]]:
+        """Return the features of a class's training images, float32 ``(n, d)``, on the device; and facts for the record."""
         if self.features == "pixel":
             images = self.data.train.load(self.data.train.of_class(label).tolist())
-            return to_float(images.to(self.device)).flatten(1)
-        assert self.prior is not None
-        latents = encode_class(
-            self.prior, self.data, label, batch_size=self.batch_size, device=self.device
-        )
-        return latents.flatten(1)
+            return to_float(images.to(self.device)).flatten(1), {}
+        return self.class_points(label)
 
     def weigh(self, shard: Shard) -> Tensor:
         """Weigh images by the masses of their cells, if asked to."""

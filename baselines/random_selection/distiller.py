@@ -6,6 +6,7 @@ from baselines.selection import keep
 from ddoq.data import ImageDataModule
 from ddoq.distiller import Distiller, Shard, WorkItem, check_budget, class_items
 from ddoq.seeding import generator_for
+from ddoq.workload import Parts, Sizes, Stage, image_bytes
 
 
 class RandomSelection(Distiller):
@@ -28,6 +29,10 @@ class RandomSelection(Distiller):
     def work_items(self, data: ImageDataModule) -> list[WorkItem]:
         """One item per class."""
         return class_items(data.num_classes)
+
+    def workload(self, sizes: Sizes, parts: Parts) -> list[Stage] | None:
+        """Copy images; no network is run."""
+        return [Stage("select", "", 0, 0, {"images": image_bytes(sizes, self.ipc)})]
 
     def distill(self, item: WorkItem) -> Shard:
         """Draw the images of one class."""

@@ -1,5 +1,6 @@
 """The one crop, flip and shift that a whole batch shares in an iteration of SRe2L's recovery."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -41,6 +42,7 @@ def draw_augmentations(
     flip: bool,
     jitter: int,
     generator: torch.Generator,
+    crop_curriculum: float = 0.0,
 ) -> list[Augmentation]:
     """Draw the augmentations of all iterations at once.
 
@@ -51,6 +53,8 @@ def draw_augmentations(
         flip: Whether half of the iterations mirror the images.
         jitter: Greatest shift in pixels; shifts are uniform on 0..jitter, both ends included.
         generator: CPU generator that decides everything.
+        crop_curriculum: Share of the iterations during which the least share of the area falls from the greatest
+            along a cosine (see :func:`least_scale`); 0 has it constant.
 
     Returns:
         One :class:`Augmentation` an iteration.
@@ -63,20 +67,54 @@ def draw_augmentations(
     flips = torch.randint(2, (count,), generator=generator).bool() & flip
     crops = [(0, 0, image_size, image_size)] * count
     if crop_scale is not None:
-        crops = _draw_crops(count, image_size, crop_scale, generator)
+        low, high = crop_scale
+        scales = [(least_scale(i, count, low, high, crop_curriculum), high) for i in range(count)]
+        crops = _draw_crops(image_size, scales, generator)
     rows = zip(crops, flips.tolist(), shifts, strict=True)
     return [Augmentation(*crop, flipped, *shift) for crop, flipped, shift in rows]
 
 
+def least_scale(step: int, count: int, low: float, high: float, share: float) -> float:
+    r"""Return the least share of the area that the crop of an iteration keeps, under CDA's curriculum.
+
+    With :math:`T` iterations and a share :math:`m` of them that the curriculum lasts, it is
+
+    .. math:: \mathrm{low} + \frac{\mathrm{high} - \mathrm{low}}{2} \left(1 + \cos \frac{\pi t}{m T}\right)
+
+    while :math:`t < m T`, and low from then on.
+
+    Source: Z. Yin and Z. Shen, *Dataset Distillation via Curriculum Data Synthesis in Large Data Era* (CDA), arXiv
+    2311.18838; official code VILA-Lab/SRe2L, folder CDA, at 2e346ff (``easy2hard-mode`` cosine, ``milestone`` m, low
+    0.08, high 1).
+
+    Args:
+        step: The iteration t, from 0.
+        count: Number of iterations T.
+        low: What it falls to.
+        high: Where it starts.
+        share: The share m, in [0, 1]; 0 has no curriculum.
+
+    Returns:
+        A share of the area.
+
+    Example:
+        >>> [round(least_scale(t, 4, 0.08, 1.0, 1.0), 3) for t in range(4)]
+        [1.0, 0.865, 0.54, 0.215]
+    """
+    if step >= share * count:
+        return low
+    return low + (high - low) * (1 + math.cos(math.pi * step / (share * count))) / 2
+
+
 def _draw_crops(
-    count: int, image_size: int, scale: tuple[float, float], generator: torch.Generator
+    image_size: int, scales: list[tuple[float, float]], generator: torch.Generator
 ) -> list[tuple[int, int, int, int]]:
     """Let torchvision draw (top, left, height, width) from our generator; it only knows the global one."""
     canvas = torch.empty(0, image_size, image_size)
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator.get_state())
         draw = v2.RandomResizedCrop.get_params
-        return [tuple(draw(canvas, list(scale), list(_RATIO))) for _ in range(count)]
+        return [tuple(draw(canvas, list(scale), list(_RATIO))) for scale in scales]
 
 
 def augment(images: Tensor, step: Augmentation) -> Tensor:

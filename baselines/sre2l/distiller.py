@@ -8,31 +8,40 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from baselines.sre2l.augmentation import draw_augmentations
+from baselines.sre2l.augmentation import Augmentation, draw_augmentations
+from baselines.sre2l.codec import JPEG_CODEC, through_jpeg, truncate
+from baselines.sre2l.compiled import CompiledObjective
 from baselines.sre2l.recover import Recovery, batch_norms, recover
 from ddoq.data import ImageDataModule
+from ddoq.distilled_set import DistilledSet
 from ddoq.distiller import Distiller, Shard, WorkItem
 from ddoq.errors import UserError
 from ddoq.images import to_uint8
 from ddoq.priors.base import Prior
 from ddoq.seeding import generator_for
 from ddoq.teachers import Teacher, teacher_accuracy
+from ddoq.workload import Parts, Sizes, Stage, gradient_stage, image_bytes, judging_stage
 
 _log = logging.getLogger(__name__)
 
 # Under these the images, their statistics and Adam stay in float32.
 _PRECISIONS = ("32-true", "bf16-mixed")
 
+# Settings that came later, with the values under which everything is as it was before: only others enter keys.
+_LATER = {"groups_per_step": 1, "compile": False, "crop_curriculum": 0.0, "faithful": False}
+
 
 class SRe2L(Distiller):
     r"""Optimise noise until the teacher classifies it as told and its batch norms see familiar statistics.
 
-    One work item is one batch: image :math:`i` of up to ``class_block`` different classes, one image each. The
-    composition is part of the method, since batch statistics are matched. The loss is in
-    :mod:`baselines.sre2l.recover`. The defaults are those of the official ImageNet-1K script; the README beside
+    One batch is a group: image :math:`i` of up to ``class_block`` different classes, one image each. The composition
+    is part of the method, since batch statistics are matched. One work item is one group, or ``groups_per_step``
+    neighbouring ones that share passes through the teacher; statistics, crops and draws stay each group's own. The loss
+    is in :mod:`baselines.sre2l.recover`. The defaults are those of the official ImageNet-1K script; the README beside
     this file lists the others.
 
-    Shards do not depend on ``ipc``: a run with more images per class reuses those of a run with fewer.
+    Shards do not depend on ``ipc``: a run with more images per class reuses those of a run with fewer. They do
+    depend on ``groups_per_step`` and ``compile``, since both change rounding, which thousands of iterations amplify.
 
     Source: Z. Yin, E. Xing and Z. Shen, *Squeeze, Recover and Relabel: Dataset Condensation at ImageNet Scale From A
     New Perspective*, NeurIPS 2023; constants from the official repository VILA-Lab/SRe2L at 8d00cba.
@@ -47,7 +56,14 @@ class SRe2L(Distiller):
         crop_scale: Least and greatest share of the area of the crop, drawn once an iteration; None does not crop.
         flip: Whether half of the iterations mirror the images.
         first_bn_multiplier: Weight of the first batch normalisation layer; all others have 1.
-        class_block: Most classes, and so images, of a batch.
+        class_block: Most classes, and so images, of a group.
+        groups_per_step: Groups that are recovered together: fewer, larger passes for a device that 100 images do not
+            fill.
+        compile: Compile the teacher with the statistics of its batch norms (``torch.compile``): minutes once a run.
+        crop_curriculum: Share of the iterations during which the least share of the area of a crop falls from the
+            greatest along a cosine; 0 has no curriculum, CDA uses 1.
+        faithful: Store images as the official code does: pixels truncated, then JPEG of quality 75 with halved
+            colour resolution.
     """
 
     method = "sre2l"
@@ -64,6 +80,10 @@ class SRe2L(Distiller):
         flip: bool = True,
         first_bn_multiplier: float = 10.0,
         class_block: int = 100,
+        groups_per_step: int = 1,
+        compile: bool = False,
+        crop_curriculum: float = 0.0,
+        faithful: bool = False,
     ) -> None:
         super().__init__(ipc, seed)
         self.iterations = iterations
@@ -74,6 +94,11 @@ class SRe2L(Distiller):
         self.flip = flip
         self.first_bn_multiplier = first_bn_multiplier
         self.class_block = class_block
+        self.groups_per_step = groups_per_step
+        self.compiles = compile  # a module's `compile` is a method
+        self.crop_curriculum = crop_curriculum
+        self.faithful = faithful
+        self._objectives: dict[tuple[int, ...], CompiledObjective] = {}
 
     @property
     def needs_teacher(self) -> bool:
@@ -86,6 +111,7 @@ class SRe2L(Distiller):
         least: dict[str, tuple[float, int]] = {
             "iterations": (self.iterations, 1),
             "class_block": (self.class_block, 1),
+            "groups_per_step": (self.groups_per_step, 1),
             "r_bn": (self.r_bn, 0),
             "first_bn_multiplier": (self.first_bn_multiplier, 0),
         }
@@ -98,6 +124,15 @@ class SRe2L(Distiller):
             raise UserError(
                 f"jitter must be in [0, {data.image_size - 1}] for images of {data.image_size} pixels, "
                 f"not {self.jitter}. The official scripts use 32 at 224 pixels and 4 at 64 and 32."
+            )
+        if not 0 <= self.crop_curriculum <= 1:
+            raise UserError(
+                f"crop_curriculum must be in [0, 1], a share of the iterations, not {self.crop_curriculum}."
+            )
+        if self.crop_scale is None and self.crop_curriculum:
+            raise UserError(
+                "crop_curriculum moves the lower end of crop_scale, but crop_scale is null: "
+                "give crop_scale, e.g. [0.08, 1.0], or set crop_curriculum to 0."
             )
         if self.crop_scale is not None:
             low, high = self.crop_scale
@@ -123,15 +158,35 @@ class SRe2L(Distiller):
             )
         teacher.check_matches(data)
 
+    def settings(self) -> dict[str, Any]:
+        """Return the arguments, those that came later only where they are used: keys of old sets stay valid."""
+        given = super().settings()
+        return {k: v for k, v in given.items() if k not in _LATER or v != _LATER[k]}
+
     def work_items(self, data: ImageDataModule) -> list[WorkItem]:
-        """One item per image id and block of classes, image ids first, as the official single-GPU code goes."""
+        """One item per group, or per ``groups_per_step`` neighbouring groups."""
+        groups = self._groups(data)
+        parts = [
+            groups[i : i + self.groups_per_step]
+            for i in range(0, len(groups), self.groups_per_step)
+        ]
+        return [
+            WorkItem(
+                index,
+                # A bundle cut short by ipc has another name, so that a larger run does not take it for whole.
+                f"image-{part[0][0]:04d}-classes-{part[0][1][0]:04d}"
+                + (f"-groups-{len(part)}" if self.groups_per_step > 1 else ""),
+                tuple(label for _, classes in part for label in classes),
+                part[0][0],
+            )
+            for index, part in enumerate(parts)
+        ]
+
+    def _groups(self, data: ImageDataModule) -> list[tuple[int, tuple[int, ...]]]:
+        """List image id and classes of each group, image ids first, as the official single-GPU code goes."""
         labels = range(data.num_classes)
         blocks = [tuple(labels[i : i + self.class_block]) for i in labels[:: self.class_block]]
-        pairs = [(image, block) for image in range(self.ipc) for block in blocks]
-        return [
-            WorkItem(index, f"image-{image:04d}-classes-{block[0]:04d}", block, image)
-            for index, (image, block) in enumerate(pairs)
-        ]
+        return [(image, block) for image in range(self.ipc) for block in blocks]
 
     def shard_settings(self) -> dict[str, Any]:
         """Leave out ``ipc``: it decides how many items there are, not what is in one."""
@@ -145,13 +200,14 @@ class SRe2L(Distiller):
             )
 
     def distill(self, item: WorkItem) -> Shard:
-        """Recover one batch and let the teacher judge what will be stored."""
+        """Recover the groups of an item and let the teacher judge what will be stored."""
         assert self.teacher is not None
         labels = torch.tensor(item.classes)
         mean = torch.as_tensor(self.teacher.mean, dtype=torch.float32).reshape(-1, 1, 1)
         std = torch.as_tensor(self.teacher.std, dtype=torch.float32).reshape(-1, 1, 1)
         recovery = self._recover(item, labels, -mean / std, (1 - mean) / std)
-        images = to_uint8(recovery.images.cpu() * std + mean)
+        pixels = recovery.images.cpu() * std + mean
+        images = through_jpeg(truncate(pixels)) if self.faithful else to_uint8(pixels)
         info = {
             "cross_entropy_first": recovery.cross_entropy[0],
             "cross_entropy_last": recovery.cross_entropy[1],
@@ -172,10 +228,31 @@ class SRe2L(Distiller):
 
     def _recover(self, item: WorkItem, labels: Tensor, low: Tensor, high: Tensor) -> Recovery:
         assert self.teacher is not None
+        start = item.index * self.groups_per_step
+        groups = self._groups(self.data)[start : start + self.groups_per_step]
+        noises, augmentations = zip(*(self._draw(*group) for group in groups), strict=True)
+        # A group alone is no group: the same operations, and so the same bits, as ever.
+        sizes = tuple(len(classes) for _, classes in groups) if len(groups) > 1 else None
+        return recover(
+            self.teacher.network,
+            torch.cat(noises).to(self.device),
+            labels.to(self.device),
+            augmentations if sizes else augmentations[0],
+            low=low.to(self.device),
+            high=high.to(self.device),
+            lr=self.lr,
+            r_bn=self.r_bn,
+            first_bn_multiplier=self.first_bn_multiplier,
+            sizes=sizes,
+            objective=self._compiled(sizes, len(labels)) if self.compiles else None,
+        )
+
+    def _draw(self, image: int, classes: tuple[int, ...]) -> tuple[Tensor, list[Augmentation]]:
+        """Draw the first noise and all augmentations of a group, whatever its neighbours are."""
         size = self.data.image_size
-        keys = ("sre2l", item.block, item.classes[0], len(item.classes))
+        keys = ("sre2l", image, classes[0], len(classes))
         noise = torch.randn(
-            (len(labels), 3, size, size), generator=generator_for(self.seed, *keys, "noise")
+            (len(classes), 3, size, size), generator=generator_for(self.seed, *keys, "noise")
         )
         augmentations = draw_augmentations(
             self.iterations,
@@ -184,18 +261,44 @@ class SRe2L(Distiller):
             flip=self.flip,
             jitter=self.jitter,
             generator=generator_for(self.seed, *keys, "augmentations"),
+            crop_curriculum=self.crop_curriculum,
         )
-        return recover(
-            self.teacher.network,
-            noise.to(self.device),
-            labels.to(self.device),
-            augmentations,
-            low=low.to(self.device),
-            high=high.to(self.device),
-            lr=self.lr,
-            r_bn=self.r_bn,
-            first_bn_multiplier=self.first_bn_multiplier,
-        )
+        return noise, augmentations
+
+    def _compiled(self, sizes: tuple[int, ...] | None, images: int) -> CompiledObjective:
+        """Return the compiled objective for these groups: one for the whole run, two where the last group is small."""
+        assert self.teacher is not None
+        key = sizes or (images,)
+        if key not in self._objectives:
+            self._objectives[key] = CompiledObjective(
+                self.teacher.network, self.first_bn_multiplier, sizes
+            )
+        return self._objectives[key]
+
+    def workload(self, sizes: Sizes, parts: Parts) -> list[Stage] | None:
+        """Optimise every image for all iterations, and judge it once."""
+        if parts.teacher is None:
+            return None
+        images = sizes.num_classes * self.ipc
+        batch = min(min(self.class_block, sizes.num_classes) * self.groups_per_step, images)
+        return [
+            gradient_stage(
+                "recover",
+                parts.teacher,
+                sizes,
+                images * self.iterations,
+                batch,
+                files={"images": image_bytes(sizes, self.ipc)},
+                note=f"{self.iterations:,} iterations of batches of {batch}",
+            ),
+            judging_stage(parts.teacher, sizes, images),
+        ]
+
+    def _merge(self) -> DistilledSet:
+        distilled = super()._merge()
+        if self.faithful:
+            distilled.metadata["codec"] = JPEG_CODEC
+        return distilled
 
     def summarize(self, infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Average the terms of the loss over items and the teacher's accuracy over images."""

@@ -5,9 +5,11 @@ from ddoq.data.digits import Digits
 from ddoq.data.huggingface import HuggingFaceImages
 from ddoq.data.idx import FashionMNIST
 from ddoq.data.imagefolder import ImageFolderImages
+from ddoq.data.registries import REGISTRIES, imagenet_indices, load_registry
 from ddoq.data.registry import ClassInfo, ClassRegistry
 
 __all__ = [
+    "REGISTRIES",
     "ClassInfo",
     "ClassRegistry",
     "Digits",
@@ -18,4 +20,6 @@ __all__ = [
     "ImageSplit",
     "SubsetSplit",
     "TensorSplit",
+    "imagenet_indices",
+    "load_registry",
 ]

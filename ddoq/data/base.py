@@ -42,6 +42,19 @@ class ImageSplit(Dataset[tuple[Tensor, int]], ABC):
             UserError: If an image cannot be decoded; it names the file or the row.
         """
 
+    def at_size(self, size: int) -> "ImageSplit":
+        """Return the same images, decoded from their source at another size where there is a larger source.
+
+        An encoder that works at 512 pixels sees more in a photograph than in its copy at 224.
+
+        Args:
+            size: Side in pixels that is wanted.
+
+        Returns:
+            A split of the same order and labels. Images that exist at one size only keep it: whoever asks resizes.
+        """
+        return self
+
     def __len__(self) -> int:
         """Count the images."""
         return len(self.labels)
@@ -93,6 +106,15 @@ class SubsetSplit(ImageSplit):
     def load(self, indices: Sequence[int]) -> Tensor:
         """Decode images; see :meth:`ImageSplit.load`."""
         return self.source.load(self.positions[torch.as_tensor(indices, dtype=torch.long)].tolist())
+
+    def at_size(self, size: int) -> ImageSplit:
+        """Return the same images at another size; see :meth:`ImageSplit.at_size`."""
+        source = self.source.at_size(size)
+        if source is self.source:
+            return self
+        resized = SubsetSplit(source, self.positions)
+        resized.labels = self.labels
+        return resized
 
 
 def limit_classes(split: ImageSplit, limit: int | None, num_classes: int) -> ImageSplit:

@@ -26,6 +26,7 @@ class CachedSplit(ImageSplit):
 
     def __init__(self, source: ImageSplit, image_size: int) -> None:
         self.source = source
+        self.image_size = image_size
         self.labels = source.labels
         count = len(source)
         self._images = torch.empty(count, 3, image_size, image_size, dtype=torch.uint8)
@@ -39,6 +40,10 @@ class CachedSplit(ImageSplit):
                 self._images[chunk] = self.source.load(chunk.tolist())
                 self._known[chunk] = True
         return self._images[positions]
+
+    def at_size(self, size: int) -> ImageSplit:
+        """Return the source's images at another size, not kept in memory; see :meth:`ImageSplit.at_size`."""
+        return self if size == self.image_size else self.source.at_size(size)
 
 
 def maybe_cached(split: ImageSplit, image_size: int, wanted: bool | None) -> ImageSplit:

@@ -14,6 +14,7 @@ from ddoq.data.base import (
 )
 from ddoq.data.cache import maybe_cached
 from ddoq.data.names import build_registry
+from ddoq.data.registries import load_registry, source_labels
 from ddoq.data.registry import ClassRegistry
 from ddoq.data.tables import HubSource, LabelColumn, ParquetSource, RowSplit, label_column_of
 from ddoq.errors import UserError
@@ -38,8 +39,12 @@ class HuggingFaceImages(ImageDataModule):
         test_split: Name of the test split on the hub.
         image_column: Column of the images.
         label_column: Column of the labels.
+        registry: Name of a known dataset, such as ``imagenet-1k`` (see :data:`ddoq.data.REGISTRIES`). The ClassLabel is
+            checked against it, by WordNet ids or by names, and names come from it; labels that are plain integers
+            cannot be checked, and are taken for its numbers. A part of ImageNet-1K is picked out of the whole.
         class_names: Readable names: a list in label order, a mapping from ClassLabel name to readable name, or the
-            path of a JSON file with either or of a text file with a name a line. The ClassLabel names where omitted.
+            path of a JSON file with either or of a text file with a name a line. The registry's where omitted, else
+            the ClassLabel names.
         prompt: Template of the text prompts.
         only_present_classes: Keep only the classes that have images in both splits, and number them anew in the
             same order, for instance to use one shard of a dataset. Where False, a class without images is an error.
@@ -52,7 +57,8 @@ class HuggingFaceImages(ImageDataModule):
         std: Channel standard deviations.
 
     Raises:
-        UserError: If not exactly one of ``path`` and the two lists of files is given, or files have no name.
+        UserError: If not exactly one of ``path`` and the two lists of files is given, if files have no name, or if
+            there is no such registry.
     """
 
     missing_classes_hint = "To keep only the classes that occur, set `only_present_classes: true`."
@@ -70,6 +76,7 @@ class HuggingFaceImages(ImageDataModule):
         test_split: str = "test",
         image_column: str = "image",
         label_column: str = "label",
+        registry: str | None = None,
         class_names: str | list[str] | dict[str, str] | None = None,
         prompt: str = "a photo of a {name}",
         only_present_classes: bool = False,
@@ -93,6 +100,9 @@ class HuggingFaceImages(ImageDataModule):
             )
         self.name = dataset_name or str(path).rpartition("/")[2]
         self.columns = (image_column, label_column)
+        if registry is not None:
+            load_registry(registry)  # an unknown name should not wait for a download
+        self.registry = registry
         self.class_names = class_names
         self.prompt = prompt
         self.only_present_classes = only_present_classes
@@ -106,15 +116,32 @@ class HuggingFaceImages(ImageDataModule):
             label_column_of(table, image_column, label_column, source.title)
             for table, source in zip(tables, self._sources, strict=True)
         ]
-        keys, labels = _join(columns, [source.title for source in self._sources])
-        registry = build_registry(keys, self.class_names, self.prompt)
+        registry, labels, kept = self._number(columns)
         splits: list[ImageSplit] = []
         for table, source, own in zip(tables, self._sources, labels, strict=True):
-            split = RowSplit(table, image_column, own, self.image_size, source.row)
+            split: ImageSplit = RowSplit(table, image_column, own, self.image_size, source.row)
+            if kept is not None:
+                split = _keep(split, kept, source.title)
             splits.append(maybe_cached(split, self.image_size, self.cache_images))
         if self.only_present_classes:
             splits, registry = _present_only(splits, registry)
         return splits[0], splits[1], registry
+
+    def _number(
+        self, columns: list[LabelColumn]
+    ) -> tuple[ClassRegistry, list[Tensor], list[int] | None]:
+        """Return classes, labels as the source has them, and the source's label of each class where they differ."""
+        titles = [source.title for source in self._sources]
+        if self.registry is None:
+            keys, labels = _join(columns, titles)
+            return build_registry(keys, self.class_names, self.prompt), labels, None
+        registry = load_registry(self.registry, self.prompt, self.class_names)
+        if all(column.names is None and _are_integers(column.values) for column in columns):
+            labels = [torch.tensor(column.values, dtype=torch.long) for column in columns]
+            return registry, labels, None
+        keys, labels = _join(columns, titles)
+        kept = source_labels(self.registry, keys, titles[0])
+        return registry, labels, None if kept == list(range(len(keys))) else kept
 
     def source_fingerprint(self) -> str:
         """Hash the contents of the files, or the revision of the hub dataset, and the columns that are read."""
@@ -163,6 +190,22 @@ def _join(columns: list[LabelColumn], titles: list[str]) -> tuple[list[str], lis
             f"Store both with the same ClassLabel."
         )
     return train.names, [torch.tensor(column.values, dtype=torch.long) for column in columns]
+
+
+def _are_integers(values: list[Any]) -> bool:
+    return all(isinstance(value, int) for value in values)
+
+
+def _keep(split: ImageSplit, kept: list[int], title: str) -> SubsetSplit:
+    """Keep the images of some labels, which get the numbers of their places in ``kept``."""
+    lowest = int(split.labels.min()) if len(split) else 0
+    if lowest < 0:
+        raise UserError(f"{title} has the label {lowest}: its images are not labelled.")
+    renumbered = torch.full((max(*kept, int(split.labels.max())) + 1,), -1)
+    renumbered[kept] = torch.arange(len(kept))
+    subset = SubsetSplit(split, torch.nonzero(renumbered[split.labels] >= 0).flatten())
+    subset.labels = renumbered[subset.labels]
+    return subset
 
 
 def _present_only(

@@ -11,11 +11,16 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from ddoq.data.base import IMAGENET_MEAN, IMAGENET_STD, ImageDataModule, ImageSplit
 from ddoq.data.cache import maybe_cached
 from ddoq.data.decoding import decode_all
+from ddoq.data.hashing import content_hashes
 from ddoq.data.names import build_registry
+from ddoq.data.registries import check_folders, load_registry
 from ddoq.data.registry import ClassRegistry
 from ddoq.errors import UserError
 from ddoq.fingerprints import hash_config, hash_files
 
+_ANNOTATIONS = (
+    "val_annotations.txt"  # in the validation folder of Tiny-ImageNet as it is distributed
+)
 _HASHING_THREADS = 8  # reading waits for the disc more than hashing for a core
 
 
@@ -37,6 +42,10 @@ class FileSplit(ImageSplit):
         """Decode images; see :meth:`ImageSplit.load`."""
         chosen = [self.files[index] for index in indices]
         return decode_all(chosen, self.image_size, lambda position: str(chosen[position]))
+
+    def at_size(self, size: int) -> ImageSplit:
+        """Return the same files, decoded at another size; see :meth:`ImageSplit.at_size`."""
+        return self if size == self.image_size else FileSplit(self.files, self.labels, size)
 
 
 def _visible(paths: Sequence[Path]) -> list[Path]:
@@ -67,7 +76,14 @@ def list_classes(folder: Path) -> list[str]:
     entries = _visible(list(folder.iterdir()))
     stray = [path for path in entries if path.is_file() and _is_image(path)]
     if stray:
-        raise UserError(f"{stray[0]} lies outside the class folders: move it into one of them.")
+        imagenet = stray[0].name.startswith("ILSVRC2012_val_")
+        mend = (
+            "sort ImageNet's validation images into a folder per WordNet id, as torchvision.datasets.ImageNet does "
+            "when it unpacks the archives."
+            if imagenet
+            else "move it into one of them."
+        )
+        raise UserError(f"{stray[0]} lies outside the class folders: {mend}")
     names = [path.name for path in entries if path.is_dir()]
     if not names:
         raise UserError(f"{folder} has no class folders.")
@@ -95,11 +111,52 @@ def list_images(folder: Path) -> list[Path]:
     return sorted(visible, key=lambda path: path.relative_to(folder).as_posix())
 
 
+def list_split(folder: Path) -> dict[str, list[Path]]:
+    """List the images of a split by class, in the order of the class folders sorted as text.
+
+    A folder with Tiny-ImageNet's ``val_annotations.txt`` is read as that says; every other has a folder per class.
+
+    Args:
+        folder: The split.
+
+    Returns:
+        Paths by the name of their class.
+
+    Raises:
+        UserError: As :func:`list_classes`, or if annotations and images do not belong together.
+    """
+    if (folder / _ANNOTATIONS).is_file():
+        return _read_annotations(folder)
+    return {name: list_images(folder / name) for name in list_classes(folder)}
+
+
+def _read_annotations(folder: Path) -> dict[str, list[Path]]:
+    """Read lines of ``val_0.JPEG<tab>n03444034<tab>box``; images lie in ``images``."""
+    file = folder / _ANNOTATIONS
+    members: dict[str, list[Path]] = {}
+    named = set()
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        name, _, rest = line.partition("\t")
+        key = rest.partition("\t")[0].strip()
+        if not key or name in named:
+            fault = f"{name} appears twice" if name in named else "has no image and class"
+            raise UserError(f"{file}, line {number}: {fault}. Unpack the dataset again.")
+        named.add(name)
+        members.setdefault(key, []).append(folder / "images" / name)
+    there = {path.name for path in list_images(folder / "images")}
+    if named != there:
+        odd = min(named ^ there)
+        where = "has no line there" if odd in there else "is not in its folder `images`"
+        raise UserError(f"{file}: {odd} {where}. Unpack the dataset again.")
+    return {key: sorted(members[key]) for key in sorted(members)}
+
+
 class ImageFolderImages(ImageDataModule):
     """A dataset of ``root/train/<class>/*.jpg`` and ``root/val/<class>/*.jpg``.
 
-    Labels follow the class folders sorted as text, as in torchvision. Images may be of any mode; the shorter
-    side is brought to ``image_size``, then the centre is cut out.
+    Labels follow the class folders sorted as text, as in torchvision, or the registry where one is named. Images may be
+    of any mode; the shorter side is brought to ``image_size``, then the centre is cut out. Tiny-ImageNet is read as it
+    is distributed: images in ``train/<class>/images``, and in ``val/images`` with ``val_annotations.txt`` beside.
 
     Args:
         root: Folder that holds both splits.
@@ -107,8 +164,11 @@ class ImageFolderImages(ImageDataModule):
         image_size: Side in pixels of the images.
         train_folder: Folder of the training split inside ``root``.
         test_folder: Folder of the test split inside ``root``.
+        registry: Name of a known dataset, such as ``imagenet-1k`` (see :data:`ddoq.data.REGISTRIES`): the folders are
+            checked against it, and names come from it. Where it names a part of ImageNet-1K, only its folders are read.
         class_names: Readable names: a list in label order, a mapping from folder to name, or the path of a
-            JSON file with either or of a text file with a name a line. The folder names where omitted.
+            JSON file with either or of a text file with a name a line. The registry's where omitted, else the folder
+            names.
         prompt: Template of the text prompts.
         cache_images: Whether decoded images stay in memory; None keeps a split of under 2 GiB.
         limit_per_class: See :class:`~ddoq.data.base.ImageDataModule`.
@@ -117,6 +177,9 @@ class ImageFolderImages(ImageDataModule):
         num_workers: Worker processes a loader.
         mean: Channel means.
         std: Channel standard deviations.
+
+    Raises:
+        UserError: If there is no such registry.
     """
 
     def __init__(
@@ -126,6 +189,7 @@ class ImageFolderImages(ImageDataModule):
         image_size: int,
         train_folder: str = "train",
         test_folder: str = "val",
+        registry: str | None = None,
         class_names: str | list[str] | dict[str, str] | None = None,
         prompt: str = "a photo of a {name}",
         cache_images: bool | None = None,
@@ -141,43 +205,62 @@ class ImageFolderImages(ImageDataModule):
         )
         self.name = dataset_name
         self.folders = [Path(root).expanduser() / name for name in (train_folder, test_folder)]
+        if registry is not None:
+            load_registry(registry)  # an unknown name should not wait for files
+        self.registry = registry
         self.class_names = class_names
         self.prompt = prompt
         self.cache_images = cache_images
-        self._files: list[list[Path]] = []
+        self._members: list[dict[str, list[Path]]] = []
 
     def load_splits(self) -> tuple[ImageSplit, ImageSplit, ClassRegistry]:
         """List the files of both splits; see :meth:`ImageDataModule.load_splits`."""
-        train_keys, test_keys = (list_classes(folder) for folder in self.folders)
-        if train_keys != test_keys:
-            only = sorted(set(train_keys) ^ set(test_keys))
-            raise UserError(
-                f"{self.folders[0]} and {self.folders[1]} must have the same class folders; only one "
-                f"of them has {', '.join(only[:5])}{' ...' if len(only) > 5 else ''}."
-            )
-        registry = build_registry(train_keys, self.class_names, self.prompt)
-        self._files = []
+        found = [list_split(folder) for folder in self.folders]
+        registry = self._classes([list(members) for members in found])
+        self._members = [{key: members[key] for key in registry.keys} for members in found]
         splits = []
-        for folder in self.folders:
-            members = [list_images(folder / key) for key in train_keys]
-            files = [file for group in members for file in group]
-            counts = torch.tensor([len(group) for group in members])
-            labels = torch.arange(len(train_keys)).repeat_interleave(counts)
-            self._files.append(files)
+        for members in self._members:
+            files = [file for group in members.values() for file in group]
+            counts = torch.tensor([len(group) for group in members.values()])
+            labels = torch.arange(len(counts)).repeat_interleave(counts)
             split = FileSplit(files, labels, self.image_size)
             splits.append(maybe_cached(split, self.image_size, self.cache_images))
         return splits[0], splits[1], registry
 
+    def _classes(self, keys: list[list[str]]) -> ClassRegistry:
+        """Say which classes are read, from the folders of both splits."""
+        if self.registry is not None:
+            for folder, own in zip(self.folders, keys, strict=True):
+                check_folders(self.registry, own, folder)
+            return load_registry(self.registry, self.prompt, self.class_names)
+        train, test = keys
+        if train != test:
+            only = sorted(set(train) ^ set(test))
+            raise UserError(
+                f"{self.folders[0]} and {self.folders[1]} must have the same class folders; only one "
+                f"of them has {', '.join(only[:5])}{' ...' if len(only) > 5 else ''}."
+            )
+        return build_registry(train, self.class_names, self.prompt)
+
     def source_fingerprint(self) -> str:
         """Hash the relative path and the contents of every image of both splits.
 
-        Each byte is read once a run: seconds for Tiny-ImageNet, minutes for the 140 GB of ImageNet. Dates and
-        the place of ``root`` do not count.
+        Each byte is read once, and again only where a class changed: seconds for Tiny-ImageNet, minutes for the 140 GB
+        of ImageNet. Dates and the place of ``root`` do not count. See :func:`ddoq.data.hashing.content_hashes`.
         """
         rows = []
         with ThreadPoolExecutor(_HASHING_THREADS) as pool:
-            for folder, files in zip(self.folders, self._files, strict=True):
-                hashes = pool.map(lambda file: hash_files([file]), files)
-                names = [file.relative_to(folder).as_posix() for file in files]
-                rows.append(list(zip(names, hashes, strict=True)))
+
+            def hash_group(files: Sequence[Path]) -> list[str]:
+                return list(pool.map(lambda file: hash_files([file]), files))
+
+            for folder, members in zip(self.folders, self._members, strict=True):
+                hashes = content_hashes(str(folder.resolve()), members, hash_group)
+                rows.append(
+                    [
+                        (file.relative_to(folder).as_posix(), value)
+                        for key, files in members.items()
+                        for file, value in zip(files, hashes[key], strict=True)
+                    ]
+                )
         return hash_config(rows)

@@ -1,6 +1,7 @@
 """Tables of images and labels: where they come from, and one split of rows."""
 
 import bisect
+import copy
 import glob
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ddoq.data.base import ImageSplit
 from ddoq.data.decoding import decode_all
+from ddoq.data.hashing import content_hashes
 from ddoq.errors import UserError
 from ddoq.fingerprints import hash_files
 
@@ -75,8 +77,10 @@ class ParquetSource:
         return rows
 
     def identity(self) -> str:
-        """Hash the contents of the files; needs :meth:`open`."""
-        return hash_files(self.files)
+        """Hash the contents of the files; needs :meth:`open`. What was hashed before is not read again."""
+        place = "\n".join(str(file.resolve()) for file in self.files)
+        hashes = content_hashes(place, {"files": self.files}, lambda files: [hash_files(files)])
+        return hashes["files"][0]
 
     def row(self, index: int) -> str:
         """Name the file and the row in it that a row of the split comes from."""
@@ -255,6 +259,12 @@ class RowSplit(ImageSplit):
         cells = self.rows[chosen][self.image_column] if chosen else []
         sources = [self._source(cell, row) for cell, row in zip(cells, chosen, strict=True)]
         return decode_all(sources, self.image_size, lambda position: self.place(chosen[position]))
+
+    def at_size(self, size: int) -> ImageSplit:
+        """Return the same rows, decoded at another size; see :meth:`ImageSplit.at_size`."""
+        resized = copy.copy(self)
+        resized.image_size = size
+        return self if size == self.image_size else resized
 
     def _source(self, cell: dict[str, Any] | None, row: int) -> bytes | Path:
         if cell is None or (cell["bytes"] is None and cell["path"] is None):

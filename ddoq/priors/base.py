@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from ddoq.errors import UserError
 
+# What draws: nothing, one generator for a batch, or one for each image.
+Generators = torch.Generator | Sequence[torch.Generator] | None
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -50,20 +53,35 @@ class Prior(nn.Module, ABC):
         image_size: Side in pixels of the images that it decodes to.
         num_classes: Number of classes that the generator knows, or has prompts for; None where any will do.
         fingerprint: Hash of its weights and configuration.
+        origin: Where it came from, for messages: a folder, a hub id or the name of its class.
     """
 
     latent_shape: tuple[int, ...]
     image_size: int
     num_classes: int | None
     fingerprint: str
+    origin: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.origin = type(self).__name__
+
+    @property
+    def encoder_fingerprint(self) -> str:
+        """Hash of all that decides :meth:`encode`; priors that share an autoencoder share it.
+
+        A prior that does not say better returns its whole fingerprint, and shares latents with none.
+        """
+        return self.fingerprint
 
     @abstractmethod
-    def encode(self, images: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    def encode(self, images: Tensor, *, generator: Generators = None) -> Tensor:
         """Encode images.
 
         Args:
             images: Float in [0, 1], ``(n, 3, h, w)``; resized to ``image_size`` if they differ.
-            generator: CPU generator that draws from the posterior; None takes its mode.
+            generator: CPU generator that draws from the posterior, or one for each image, so that an image does not
+                depend on its batch; None takes the mode.
 
         Returns:
             Float32 latents ``(n, *latent_shape)``.

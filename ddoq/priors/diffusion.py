@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import torch
 from diffusers import DDPMScheduler, DiTPipeline
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddoq.errors import UserError
 from ddoq.fingerprints import hash_config, hash_module
@@ -70,11 +70,19 @@ class DiffusionPrior(LatentDiffusionPrior):
         pipeline = open_pipeline(str(source), parse_dtype(dtype))
         if scheduler is not None:
             pipeline.scheduler = make_scheduler(scheduler, pipeline.scheduler.config)
-        return cls(pipeline, classes)
+        prior = cls(pipeline, classes)
+        prior.origin = str(source)
+        return prior
 
     def save(self, folder: Path) -> None:
         """Write a folder that this class and diffusers' ``DiTPipeline`` open."""
         save_pipeline(folder, self.vae, self.transformer, self.scheduler, self.names)
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The transformer."""
+        transformer: nn.Module = self.transformer
+        return transformer
 
     def conditions(self, class_ids: Tensor) -> Tensor:
         """Return the transformer's numbers of classes, int64 ``(n,)``."""
@@ -108,7 +116,7 @@ class DiffusionPrior(LatentDiffusionPrior):
         configs = [
             {k: v for k, v in part.config.items() if not k.startswith("_")} for part in parts
         ]
-        weights = [hash_module(self.vae), hash_module(self.transformer)]
+        weights = [self._vae_hash, hash_module(self.transformer)]
         return hash_config([type(self.scheduler).__name__, configs, weights, numbers])
 
 

@@ -1,20 +1,25 @@
 """What all latent diffusion priors share: the autoencoder, the start from latents and the denoising loop."""
 
 import inspect
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as tv
 
+from ddoq.console import say
 from ddoq.errors import UserError
-from ddoq.priors.base import Prior, Sampling
+from ddoq.fingerprints import hash_config, hash_module
+from ddoq.priors.base import Generators, Prior, Sampling
 
 # Latents of a scaled VAE have a standard deviation near 1; this far off, its scaling factor was forgotten.
 _PLAUSIBLE_STD = (1 / 3, 3.0)
+# Settings of an autoencoder that do not change what it encodes to.
+_NO_ENCODING = ("sample_size", "force_upcast")
 
 
 class LatentDiffusionPrior(Prior):
@@ -40,6 +45,31 @@ class LatentDiffusionPrior(Prior):
         self.num_classes: int = num_classes
         self.image_size: int = latent_shape[1] * 2 ** (len(vae.config.block_out_channels) - 1)
         self._std_checked = False
+        self._vae_hash = hash_module(vae)
+
+    @property
+    def encoder_fingerprint(self) -> str:
+        """Hash of the autoencoder with its scaling, and of the size at which it sees images.
+
+        Neither the denoising network nor the scheduler counts: a DiT and a Stable Diffusion with the same
+        autoencoder at the same size share their latents.
+        """
+        config = {k: v for k, v in self.vae.config.items() if k not in _NO_ENCODING and k[0] != "_"}
+        return hash_config([config, self._vae_hash, self.latent_shape, self.image_size])
+
+    @property
+    @abstractmethod
+    def denoiser(self) -> nn.Module:
+        """The denoising network."""
+
+    def compile_networks(self) -> None:
+        """Compile denoiser, encoder and decoder by ``torch.compile`` when they are first called.
+
+        Modules, state dicts and fingerprints stay what they are; numbers change by rounding. A second batch size
+        compiles once more, then any size runs.
+        """
+        for network in (self.denoiser, self.vae.encoder, self.vae.decoder):
+            network.compile()
 
     @abstractmethod
     def conditions(self, class_ids: Tensor) -> Tensor:
@@ -85,7 +115,7 @@ class LatentDiffusionPrior(Prior):
         return dtype
 
     @torch.no_grad()
-    def encode(self, images: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    def encode(self, images: Tensor, *, generator: Generators = None) -> Tensor:
         """Encode images; see :meth:`Prior.encode`."""
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise UserError(
@@ -94,6 +124,10 @@ class LatentDiffusionPrior(Prior):
         images = images.to(self.device)
         if images.shape[-2:] != (self.image_size, self.image_size):
             images = tv.resize(images, [self.image_size] * 2, antialias=True)
+        if isinstance(generator, Sequence) and len(generator) != len(images):
+            raise UserError(
+                f"{len(images)} images need {len(images)} generators, not {len(generator)}."
+            )
         posterior = self.vae.encode((images * 2 - 1).to(self.dtype)).latent_dist
         drawn = posterior.mode() if generator is None else posterior.sample(generator)
         latents: Tensor = (drawn.float() - self._shift) * self._scale
@@ -254,15 +288,30 @@ class LatentDiffusionPrior(Prior):
         return class_ids.to(self.device, torch.long)
 
     def _check_scaling(self, latents: Tensor) -> None:
-        """Refuse, at the first batch, an autoencoder that was never given a scaling factor."""
+        """Look, at the first batch, whether the autoencoder's scaling factor fits its latents.
+
+        A factor that nobody set is refused, one that somebody did is only doubted: unusual images may be the reason.
+        """
         if self._std_checked or latents.numel() == 0:
             return
         self._std_checked = True
         std = float(latents.std())
         low, high = _PLAUSIBLE_STD
-        if self._scale == 1.0 and not low <= std <= high:
+        if low <= std <= high or not math.isfinite(
+            std
+        ):  # what is not finite is somebody else's error
+            return
+        # diffusers takes Stable Diffusion's 0.18215 where config.json has none.
+        unset = "scaling_factor" in (self.vae.config.get("_use_default_values") or [])
+        found = f"latents of its first batch have a standard deviation of {std:.3g}; the diffusion model expects about 1"
+        mend = f"{self._scale / max(std, 1e-12):.3g}"
+        if unset or self._scale == 1.0:
+            taken = f" (so that {self._scale:g} was taken)" if unset else " (or 1.0)"
             raise UserError(
-                f"vae/config.json has no scaling_factor (or 1.0), but its latents have a standard deviation of "
-                f"{std:.3g}. Set scaling_factor to about {1 / max(std, 1e-12):.3g}, the value the diffusion model "
-                "was trained with."
+                f"{self.origin}: vae/config.json has no scaling_factor{taken}, but {found}. Set it to about {mend}, "
+                "the value the diffusion model was trained with."
             )
+        say(
+            f"prior: WARNING {self.origin}: scaling_factor is {self._scale:g} in vae/config.json, but {found}. "
+            f"If the images are ordinary ones, it should be near {mend}."
+        )

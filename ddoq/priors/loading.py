@@ -163,7 +163,8 @@ def _user_errors(source: str, folder: Path | None, what: str) -> Iterator[None]:
         if _is_gated(error):
             raise UserError(
                 f"{source} is gated. Accept its terms at https://huggingface.co/{source}, then log in with "
-                "`hf auth login`."
+                f"`hf auth login`. Without access from here, do both and `hf download {source} --local-dir FOLDER` on "
+                "another machine, copy FOLDER here and give its path instead."
             ) from error
         raise UserError(
             f"{source} is no folder here, and loading it from the Hugging Face hub failed: {reason}. Without "
@@ -251,6 +252,12 @@ def _check_dit(pipeline: Any, source: str) -> None:
     if getattr(dit, "num_embeds_ada_norm", None) is None:
         raise UserError(
             f"{source}: transformer/config.json has no num_embeds_ada_norm, so it is no DiT."
+        )
+    side, patch = dit.sample_size, dit.patch_size
+    if not isinstance(side, int) or side < 1 or side % patch:
+        raise UserError(
+            f"{source}: transformer/config.json has sample_size {side}, which patches of {patch} (patch_size) do not "
+            "fill. Take the config.json that these weights were published with."
         )
     if vae.latent_channels != dit.in_channels:
         raise UserError(

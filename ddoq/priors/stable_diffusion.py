@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddoq.errors import UserError
 from ddoq.fingerprints import hash_config, hash_module, hash_tensors
@@ -84,7 +84,15 @@ class StableDiffusionPrior(LatentDiffusionPrior):
         pipeline = open_pipeline(str(source), parse_dtype(dtype), STABLE_DIFFUSION)
         if scheduler is not None:
             pipeline.scheduler = make_scheduler(scheduler, _mended(pipeline.scheduler.config))
-        return cls(pipeline, prompts, negative_prompt)
+        prior = cls(pipeline, prompts, negative_prompt)
+        prior.origin = str(source)
+        return prior
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The UNet."""
+        unet: nn.Module = self.unet
+        return unet
 
     def conditions(self, class_ids: Tensor) -> Tensor:
         """Return the text embeddings of classes, ``(n, tokens, width)``."""
@@ -135,7 +143,7 @@ class StableDiffusionPrior(LatentDiffusionPrior):
             {k: v for k, v in part.config.items() if not k.startswith("_")} for part in parts
         ]
         text = {name: getattr(self.text_encoder.config, name, None) for name in _TEXT_SETTINGS}
-        weights = [hash_module(part) for part in (self.vae, self.unet, self.text_encoder)]
+        weights = [self._vae_hash, hash_module(self.unet), hash_module(self.text_encoder)]
         name = type(self.scheduler).__name__
         said = [self.prompts, self.negative_prompt, hash_tensors({"tokens": tokens})]
         return hash_config([name, configs, text, weights, said])

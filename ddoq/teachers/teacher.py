@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from ddoq.data.base import IMAGENET_MEAN, IMAGENET_STD, ImageDataModule
 from ddoq.errors import UserError
 from ddoq.fingerprints import hash_config, hash_module
-from ddoq.networks import Normalize, build_network
+from ddoq.networks import Normalize
 from ddoq.storage import load_tensors, read_json, save_tensors, write_json
+from ddoq.teachers.weights import build_classifier
 
 # Raised whenever teacher.json or the meaning of its keys changes.
 TEACHER_FORMAT = 1
@@ -38,7 +39,7 @@ class Teacher(nn.Module):
     """Maps images in [0, 1] to logits; it is always in evaluation mode and its weights are frozen.
 
     Args:
-        network: Takes normalised images; as :func:`ddoq.networks.build_network` built it, then trained.
+        network: Takes normalised images; as :func:`ddoq.teachers.weights.build_classifier` built it, then trained.
         arch: The name that it was built by.
         class_names: Readable names in label order.
         class_keys: Keys in label order (:class:`ddoq.data.registry.ClassInfo`), by which a dataset is matched.
@@ -60,6 +61,7 @@ class Teacher(nn.Module):
         UserError: If the numbers of names and keys differ.
 
     Example:
+        >>> from ddoq.networks import build_network
         >>> network = build_network("convnet2-w8", num_classes=2, image_size=16)
         >>> teacher = Teacher(network, arch="convnet2-w8", class_names=["cat", "dog"], class_keys=["0", "1"],
         ...                   image_size=16, accuracy=0.5)
@@ -190,7 +192,7 @@ class Teacher(nn.Module):
         record = _read_record(path)
         # Building draws weights that are replaced at once: the caller's generator must not notice.
         with torch.random.fork_rng(devices=[]):
-            network = build_network(
+            network = build_classifier(
                 record["arch"],
                 len(record["class_keys"]),
                 record["image_size"],

@@ -31,6 +31,7 @@ def _result_of(
     imported=None,
     loss=0.1,
     world_size=1,
+    label_bytes=0,
 ) -> Result:
     """Make a result; what is not given is equal in all of them."""
     description = {
@@ -80,6 +81,8 @@ def _result_of(
         effective_batch=30,
         global_batch=30,
         world_size=world_size,
+        label_bytes=label_bytes,
+        teacher_bytes=5_000_000,
     )
     return make_result(
         cell=Cell(description["name"], method, ipc, student, seed, distill_seed, recipe_label),

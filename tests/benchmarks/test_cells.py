@@ -101,3 +101,10 @@ def test_an_interrupt_is_no_failure(make_runner, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         runner.run(STUDENT, 0)
     assert not (runner.output / "failures").exists()
+
+
+def test_the_format_of_stored_labels_is_in_the_key_where_they_are_used(make_runner):
+    hard, stored = make_runner(), make_runner()
+    stored.recipe = load_recipe("unified", {"labels": "stored"})
+    assert stored.cell_config(STUDENT, 0)["label_format"] == 1
+    assert "label_format" not in hard.cell_config(STUDENT, 0)

@@ -292,3 +292,39 @@ def test_large_pictures_are_reduced_and_broken_ones_left_out(result_of, tmp_path
     assert list(found) == ["ddoq-0"]
     assert decoded(found["ddoq-0"]).size == (900, 600)
     assert len(found["ddoq-0"]) < (tmp_path / "a" / "images.png").stat().st_size
+
+
+def test_the_ceiling_stands_beneath_the_table_and_as_a_line(results, result_of, tmp_path):
+    full = [result_of(method="full", ipc=40, seed=seed, top1=0.9 + seed / 50) for seed in (0, 1)]
+    document = Document(page([*results, *full], tmp_path))
+    feet = [row["text"] for foot in document.all("tfoot") for row in [foot]]
+    assert len(feet) == 2  # at 1 and at 10 images per class
+    assert all("full (ceiling)" in foot and "91.0 ± 1.4 (n=2)" in foot for foot in feet)
+    lines = [e for e in document.all("line") if e["attrs"].get("class") == "full"]
+    assert len(lines) == 1  # the vit has not seen all images
+    captions = [caption["text"] for caption in document.all("figcaption")]
+    assert "resnet18 full, all training images (up to 40 per class): 91.0 ± 1.4 (n=2)" in captions
+    assert "vit" in captions
+    assert any("trained on all real images, full" in li["text"] for li in document.all("li"))
+    headings = [h["text"] for h in document.all("h3")]
+    assert "toy, all training images (up to 40 per class)" in headings
+    assert "Random selection is missing" not in page([*results, *full], tmp_path)
+    (only,) = group([*results, *full])
+    assert "full" not in {label for label, _, _ in heat(only)}
+
+
+def test_intervals_scores_and_ranks_are_tables_where_they_apply(results, result_of, tmp_path):
+    plain = Document(page([result_of(), result_of(method="random")], tmp_path))
+    captions = [caption["text"] for caption in plain.all("caption")]
+    assert not [text for text in captions if "95 %" in text or "Robust" in text or "Rank" in text]
+    hard = {"recipe_label": "hard", "recipe": {"labels": "hard"}}
+    more = [result_of(method=m, **hard) for m in ("ddoq", "random")]
+    more.append(result_of(method="full", ipc=40, top1=0.9, **hard))
+    document = Document(page([*results, *more], tmp_path))
+    captions = [caption["text"] for caption in document.all("caption")]
+    for start in ("95 % intervals", "Robust scores: toy", "Rank stability: toy", "Agreement of"):
+        assert any(text.startswith(start) for text in captions), start
+    links = {a["attrs"]["href"] for a in document.all("a")}
+    assert {"#robust", "#stable"} <= links
+    # Two results that differ by 2 points: 1 degree of freedom, 12.706 * 1.
+    assert "38.3 to 63.7" in [td["text"] for td in document.all("td")]

@@ -34,6 +34,17 @@ def test_a_booktabs_table_with_means_and_spreads(result_of):
     assert "toy, 10 images per class, recipe unified, online labels" in text
 
 
+def test_intervals_and_ceiling_are_typeset(result_of):
+    results = [result_of(seed=s, top1=0.5 + s / 50) for s in (0, 1)]
+    results += [result_of(method="full", ipc=40, seed=s, top1=0.9) for s in (0, 1)]
+    text = typeset(latex(fold(results)))
+    assert r"95\,\% intervals" in text
+    assert "ddoq: resnet18 $38.3$ to $63.7$" in text
+    assert r"full (all real images) & $90.0 \pm 0.0$ & $90.0$ \\" in text
+    assert "toy, all training images (up to 40 per class), recipe unified" in text
+    assert "intervals" not in typeset(latex(fold(results[:1])))
+
+
 def test_unequal_numbers_of_seeds_stand_in_the_cells(result_of):
     results = [result_of(seed=0), result_of(seed=1), result_of(method="random", top1=0.3)]
     text = typeset(latex(fold(results)))

@@ -46,6 +46,50 @@ def test_mean_and_sample_standard_deviation_over_seeds(board):
     assert "none varies (student 0; distillation 0)" in text
 
 
+HARD = {"recipe_label": "hard", "recipe": {"labels": "hard"}}
+
+
+def test_intervals_stand_in_a_table_of_their_own(board):
+    folder = board(*({"seed": s, "top1": 0.5 + s / 50} for s in (0, 1)), RANDOM)
+    rows = rows_of(leaderboard(folder))
+    assert rows[-3][:2] == ["method", "resnet18"]
+    assert rows[-2][1] == "38.3 to 63.7"
+    assert rows[-1][1] == ""
+    lines = list(csv.DictReader(io.StringIO(leaderboard(folder, "csv"))))
+    assert float(lines[0]["cell_top1_low95"]) == pytest.approx(0.51 - 12.7062 * 0.01, abs=1e-6)
+    assert float(lines[0]["cell_top1_high95"]) == pytest.approx(0.51 + 12.7062 * 0.01, abs=1e-6)
+    assert lines[0]["cell_n"] == "2"
+    assert lines[0]["row_seeds"].startswith("student varies")
+    assert lines[2]["cell_top1_low95"] == ""
+
+
+def test_the_ceiling_is_the_last_row(board):
+    text = leaderboard(board({"top1": 0.5}, RANDOM, {"method": "full", "ipc": 20, "top1": 0.9}))
+    assert [row[0] for row in rows_of(text)[:4]] == ["method", "ddoq", "random", "full (ceiling)"]
+    assert rows_of(text)[3][1:3] == ["90.0 (n=1)", "90.0"]
+    assert "## toy, all training images (up to 20 per class), recipe unified" in text
+    assert "Random selection is missing" not in text
+
+
+def test_without_several_seeds_or_recipes_nothing_is_derived(board, capsys):
+    folder = board({}, RANDOM)
+    text = leaderboard(folder)
+    assert not [word for word in ("95 %", "Robust", "Rank stability") if word in text]
+    assert main([str(folder), "--format", "robust-csv"]) == 2
+    assert "--recipe.name hard" in capsys.readouterr().err
+
+
+def test_scores_and_ranks_follow_the_tables(board):
+    folder = board(
+        {}, RANDOM, HARD, {**RANDOM, **HARD}, {"method": "full", "ipc": 20, "top1": 0.9, **HARD}
+    )
+    text = leaderboard(folder)
+    assert "## Robust scores: toy, 10 images per class" in text
+    assert "## Rank stability: toy, 10 images per class" in text
+    lines = list(csv.DictReader(io.StringIO(leaderboard(folder, "robust-csv"))))
+    assert {line["row"] for line in lines} == {"ddoq", "random"}
+
+
 def test_headline_is_last_and_best_stands_apart(board):
     rows = rows_of(leaderboard(board({"top1": 0.5}, RANDOM)))
     assert rows[0] == ["method", "resnet18", "mean", "seeds"]
@@ -80,13 +124,19 @@ def test_text_does_not_depend_on_the_order_of_files(tmp_path, result_of):
         for i in range(3)
         for d in range(2)
     ]
+    results += [
+        result_of(method=m, student="vit", seed=i, top1=generator.random(), ipc=n, **HARD)
+        for m, n in (("ddoq", 10), ("random", 10), ("d4m", 10), ("full", 20))
+        for i in range(2)
+    ]
     texts = set()
     for turn in range(4):
         generator.shuffle(results)
         folder = tmp_path / str(turn)
         for index, result in enumerate(results):
             write_result(folder / f"part-{index % (turn + 2)}", result)
-        texts.add((leaderboard(folder), leaderboard(folder, "csv")))
+        formats = ("markdown", "csv", "robust-csv", "html")
+        texts.add(tuple(leaderboard(folder, format) for format in formats))
     assert len(texts) == 1
 
 
@@ -98,6 +148,7 @@ def test_text_does_not_depend_on_the_order_of_files(tmp_path, result_of):
         ({"data": {"source": "edited"}}, "(source=edited)"),
         ({"ipc": 1}, "## toy, 1 images"),
         ({"recipe_label": "hard", "recipe": {"labels": "hard"}}, "recipe hard, hard labels"),
+        ({"recipe": {"labels": "stored"}}, "recipe unified, stored labels"),
         ({"recipe": {"epochs": 6}}, "(epochs=6)"),
     ],
 )

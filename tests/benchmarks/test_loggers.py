@@ -3,6 +3,7 @@ import json
 import os
 import struct
 import sys
+import time
 
 import lightning as L
 import pytest
@@ -70,6 +71,12 @@ def records(path):
 
 def read_run(path):
     run, summary, code = None, {}, None
+    deadline = (
+        time.monotonic() + 10
+    )  # W&B's service may write the end a moment after the run has ended
+    while not any(record.WhichOneof("record_type") == "exit" for record in records(path)):
+        assert time.monotonic() < deadline, "the run has no end"
+        time.sleep(0.05)
     for record in records(path):
         kind = record.WhichOneof("record_type")
         if kind == "run" and run is None:

@@ -75,3 +75,16 @@ def test_crowded_budgets_leave_labels_out(result_of):
     told = [text for _, text in plot.x_ticks]
     assert len(told) == 5
     assert "" in told
+
+
+def test_all_real_images_are_a_line_beside_others_and_a_curve_alone(result_of):
+    full = result_of(method="full", ipc=500, top1=0.9)
+    (plot,) = laid_out([result_of(ipc=i) for i in (1, 10)] + [full])
+    assert [text for _, text in plot.x_ticks] == ["1", "10"]
+    assert [curve.label for curve in plot.curves] == ["ddoq"]
+    ((y, text),) = plot.full
+    assert text == "full, all training images (up to 500 per class): 90.0 (n=1)"
+    assert plot.ceilings[0] < y < plot.curves[0].points[0].y
+    (alone,) = laid_out([full])
+    assert alone.full == []
+    assert [curve.label for curve in alone.curves] == ["full"]

@@ -174,10 +174,21 @@ def test_config_tells_settings_apart():
         {"patch_shuffle": True},
         {"gamma": 0.5},
         {"schedule": "multistep", "milestones": [0.5]},
+        {"labels": "stored"},
+        {"labels": "stored", "label_seed": 1},
+        {"labels": "stored", "label_top_k": 5},
         {},
     ]
     configs = [load_recipe("unified", change).config() for change in changes]
     assert len({hash_config({**config, "changed": []}) for config in configs}) == len(changes)
+
+
+def test_stored_labels_appear_in_label_and_config():
+    recipe = load_recipe("sre2l", {"labels": "stored", "label_top_k": 10})
+    assert recipe.label == "sre2l[label_top_k=10,labels=stored]"
+    config = recipe.config()
+    assert (config["labels"], config["label_top_k"]) == ("stored", 10)
+    assert "label_seed" not in config
 
 
 def test_overrides_change_values_and_label():
@@ -230,6 +241,10 @@ def test_lr_by_arch_takes_the_longest_prefix():
         ({"gamma": 0.0}, "gamma must be in (0, 1]"),
         ({"color_jitter": 1.5}, "color_jitter must be in [0, 1]"),
         ({"pca_lighting": -0.1}, "pca_lighting must be at least 0"),
+        ({"labels": "kept"}, "labels"),
+        ({"label_seed": 1}, "label_seed must be 0 unless labels is 'stored'"),
+        ({"label_top_k": 5}, "label_top_k must be at least 0, and 0 unless labels is 'stored'"),
+        ({"labels": "stored", "label_top_k": -1}, "label_top_k must be at least 0"),
         ({"name": "mine"}, "unknown key 'name'"),
     ],
 )

@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
+from benchmarks.columns import flat
 from benchmarks.folding import fold
 from benchmarks.summaries import FURTHER, seeds_that_vary
 
@@ -38,3 +41,23 @@ def test_further_numbers_count_a_distilled_set_once(result_of):
     assert told["best top-1 (chosen on the test set)"] == "51.0"
     assert told["teacher on distilled images"] == "90.0"
     assert told["s to train"] == "2.0"
+
+
+def test_bytes_of_images_and_labels_stand_side_by_side(result_of):
+    row, columns = only_row([result_of(label_bytes=2_500_000, seed=seed) for seed in (0, 1)])
+    told = {column.heading: column.text(row, columns) for column in FURTHER}
+    assert (told["image MB"], told["label MB"]) == ("0.01", "2.50")
+    assert flat(row.results[0])["label_bytes"] == 2_500_000
+    assert flat(row.results[0])["teacher_bytes"] == 5_000_000
+
+
+def test_bytes_that_an_old_result_does_not_know_are_left_out(result_of):
+    result = result_of()
+    cost = {k: v for k, v in result.cost.items() if k not in ("label_bytes", "teacher_bytes")}
+    row, columns = only_row([replace(result, cost=cost)])
+    told = {column.heading: column.text(row, columns) for column in FURTHER}
+    assert told["label MB"] == ""
+    columns_of_old = flat(row.results[0])
+    assert columns_of_old["label_bytes"] is columns_of_old["teacher_bytes"] is None
+    row, columns = only_row([result])
+    assert {c.heading: c.text(row, columns) for c in FURTHER}["label MB"] == "0.00"

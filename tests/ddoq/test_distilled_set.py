@@ -107,3 +107,13 @@ def test_missing_folder_is_named(tmp_path):
     with pytest.raises(UserError, match="nowhere"):
         DistilledSet.load(tmp_path / "nowhere")
     assert not DistilledSet.exists(tmp_path / "nowhere")
+
+
+def test_effective_images_are_fewer_the_more_unequal_the_weights():
+    images = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
+    labels = torch.tensor([0, 0, 1, 1])
+    equal = DistilledSet(images, labels, torch.ones(4), ["a", "b"])
+    assert equal.effective_ipc == pytest.approx(2.0)
+    # The second class: 2^2 / (1.5^2 + 0.5^2) = 1.6; the mean of 2 and 1.6 is 1.8.
+    unequal = DistilledSet(images, labels, torch.tensor([1.0, 1.0, 1.5, 0.5]), ["a", "b"])
+    assert unequal.effective_ipc == pytest.approx(1.8)

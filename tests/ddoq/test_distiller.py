@@ -6,6 +6,7 @@ import torch
 from ddoq.distilled_set import DistilledSet
 from ddoq.distiller import Distiller, Shard, WorkItem, check_budget, class_items
 from ddoq.errors import UserError
+from ddoq.fingerprints import hash_config
 from ddoq.seeding import generator_for
 
 
@@ -167,6 +168,21 @@ def test_settings_that_only_weigh_share_shards_but_not_sets(coloured_noise, trai
     assert torch.equal(first.images, second.images)
     assert torch.equal(second.weights, torch.ones(6))
     assert not torch.equal(first.weights, second.weights)
+
+
+def test_formats_enter_the_keys_only_where_there_are_any(coloured_noise, trainer, tmp_path):
+    class Rounded(NoiseDistiller):
+        def formats(self):
+            return {"latents": "float16"}
+
+    plain, rounded = NoiseDistiller(2), Rounded(2)
+    first, first_folder = run(plain, coloured_noise(), trainer, tmp_path)
+    second, second_folder = run(rounded, coloured_noise(), trainer, tmp_path)
+    assert len(rounded.done) == 3
+    assert first_folder != second_folder
+    assert first.metadata["context"] == second.metadata["context"]
+    key = hash_config({"settings": plain.shard_settings(), **first.metadata["context"]})
+    assert (tmp_path / "shards" / key).is_dir()  # old shards of the others stay in use
 
 
 def test_work_happens_with_gradients_allowed(coloured_noise, trainer, tmp_path):

@@ -5,20 +5,13 @@ import torch
 
 from ddoq.ddoq import DDOQ
 from ddoq.errors import UserError
-from ddoq.latent_quantization import Quantizer, encode_class
+from ddoq.latent_quantization import Quantizer
 from ddoq.priors.base import Sampling
 
 
 def distil(distiller, data, prior, trainer, root):
     distiller.attach(data, prior=prior)
     return distiller.run(trainer, root)[0]
-
-
-def test_encoding_covers_the_class_in_order(coloured_noise, pooling_prior):
-    data, prior = coloured_noise(), pooling_prior()
-    latents = encode_class(prior, data, 1, batch_size=7, device=torch.device("cpu"))
-    direct = prior.encode(data.train.images[data.train.labels == 1].float() / 255)
-    assert torch.equal(latents, direct)
 
 
 def test_posterior_sample_differs_from_the_mode_and_repeats(

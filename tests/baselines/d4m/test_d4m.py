@@ -1,8 +1,16 @@
+import logging
+
+import numpy as np
+import pytest
 import torch
+from PIL import Image
 
 from baselines.d4m import D4M
+from benchmarks.cli import main
 from ddoq.ddoq import DDOQ
+from ddoq.errors import UserError
 from ddoq.latent_quantization import Quantizer
+from ddoq.priors.base import Sampling
 
 
 def distil(distiller, data, prior, trainer, root):
@@ -35,3 +43,99 @@ def test_official_settings_differ_from_the_shared_codebook(
     shared = distil(D4M(4), data, prior, trainer, tmp_path)
     official = D4M(4, quantizer=Quantizer(method="d4m"), posterior="sample")
     assert distil(official, data, prior, trainer, tmp_path).fingerprint != shared.fingerprint
+
+
+OFFICIAL = {
+    "quantizer": Quantizer(method="d4m", km_expand=1),
+    "sampling": Sampling(strength=0.7, guidance_scale=8.0, num_inference_steps=50),
+    "posterior": "sample",
+}
+
+
+def test_faithful_sets_the_official_script():
+    faithful = D4M(4, faithful=True)
+    assert {name: getattr(faithful, name) for name in OFFICIAL} == OFFICIAL
+    assert faithful.settings()["faithful"] is True
+    assert D4M(4, **OFFICIAL, faithful=True).settings() == faithful.settings()
+
+
+def test_settings_left_out_are_those_of_ddoq():
+    plain = D4M(4)
+    assert plain.settings()["quantizer"] == Quantizer()
+    assert plain.settings()["sampling"] == Sampling()
+    assert plain.settings()["posterior"] == "mode"
+    assert "faithful" not in plain.settings()
+    assert plain.shard_settings() == DDOQ(4).shard_settings()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"posterior": "mode"}, "posterior is mode; the script has posterior is sample"),
+        (
+            {"quantizer": Quantizer()},
+            "quantizer.method is lloyd; the script has quantizer.method is d4m",
+        ),
+        ({"quantizer": Quantizer(method="d4m", km_expand=10)}, "quantizer.km_expand is 10"),
+        (
+            {"sampling": Sampling(strength=0.5)},
+            "strength is 0.5, sampling.guidance_scale is 4.0; the script has sampling.strength is 0.7, sampling.guid",
+        ),
+    ],
+)
+def test_what_contradicts_faithful_is_refused(given, words):
+    with pytest.raises(UserError, match=words):
+        D4M(4, faithful=True, **given)
+
+
+def test_faithful_makes_the_official_codebook_and_says_what_the_prior_is_not(
+    coloured_noise, pooling_prior, trainer, tmp_path, caplog
+):
+    data, prior = coloured_noise(), pooling_prior()
+    with caplog.at_level(logging.WARNING):
+        faithful = distil(D4M(4, faithful=True), data, prior, trainer, tmp_path)
+    assert "encodes at 512 pixels" in caplog.text
+    official = distil(D4M(4, **OFFICIAL), data, prior, trainer, tmp_path)
+    # The prior has the size of the data, so that nothing is resized and all else is equal.
+    assert prior.image_size == data.image_size
+    assert faithful.fingerprint == official.fingerprint
+    assert faithful.metadata["settings"]["faithful"] is True
+
+
+def test_images_are_resized_as_pillow_does(coloured_noise, pooling_prior):
+    distiller = D4M(4, faithful=True)
+    data, prior = coloured_noise(), pooling_prior()
+    distiller.attach(data, prior=prior)
+    side = data.image_size
+    pixels = torch.randint(
+        256, (2, 3, 2 * side, 2 * side), generator=torch.Generator().manual_seed(0)
+    )
+    found = (distiller.resize(pixels / 255) * 255).round().to(torch.uint8)
+    for image, resized in zip(pixels.to(torch.uint8), found, strict=True):
+        pillow = Image.fromarray(image.permute(1, 2, 0).numpy()).resize((side, side))
+        assert np.array_equal(resized.permute(1, 2, 0).numpy(), np.array(pillow))
+    plain = D4M(4)
+    plain.attach(data, prior=prior)
+    assert (plain.resize(pixels / 255) * 255 - found).abs().max() > 3  # another filter
+
+
+def test_shards_of_both_ways_to_resize_are_kept_apart():
+    faithful, official = D4M(4, faithful=True), D4M(4, **OFFICIAL)
+    assert faithful.shard_settings() != official.shard_settings()
+    assert {k: v for k, v in faithful.shard_settings().items() if k != "resize"} == (
+        official.shard_settings()
+    )
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("--model.init_args.quantizer.method=clvq", "method: clvq"),
+        ("--model.init_args.sampling.strength=0.5", "strength: 0.5"),
+        ("--model.init_args.faithful=true", "faithful: true"),
+    ],
+)
+def test_fields_can_be_given_on_the_command_line(argument, words, capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "--config=configs/digits/d4m.yaml", argument, "--print_config"])
+    assert words in capsys.readouterr().out

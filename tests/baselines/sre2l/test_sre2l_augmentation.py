@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from baselines.sre2l.augmentation import Augmentation, augment, draw_augmentations
+from baselines.sre2l.augmentation import Augmentation, augment, draw_augmentations, least_scale
 
 
 def draw(count=500, size=32, *, crop_scale=(0.08, 1.0), flip=True, jitter=4, seed=0):
@@ -113,3 +113,40 @@ def test_gradient_reaches_the_cropped_pixels_only():
     assert image.grad[..., 4:, :].abs().sum() == 0
     # Summation undoes flip and roll: each of 16 pixels stands for 4.
     torch.testing.assert_close(image.grad.sum(), torch.tensor(64.0))
+
+
+def test_curriculum_starts_with_whole_images_and_ends_with_small_crops():
+    settings = {"crop_scale": (0.08, 1.0), "flip": False, "jitter": 0}
+    drawn = draw_augmentations(
+        1000,
+        64,
+        generator=torch.Generator().manual_seed(0),
+        crop_curriculum=1.0,
+        **settings,
+    )
+    areas = torch.tensor([a.height * a.width / 64**2 for a in drawn])
+    assert (areas[:50] > 0.95).all()
+    floors = torch.tensor([least_scale(t, 1000, 0.08, 1.0, 1.0) for t in range(1000)])
+    assert (areas > floors - 0.03).all()  # sides are whole pixels
+    assert areas[900:].min() < 0.2
+
+
+def test_curriculum_by_hand():
+    # T = 8 of which half: 1 at 0, 0.75 + 0.25 cos(45 degrees) ... of the way at 1, the middle at 2, low from 4 on.
+    found = [least_scale(t, 8, 0.2, 1.0, 0.5) for t in range(8)]
+    assert found[0] == 1.0
+    assert found[1] == pytest.approx(0.2 + 0.4 * (1 + 0.5**0.5))
+    assert found[2] == pytest.approx(0.6)
+    assert found[4:] == [0.2] * 4
+    assert found == sorted(found, reverse=True)
+
+
+def test_no_curriculum_is_constant_and_draws_what_it_always_drew():
+    assert {least_scale(t, 5, 0.3, 1.0, 0.0) for t in range(5)} == {0.3}
+    settings = {"crop_scale": (0.3, 1.0), "flip": True, "jitter": 2}
+    with_zero = draw_augmentations(
+        20, 16, generator=torch.Generator().manual_seed(0), crop_curriculum=0.0, **settings
+    )
+    assert with_zero == draw_augmentations(
+        20, 16, generator=torch.Generator().manual_seed(0), **settings
+    )

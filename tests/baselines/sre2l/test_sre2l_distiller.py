@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from baselines.sre2l import SRe2L
 from baselines.sre2l.recover import collect_gaps
+from ddoq.distilled_set import DistilledSet
 from ddoq.distiller import Shard
 from ddoq.errors import UserError
 from ddoq.images import to_float
@@ -231,6 +232,9 @@ def test_defaults_are_the_official_imagenet_script():
         ({"crop_scale": (0.9, 0.1)}, "crop_scale"),
         ({"crop_scale": (0.5, 1.5)}, "crop_scale"),
         ({"ipc": 0}, "ipc must be at least 1"),
+        ({"groups_per_step": 0}, "groups_per_step must be at least 1"),
+        ({"crop_curriculum": 1.5}, r"crop_curriculum must be in \[0, 1\]"),
+        ({"crop_curriculum": 1.0, "crop_scale": None}, "but crop_scale is null: give crop_scale"),
     ],
 )
 def test_wrong_settings(data, changes, words):
@@ -252,6 +256,83 @@ def test_wrong_teachers(data, make_data):
         distiller.attach(data, teacher=shuffled)
     with pytest.raises(UserError, match="takes images of 16 pixels"):
         distiller.attach(data, teacher=teacher_for(make_data(num_classes=5, image_size=16)))
+
+
+def test_groups_together_give_the_images_of_groups_alone(data):
+    changes = {"class_block": 2, "iterations": 8, "lr": 0.02}  # blocks of 2, 2 and 1 classes
+    alone = distill_all(attached(data, **changes))
+    bundled = attached(data, **changes, groups_per_step=4)
+    items = bundled.work_items(data)
+    assert [item.classes for item in items] == [(0, 1, 2, 3, 4, 0, 1), (2, 3, 4)]
+    together = distill_all(bundled)
+    labels, images = (
+        torch.cat([getattr(shard, name) for shard in alone]) for name in ("labels", "images")
+    )
+    assert torch.equal(torch.cat([shard.labels for shard in together]), labels)
+    gap = (torch.cat([shard.images for shard in together]).float() - images.float()).abs()
+    assert gap.max() <= 2  # of 255
+    for name in ("bn_loss_last", "cross_entropy_last"):
+        expected = sum(shard.info[name] * shard.info["images"] for shard in alone) / len(labels)
+        found = sum(shard.info[name] * shard.info["images"] for shard in together) / len(labels)
+        assert found == pytest.approx(expected, rel=1e-2)
+
+
+def test_bundles_run_under_a_trainer_in_the_same_order(data, trainer, tmp_path):
+    changes = {"class_block": 3, "ipc": 3, "iterations": 8, "lr": 0.02}
+    alone, _ = attached(data, **changes).run(trainer, tmp_path)
+    together, _ = attached(data, **changes, groups_per_step=4).run(trainer, tmp_path)
+    assert torch.equal(together.labels, alone.labels)
+    assert (together.images.float() - alone.images.float()).abs().max() <= 2
+
+
+def test_bundle_that_ipc_cut_short_is_not_taken_for_a_whole_one(data):
+    small = SRe2L(**settings(ipc=3, groups_per_step=2)).work_items(data)
+    large = SRe2L(**settings(ipc=4, groups_per_step=2)).work_items(data)
+    assert small[0] == large[0]
+    assert [item.name for item in small[1:]] == ["image-0002-classes-0000-groups-1"]
+    assert [item.name for item in large[1:]] == ["image-0002-classes-0000-groups-2"]
+
+
+def test_later_settings_enter_keys_only_where_they_are_used(data):
+    plain = attached(data)
+    unchanged = {
+        "groups_per_step": 1,
+        "compile": False,
+        "crop_curriculum": 0.0,
+        "faithful": False,
+    }
+    assert attached(data, **unchanged).settings() == plain.settings()
+    assert not unchanged.keys() & plain.settings().keys()
+    for name, value in {**dict.fromkeys(unchanged, True), "groups_per_step": 2}.items():
+        changed = attached(data, **{name: value})
+        assert changed.shard_settings() == plain.shard_settings() | {name: value}
+
+
+def test_faithful_images_went_through_jpeg_and_the_record_says_so(data, trainer, tmp_path):
+    changes = {"crop_scale": None, "iterations": 2}
+    plain, _ = attached(data, **changes).run(trainer, tmp_path)
+    faithful, folder = attached(data, **changes, faithful=True).run(trainer, tmp_path)
+    # 8 x 8 noise is the worst case for JPEG: much is lost, and what is left is the same image.
+    gap = (faithful.images.float() - plain.images.float()).abs().mean()
+    assert 2 < gap < 60
+    assert "codec" not in plain.metadata
+    assert DistilledSet.load(folder).metadata["codec"] == "jpeg-q75"
+
+
+def test_curriculum_changes_the_images(data):
+    first = distill_all(attached(data, iterations=20))[0].images
+    assert not torch.equal(
+        first, distill_all(attached(data, iterations=20, crop_curriculum=1.0))[0].images
+    )
+
+
+@pytest.mark.slow
+def test_compiled_run_goes_the_same_way(data):
+    changes = {"ipc": 2, "class_block": 3, "lr": 0.02}
+    expected, compiled = attached(data, **changes), attached(data, **changes, compile=True)
+    for one, other in zip(distill_all(expected), distill_all(compiled), strict=True):
+        assert (one.images.float() - other.images.float()).abs().max() <= 2
+    assert len(compiled._objectives) == 2  # one for each size of a batch, whatever ipc is
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from baselines.sre2l.augmentation import Augmentation, draw_augmentations
-from baselines.sre2l.recover import batch_norms, collect_gaps, recover, statistics_gap
+from baselines.sre2l.recover import (
+    batch_norms,
+    collect_gaps,
+    open_objective,
+    optimise,
+    recover,
+    statistics_gap,
+)
 
 LOW, HIGH = torch.tensor([-1.0, -2.0, -0.5]), torch.tensor([1.0, 0.5, 3.0])
 PLAIN = Augmentation(0, 0, 8, 8, False, 0, 0)
@@ -259,3 +266,76 @@ def test_cuda_agrees_with_cpu():
     )
     assert here.bn_loss[0] == pytest.approx(there.bn_loss[0], rel=1e-2)
     assert (here.images - there.images.cpu()).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("sizes", [(3, 3, 3), (4, 3, 2), (9,)])
+@pytest.mark.parametrize("shape", [(9, 4), (9, 4, 5, 3)])
+def test_gaps_of_groups_are_those_of_each_alone(sizes, shape):
+    inputs = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    mean, var = torch.rand(4), torch.rand(4)
+    found = statistics_gap(inputs, mean, var, sizes)
+    alone = [statistics_gap(part, mean, var) for part in inputs.split(list(sizes))]
+    torch.testing.assert_close(found, torch.stack(alone))
+
+
+def test_gaps_of_groups_in_channels_last():
+    inputs = torch.randn(6, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    mean, var = torch.rand(4), torch.rand(4)
+    last = inputs.contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(
+        statistics_gap(last, mean, var, (3, 3)), statistics_gap(inputs, mean, var, (3, 3))
+    )
+
+
+@pytest.mark.parametrize("sizes", [(5, 5, 5), (5, 4, 2)])
+def test_groups_together_go_where_each_goes_alone(sizes):
+    network, bounds = small_network(), {"low": LOW, "high": HIGH, "lr": 0.02, "r_bn": 0.1}
+    parts = [start(n, seed=i) for i, n in enumerate(sizes)]
+    plans = [
+        draw_augmentations(
+            15,
+            8,
+            crop_scale=(0.5, 1.0),
+            flip=True,
+            jitter=2,
+            generator=torch.Generator().manual_seed(i),
+        )
+        for i in range(len(sizes))
+    ]
+    alone = [
+        recover(network, *part, plan, **bounds) for part, plan in zip(parts, plans, strict=True)
+    ]
+    images, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    together = recover(network, images, labels, plans, **bounds, sizes=sizes)
+    expected = torch.cat([one.images for one in alone])
+    assert (together.images - expected).abs().max() < 1e-3
+    for name in ("cross_entropy", "bn_loss"):
+        for end in (0, 1):
+            mean = sum(getattr(one, name)[end] * n for one, n in zip(alone, sizes, strict=True))
+            assert getattr(together, name)[end] == pytest.approx(mean / sum(sizes), rel=1e-3)
+    # The test above could not fail if groups did not matter.
+    mixed = recover(network, images, labels, plans[0], **bounds).images
+    assert (mixed - expected).abs().max() > 0.05
+
+
+def test_loop_reads_nothing_from_the_device():
+    """Tensors without values cannot be read: on them the loop runs, and reading its outcome does not."""
+    network, (images, labels) = small_network().to("meta"), start()
+    on_meta = [tensor.to("meta") for tensor in (images, labels)]
+    bounds = {"low": LOW.to("meta"), "high": HIGH.to("meta"), "lr": 0.1, "r_bn": 0.1}
+    with open_objective(network, 10.0) as objective:
+        pixels, _, last = optimise(objective, *on_meta, [steps(5)], **bounds)
+    assert pixels.is_meta
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        float(last[0])
+
+
+def test_wrong_groups():
+    images, labels = start()
+    bounds = {"low": LOW, "high": HIGH, "lr": 0.1, "r_bn": 0.1}
+    with pytest.raises(ValueError, match=r"Groups of \[3, 3\] images do not make up 5"):
+        recover(small_network(), images, labels, [steps(1)] * 2, **bounds, sizes=(3, 3))
+    with pytest.raises(ValueError, match="own augmentations"):
+        recover(small_network(), images, labels, [steps(1)], **bounds, sizes=(3, 2))
+    with pytest.raises(ValueError, match="own augmentations"):
+        recover(small_network(), images, labels, [steps(1), steps(2)], **bounds, sizes=(3, 2))

@@ -1,5 +1,7 @@
 import io
+import os
 import shutil
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ddoq.data import HuggingFaceImages
+from ddoq.data import HuggingFaceImages, imagenet_indices, load_registry
 from ddoq.data.tables import ParquetSource
 from ddoq.errors import UserError
 
@@ -307,3 +309,112 @@ def test_rows_are_named_by_their_file(tmp_path):
     places = [source.row(i).rsplit("/", 1)[1] for i in range(6)]
     expected = [("a", 0), ("a", 1), ("b", 0), ("c", 0), ("c", 1), ("c", 2)]
     assert places == [f"{name}.parquet, row {row}" for name, row in expected]
+
+
+DOGS = load_registry("imagewoof")
+THOUSAND = load_registry("imagenet-1k")
+
+
+def label_of(names):
+    return datasets.ClassLabel(names=list(names))
+
+
+@pytest.mark.parametrize("names", [DOGS.keys, DOGS.names], ids=["ids", "words"])
+def test_a_registry_accepts_its_own_order(tmp_path, names):
+    file = write(tmp_path / "a.parquet", range(10), label_of(names))
+    data = ready(str(file), str(file), registry="imagewoof", prompt="{name}")
+    assert data.classes.keys == DOGS.keys
+    assert data.classes[9].prompt == "dingo wild dog"
+    assert data.train.labels.tolist() == list(range(10))
+
+
+def test_a_registry_refuses_another_order_and_names_the_first_difference(tmp_path):
+    keys = list(DOGS.keys)
+    keys[3], keys[8] = keys[8], keys[3]
+    file = write(tmp_path / "a.parquet", range(10), label_of(keys))
+    with pytest.raises(
+        UserError,
+        match=rf"train_files.*label 3 is '{keys[3]}', which is class 8 there; class 3 is ",
+    ):
+        ready(str(file), str(file), registry="imagewoof")
+    with pytest.raises(UserError, match="has 10 classes.*tiny-imagenet has 200"):
+        ready(str(file), str(file), registry="tiny-imagenet")
+    with pytest.raises(UserError, match="Unknown registry 'woof'"):
+        module(str(file), str(file), registry="woof")
+
+
+@pytest.mark.parametrize("names", [THOUSAND.keys, THOUSAND.names], ids=["ids", "words"])
+def test_a_part_is_picked_out_of_the_whole(tmp_path, names):
+    numbers = imagenet_indices(DOGS)
+    labels = [0, *reversed(numbers), 999]
+    file = write(tmp_path / "a.parquet", labels, label_of(names))
+    whole = module(str(file), str(file))
+    data = ready(str(file), str(file), registry="imagewoof")
+    assert data.classes.keys == DOGS.keys
+    assert data.train.labels.tolist() == list(range(9, -1, -1))
+    whole_train = whole.load_splits()[0]
+    assert torch.equal(data.train.load(range(10)), whole_train.load(range(1, 11)))
+
+
+def test_texts_are_sorted_into_the_registry(tmp_path):
+    texts = list(reversed(DOGS.keys))
+    file = write(tmp_path / "a.parquet", texts, datasets.Value("string"))
+    data = ready(str(file), str(file), registry="imagewoof")
+    assert data.train.labels.tolist() == list(range(9, -1, -1))
+
+
+def test_plain_integers_are_the_numbers_of_the_registry(tmp_path):
+    file = write(tmp_path / "a.parquet", range(10), datasets.Value("int64"))
+    assert ready(str(file), str(file), registry="imagewoof").classes.keys == DOGS.keys
+    # Without a registry the labels 1..9 would be numbered 0..8; with one they are what they say.
+    some = write(tmp_path / "b.parquet", range(1, 10), datasets.Value("int64"))
+    with pytest.raises(UserError, match="no image of 1 of 10 classes: Shih-Tzu dog"):
+        ready(str(some), str(some), registry="imagewoof")
+    data = ready(str(some), str(some), registry="imagewoof", only_present_classes=True)
+    assert data.classes.keys == DOGS.keys[1:]
+    beyond = write(tmp_path / "c.parquet", range(11), datasets.Value("int64"))
+    with pytest.raises(UserError, match=r"labels outside 0\.\.9"):
+        ready(str(beyond), str(beyond), registry="imagewoof")
+
+
+def test_images_without_labels_are_refused_where_a_part_is_picked(tmp_path):
+    good = write(tmp_path / "a.parquet", imagenet_indices(DOGS), label_of(THOUSAND.keys))
+    none = write(tmp_path / "b.parquet", [-1] * 3, label_of(THOUSAND.keys))
+    with pytest.raises(UserError, match=r"test_files.*has the label -1.*not labelled"):
+        ready(str(good), str(none), registry="imagewoof")
+
+
+def test_names_of_a_registry_can_be_told_otherwise(tmp_path):
+    file = write(tmp_path / "a.parquet", range(10), label_of(DOGS.keys))
+    names = [f"dog {number}" for number in range(10)]
+    data = ready(str(file), str(file), registry="imagewoof", class_names=names)
+    assert (data.classes[4].key, data.classes[4].name) == (DOGS.keys[4], "dog 4")
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_larger_size_is_decoded_from_the_rows(tmp_path, cached):
+    file = write(tmp_path / "a.parquet", [0, 1, 2, 3], size=(12, 12))
+    data = ready(str(file), str(file), cache_images=cached)
+    reference = ready(str(file), str(file), image_size=12)
+    assert torch.equal(data.train.at_size(12).load(range(4)), reference.train.load(range(4)))
+    assert data.train.load([0]).shape[-1] == 6
+    assert data.train.at_size(6) is data.train
+
+
+def test_real_tiny_imagenet():
+    """Shard 0 of the dataset's parquet files, with 50 of the 200 classes."""
+    folder = os.environ.get("DDOQ_TEST_TINY_IMAGENET")
+    if not folder or not (Path(folder) / "train-00000-of-00004.parquet").is_file():
+        pytest.skip("DDOQ_TEST_TINY_IMAGENET names no folder with the dataset's parquet files")
+    files = [str(Path(folder) / f"{split}-00000-of-00004.parquet") for split in ("train", "val")]
+    settings = {"image_size": 64, "registry": "tiny-imagenet", "prompt": "{name}"}
+    with pytest.raises(UserError, match="no image of 150 of 200 classes"):
+        ready(*files, **settings)
+    data = ready(*files, only_present_classes=True, **settings)
+    assert data.classes.keys == load_registry("tiny-imagenet").keys[:50]
+    assert (len(data.train), len(data.test)) == (25_000, 2_500)
+    assert torch.bincount(data.train.labels).tolist() == [500] * 50
+    numbers = imagenet_indices(data.classes)
+    assert (data.classes[0].prompt, numbers[0]) == ("goldfish", 1)
+    with pytest.raises(UserError, match="imagenet-1k has 1000"):
+        ready(*files, image_size=64, registry="imagenet-1k")

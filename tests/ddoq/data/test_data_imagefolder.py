@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from ddoq.data import ImageFolderImages
+from ddoq.data import ImageFolderImages, hashing, imagefolder, imagenet_indices, load_registry
 from ddoq.errors import UserError
 
 KEYS = ("n01443537", "n02012849", "n03126707")
@@ -119,3 +119,128 @@ def test_fingerprint_follows_contents_not_places_or_dates(tmp_path):
     assert ready(tmp_path / "b").fingerprint != base
     others = [ready(tmp_path / "a", prompt="{name}"), ready(tmp_path / "a", image_size=4)]
     assert len({base, *(data.fingerprint for data in others)}) == 3
+
+
+TEN = load_registry("imagewoof").keys
+
+
+def write_tiny_layout(root, keys):
+    """Write folders as tiny-imagenet-200.zip has them."""
+    write(root, keys=keys, splits=("train",), per_class=2)
+    for key in keys:
+        folder = root / "train" / key
+        (folder / "images").mkdir()
+        for file in folder.glob("*.png"):
+            file.rename(folder / "images" / file.name)
+        (folder / f"{key}_boxes.txt").write_text("0.png 0 0 5 5")
+    images = root / "val" / "images"
+    images.mkdir(parents=True)
+    lines = []
+    for number, key in enumerate(reversed(keys)):
+        name = f"val_{number}.JPEG"
+        Image.new("RGB", (6, 6), (20 * keys.index(key), 0, 0)).save(images / name, quality=95)
+        lines.append(f"{name}\t{key}\t0\t0\t5\t5")
+    (root / "val" / "val_annotations.txt").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def test_a_registry_names_the_classes(tmp_path):
+    data = ready(write(tmp_path, keys=TEN, per_class=1), registry="imagewoof", prompt="{name}")
+    assert data.classes.keys == TEN
+    assert data.classes[0].prompt == "Shih-Tzu dog"
+    assert imagenet_indices(data.classes) == [155, 159, 162, 167, 182, 193, 207, 229, 258, 273]
+
+
+def test_a_part_is_read_out_of_the_whole(tmp_path):
+    whole = ready(write(tmp_path, keys=sorted({*TEN, *KEYS}), per_class=2))
+    part = ready(tmp_path, registry="imagewoof")
+    assert (whole.num_classes, part.num_classes) == (13, 10)
+    assert part.train.labels.tolist() == [label for label in range(10) for _ in range(2)]
+    for key in TEN:
+        of_whole = whole.train.of_class(whole.classes.index_of(key)).tolist()
+        of_part = part.train.of_class(part.classes.index_of(key)).tolist()
+        assert torch.equal(whole.train.load(of_whole), part.train.load(of_part))
+    assert part.fingerprint != whole.fingerprint
+    shutil.rmtree(tmp_path / "val" / KEYS[0])
+    assert ready(tmp_path, registry="imagewoof").fingerprint == part.fingerprint
+
+
+def test_folders_that_do_not_fit_the_registry(tmp_path):
+    write(tmp_path / "a", keys=TEN[1:], per_class=1)
+    with pytest.raises(
+        UserError, match=r"train has no folder for 1 of the 10.*n02086240 \(Shih-Tzu"
+    ):
+        ready(tmp_path / "a", registry="imagewoof")
+    write(tmp_path / "b", keys=[f"{i:05d}" for i in range(10)], per_class=1)
+    with pytest.raises(UserError, match="Its folders are numbers"):
+        ready(tmp_path / "b", registry="imagewoof")
+    write(tmp_path / "c", keys=[*TEN, "n0208624"], per_class=1)
+    with pytest.raises(UserError, match="no class of imagewoof: n0208624"):
+        ready(tmp_path / "c", registry="imagewoof")
+    with pytest.raises(UserError, match="Unknown registry 'imagenet1k'.*imagenet-1k"):
+        ready(tmp_path / "c", registry="imagenet1k")
+
+
+def test_validation_images_that_nobody_sorted(tmp_path):
+    write(tmp_path, keys=TEN, per_class=1)
+    Image.new("RGB", (6, 6)).save(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG")
+    with pytest.raises(
+        UserError, match=r"00000001\.JPEG lies outside.*torchvision\.datasets\.ImageNet"
+    ):
+        ready(tmp_path, registry="imagewoof")
+
+
+@pytest.mark.parametrize("registry", [None, "imagewoof"])
+def test_tiny_imagenets_own_layout(tmp_path, registry):
+    data = ready(write_tiny_layout(tmp_path, TEN), registry=registry)
+    assert data.classes.keys == TEN
+    assert data.train.labels.tolist() == [label for label in range(10) for _ in range(2)]
+    assert data.test.labels.tolist() == list(range(10))
+    reds = data.test.load(range(10))[:, 0].float().mean((1, 2))
+    assert (reds - 20 * torch.arange(10)).abs().max() < 4
+
+
+def test_annotations_that_do_not_fit_their_images(tmp_path):
+    file = write_tiny_layout(tmp_path, TEN) / "val" / "val_annotations.txt"
+    text = file.read_text()
+    faults = {
+        text + "val_0.JPEG\tn02086240\n": "line 11: val_0.JPEG appears twice",
+        text + "val_99.JPEG\tn02086240\n": "val_99.JPEG is not in its folder",
+        text.split("\n", 1)[1]: "val_0.JPEG has no line there",
+        "val_0.JPEG\n": "line 1: has no image and class",
+    }
+    for content, message in faults.items():
+        file.write_text(content)
+        with pytest.raises(UserError, match=f"{message}.*Unpack the dataset again"):
+            ready(tmp_path)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_larger_size_is_decoded_from_the_files(tmp_path, cached):
+    data = ready(write(tmp_path, size=(12, 12)), cache_images=cached, limit_per_class=2)
+    large = data.train.at_size(12)
+    assert torch.equal(large.labels, data.train.labels)
+    reference = ready(tmp_path, image_size=12, limit_per_class=2).train
+    assert torch.equal(large.load(range(6)), reference.load(range(6)))
+    assert data.train.at_size(6).load([0]).shape == (1, 3, 6, 6)
+
+
+def test_contents_are_hashed_once_and_again_only_where_they_changed(tmp_path, monkeypatch):
+    root = write(tmp_path / "data", per_class=2)
+    plain = ready(root).fingerprint
+    monkeypatch.setattr(hashing, "_WORTH_KEEPING", 0)
+    monkeypatch.setattr(hashing, "_SETTLED", -60.0)
+    monkeypatch.setenv("DDOQ_BENCH_CACHE", str(tmp_path / "cache"))
+    read = []
+    original = imagefolder.hash_files
+    monkeypatch.setattr(
+        imagefolder, "hash_files", lambda files: read.append(files) or original(files)
+    )
+    assert ready(root).fingerprint == plain
+    assert len(read) == 12
+    assert ready(root).fingerprint == plain
+    assert len(read) == 12
+    changed = root / "val" / KEYS[0] / "1.png"
+    changed.write_bytes(changed.read_bytes() + b"\0")
+    assert ready(root).fingerprint != plain
+    assert len(read) == 14  # the two images of one class of one split

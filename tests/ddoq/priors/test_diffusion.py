@@ -1,5 +1,7 @@
 """The prior against diffusers' own pipeline and against a loop that is written out one image at a time."""
 
+import json
+
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DiTPipeline
@@ -295,6 +297,96 @@ def test_forgotten_scaling_factor_is_noticed(make_pipeline):
     pipeline.vae.quant_conv.weight.mul_(50)
     with pytest.raises(UserError, match="scaling_factor"):
         DiffusionPrior(pipeline).encode(images)
+
+
+def test_scaling_factor_that_config_lacks_is_asked_for(make_pipeline, tmp_path):
+    pipeline = make_pipeline(scaling_factor=0.7)
+    pipeline.vae.requires_grad_(False).quant_conv.weight.mul_(1000)
+    pipeline.save_pretrained(tmp_path / "bare")
+    path = tmp_path / "bare/vae/config.json"
+    config = json.loads(path.read_text())
+    del config["scaling_factor"]
+    path.write_text(json.dumps(config))
+    prior = DiffusionPrior.from_pretrained(tmp_path / "bare")
+    images = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(4))
+    words = r"bare: vae/config\.json has no scaling_factor \(so that 0\.18215 was taken\).*about"
+    with pytest.raises(UserError, match=words) as caught:
+        prior.encode(images)
+    # The proposed value gives a deviation of 1.
+    config["scaling_factor"] = float(str(caught.value).split("Set it to about ")[1].split(",")[0])
+    path.write_text(json.dumps(config))
+    mended = DiffusionPrior.from_pretrained(tmp_path / "bare").encode(images)
+    assert float(mended.std()) == pytest.approx(1.0, rel=0.01)
+
+
+def test_stated_scaling_factor_that_does_not_fit_is_doubted_once(make_pipeline, capsys):
+    pipeline = make_pipeline(scaling_factor=0.7)
+    pipeline.vae.requires_grad_(False).quant_conv.weight.mul_(1000)
+    prior = DiffusionPrior(pipeline)
+    images = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(4))
+    prior.encode(images)
+    prior.encode(images)
+    said = capsys.readouterr().out
+    assert said.count("WARNING DiffusionPrior: scaling_factor is 0.7") == 1
+
+
+def test_a_generator_for_each_image_makes_draws_independent_of_the_batch(prior):
+    images = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(4))
+    together = prior.encode(images, generator=generators(5))
+    alone = [prior.encode(images[k : k + 1], generator=[generators(5)[k]]) for k in range(5)]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(together, prior.encode(images))
+    with pytest.raises(UserError, match="5 images need 5 generators, not 4"):
+        prior.encode(images, generator=generators(4))
+
+
+def test_encoder_fingerprint_follows_the_autoencoder_alone(make_pipeline):
+    def key(pipeline):
+        return DiffusionPrior(pipeline).encoder_fingerprint
+
+    base = make_pipeline()
+    other_dit = make_pipeline(learned_sigma=True, classes=7)
+    other_dit.vae = base.vae
+    assert key(other_dit) == key(base) == key(make_pipeline())
+    assert DiffusionPrior(other_dit).fingerprint != DiffusionPrior(base).fingerprint
+    different = [make_pipeline(seed=1), make_pipeline(scaling_factor=0.8)]
+    different += [make_pipeline(shift_factor=0.1)]
+    assert len({key(base), *map(key, different)}) == 4
+
+
+def test_another_latent_size_of_the_same_autoencoder_shares_nothing(make_pipeline):
+    base, larger = make_pipeline(), make_pipeline()
+    larger.transformer.register_to_config(sample_size=8)
+    assert DiffusionPrior(larger).image_size == 2 * DiffusionPrior(base).image_size
+    keys = {DiffusionPrior(each).encoder_fingerprint for each in (base, larger)}
+    assert len(keys) == 2
+
+
+def test_compiling_changes_neither_names_nor_fingerprints(make_pipeline):
+    plain, compiled = DiffusionPrior(make_pipeline()), DiffusionPrior(make_pipeline())
+    compiled.compile_networks()
+    assert list(compiled.state_dict()) == list(plain.state_dict())
+    again = DiffusionPrior(DiTPipeline(compiled.transformer, compiled.vae, compiled.scheduler))
+    assert again.fingerprint == plain.fingerprint
+    assert again.encoder_fingerprint == plain.encoder_fingerprint
+
+
+@pytest.mark.slow
+def test_compiled_equals_eager(make_pipeline, latents):
+    plain, compiled = DiffusionPrior(make_pipeline()), DiffusionPrior(make_pipeline())
+    compiled.compile_networks()
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(4))
+    for count in (4, 3):  # another batch size compiles once more and must not matter
+        expected, actual = (
+            each.generate(
+                latents[:count], IDS[:count], generators=generators(count), sampling=SAMPLING
+            )
+            for each in (plain, compiled)
+        )
+        torch.testing.assert_close(actual, expected, atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            compiled.encode(images[:count]), plain.encode(images[:count]), atol=1e-4, rtol=0
+        )
 
 
 @pytest.mark.gpu

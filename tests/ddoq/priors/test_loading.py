@@ -9,7 +9,7 @@ import torch
 
 from ddoq.errors import UserError
 from ddoq.priors import DiffusionPrior
-from ddoq.priors.loading import PARTS, make_scheduler, open_pipeline, parse_dtype
+from ddoq.priors.loading import PARTS, find_format, make_scheduler, open_pipeline, parse_dtype
 
 
 @pytest.fixture
@@ -62,6 +62,31 @@ def test_parts_that_do_not_belong_together(copied, make_pipeline, tmp_path):
     other.save_pretrained(tmp_path / "mixed")
     with pytest.raises(UserError, match="4 latent channels, the transformer 2"):
         DiffusionPrior.from_pretrained(tmp_path / "mixed")
+
+
+def test_latent_side_of_odd_length_is_refused(make_pipeline, tmp_path):
+    odd = make_pipeline()
+    odd.transformer = diffusers.DiTTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=2,
+        num_layers=1,
+        sample_size=5,
+        patch_size=2,
+        num_embeds_ada_norm=5,
+    )
+    odd.save_pretrained(tmp_path / "odd")
+    with pytest.raises(UserError, match=r"sample_size 5, which patches of 2 \(patch_size\)"):
+        DiffusionPrior.from_pretrained(tmp_path / "odd")
+
+
+def test_model_that_the_hub_does_not_have(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("404 Client Error: repository not found")
+
+    monkeypatch.setattr(diffusers.DiffusionPipeline, "load_config", refuse)
+    with pytest.raises(UserError, match=r"404.*hf download no/model --local-dir FOLDER.*its path"):
+        find_format("no/model")
 
 
 def test_scheduler_takes_over_the_noise_schedule():

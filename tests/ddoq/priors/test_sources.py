@@ -148,3 +148,24 @@ def test_pretrained(trained, cache, make_random_data, quiet, tiny_folder, tmp_pa
     assert images.shape == (1, 3, 8, 8)
     with pytest.raises(UserError, match="dtype"):
         PretrainedPrior(str(tiny_folder), "float8")
+
+
+def test_compile_reaches_the_networks_of_either_source(trained, cache, make_random_data, quiet):
+    data = make_random_data()
+    folder = TrainedPrior(VAE, DIT).folders(data, cache)[1]
+    images = torch.zeros(2, 3, 8, 8)
+    for source in (
+        TrainedPrior(VAE, DIT, compile=True),
+        PretrainedPrior(str(folder), compile=True),
+    ):
+        prior = source.obtain(data, cache, quiet)
+        assert prior.fingerprint == trained.fingerprint
+        # This stance lets nothing be compiled, so that whatever would be compiled fails.
+        with torch.compiler.set_stance("fail_on_recompile"):
+            trained.encode(images)
+            for call in (
+                prior.encode,
+                lambda _, prior=prior: prior.decode(torch.zeros(2, 2, 4, 4)),
+            ):
+                with pytest.raises(RuntimeError, match="fail_on_recompile"):
+                    call(images)

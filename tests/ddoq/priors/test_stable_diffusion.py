@@ -18,7 +18,7 @@ from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ddoq.errors import UserError
-from ddoq.priors import PretrainedPrior, Sampling, StableDiffusionPrior
+from ddoq.priors import DiffusionPrior, PretrainedPrior, Sampling, StableDiffusionPrior
 from ddoq.priors.loading import STABLE_DIFFUSION, STABLE_DIFFUSION_PARTS, find_format, open_pipeline
 from ddoq.seeding import generator_for
 
@@ -313,6 +313,29 @@ def test_fingerprint_follows_prompts_weights_and_scheduler(open_prior, tmp_path,
     assert len({base, *(prior.fingerprint for prior in others)}) == 7
 
 
+def test_dit_of_the_same_autoencoder_shares_latents(open_prior, tiny_sd):
+    prior = open_prior()
+    vae = AutoencoderKL.from_pretrained(tiny_sd / "vae", low_cpu_mem_usage=False).eval()
+    dit = diffusers.DiTTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=4,
+        num_layers=1,
+        sample_size=8,
+        patch_size=2,
+        num_embeds_ada_norm=5,
+    )
+    other = DiffusionPrior(diffusers.DiTPipeline(dit, vae, diffusers.DDIMScheduler()))
+    assert other.fingerprint != prior.fingerprint
+    assert other.encoder_fingerprint == prior.encoder_fingerprint
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(other.encode(images), prior.encode(images))
+    half = open_prior(dtype="bfloat16")
+    assert half.encoder_fingerprint != prior.encoder_fingerprint
+    for change in ({"prompts": PROMPTS[:2]}, {"scheduler": "DDIMScheduler"}):
+        assert open_prior(**change).encoder_fingerprint == prior.encoder_fingerprint
+
+
 def test_no_safety_checker_is_loaded(copied):
     # The hub's folder lists one; here it would fail, because its files are not there.
     index = json.loads((copied / "model_index.json").read_text())
@@ -453,7 +476,10 @@ def gated():
 
 @pytest.mark.parametrize(
     ("error", "message"),
-    [(OfflineModeIsEnabled("offline"), "hf download a/b --local-dir"), (gated(), "hf auth login")],
+    [
+        (OfflineModeIsEnabled("offline"), "hf download a/b --local-dir"),
+        (gated(), "hf auth login.*hf download a/b --local-dir FOLDER"),
+    ],
 )
 def test_hub_that_refuses_says_what_to_do(monkeypatch, error, message):
     monkeypatch.setattr(DiffusionPipeline, "load_config", raising(error))

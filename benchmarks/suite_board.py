@@ -1,0 +1,89 @@
+"""The end of a suite: its cells as leaderboard files, and as a table for W&B."""
+
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from benchmarks.artifacts import log_leaderboard
+from benchmarks.leaderboard import Board, render
+from benchmarks.results import Result, read_result
+from benchmarks.suite_plan import Plan
+from ddoq.errors import UserError
+from ddoq.storage import atomic_path, read_json
+
+FILES = {"leaderboard.md": "markdown", "leaderboard.csv": "csv", "leaderboard.html": "html"}
+
+
+def read_cells(reports: Iterable[Path]) -> tuple[list[Result], list[str]]:
+    """Read the results that jobs have reported.
+
+    Args:
+        reports: JSON lists of result files.
+
+    Returns:
+        The results, each once, and a message for every file that cannot be used.
+    """
+    found: dict[str, Result] = {}
+    problems = []
+    for path in dict.fromkeys(Path(name) for report in reports for name in read_json(report)):
+        try:
+            result = read_result(path)
+            found[result.config_hash] = result
+        except UserError as error:
+            problems.append(str(error))
+    return list(found.values()), problems
+
+
+def write_boards(board: Board, output: Path, name: str) -> list[Path]:
+    """Write a suite's leaderboard as Markdown, CSV and HTML, each atomically.
+
+    Args:
+        board: The suite's own results and what is missing from them.
+        output: Root of caches and results.
+        name: What the suite is called; its files get a folder of that name.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: If there is no result, or a file cannot be written.
+    """
+    folder = output / "leaderboards" / re.sub(r"[^\w.-]+", "_", name)
+    written = []
+    for file, kind in FILES.items():
+        text = render(board, output, kind)
+        try:
+            with atomic_path(folder / file) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"Cannot write {folder / file}: {error.strerror}.") from None
+        written.append(folder / file)
+    return written
+
+
+def finish_suite(plan: Plan, reports: Iterable[Path], complaints: Sequence[str]) -> list[str]:
+    """Print a suite's leaderboard, write it to files, and log it to W&B where all configurations want that.
+
+    Args:
+        plan: What was run.
+        reports: Where the finished cells list their results.
+        complaints: What failed or was not run; stands below the tables.
+
+    Returns:
+        Further complaints, about result files that cannot be used.
+    """
+    results, problems = read_cells(reports)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if not results:
+        print("No cell of this suite has a result.")
+        return problems
+    board = Board(results, [*problems, *complaints], [])
+    print(render(board, plan.output, "markdown"))
+    for path in write_boards(board, plan.output, plan.name):
+        print(f"leaderboard written to {path}")
+    # One configuration that keeps away from W&B keeps its row away, and a table without it would be another one.
+    if all(options.mode != "disabled" for options in plan.wandb):
+        log_leaderboard(plan.wandb[0], plan.name, plan.output, results)
+    return problems
