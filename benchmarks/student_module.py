@@ -203,6 +203,22 @@ class StudentModule(L.LightningModule):
         self.top1.update(logits, labels)
         self.top5.update(logits, labels)
 
+    def test_dataloader(self) -> Iterable[Batch]:
+        """Return the real test set, as :meth:`val_dataloader`: there is no other validation."""
+        return self.val_dataloader()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count what the student gets right."""
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_start(self) -> None:
+        """See :meth:`on_validation_epoch_start`."""
+        self.on_validation_epoch_start()
+
+    def on_test_epoch_end(self) -> None:
+        """Log the accuracies; the curve belongs to the training."""
+        self.log_dict({"top1": self.top1, "top5": self.top5})
+
     def on_validation_epoch_end(self) -> None:
         """Add an entry to the curve and log it."""
         # Within a fit the current epoch is not counted yet.

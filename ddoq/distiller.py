@@ -1,5 +1,6 @@
 """What every method shares: seeding, sharding over ranks, resuming, timing, atomic shards and their merging."""
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -183,6 +184,17 @@ class Distiller(L.LightningModule, ABC):
         """
         return None
 
+    def facts(self) -> dict[str, Any]:
+        """Return further facts about the images for the set's record (JSON values), e.g. the codec they went through."""
+        return {}
+
+    def reused_seconds(self, info: dict[str, Any]) -> float:
+        """Return the seconds of work behind a shard that was done earlier and kept, from its ``info``.
+
+        They count in the set's cost, so that a method does not look cheap because another one ran before it.
+        """
+        return 0.0
+
     def attach(
         self, data: ImageDataModule, *, prior: Prior | None = None, teacher: Teacher | None = None
     ) -> None:
@@ -322,9 +334,13 @@ class Distiller(L.LightningModule, ABC):
             "context": self._context,
             "data": self.data.describe(),
             "class_keys": self.data.classes.keys,
+            **self.facts(),
             "statistics": self.summarize([shard.info for shard in shards]),
             "cost": {
-                "seconds": sum(record["seconds"] for record in records),
+                "seconds": math.fsum(
+                    record["seconds"] + self.reused_seconds(shard.info)
+                    for shard, record in zip(shards, records, strict=True)
+                ),
                 "work_items": len(items),
                 # Of all that is behind the images, even where latents or shards were reused.
                 "flops": network_flops(

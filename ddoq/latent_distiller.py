@@ -31,6 +31,10 @@ class LatentDistiller(Distiller):
         """Name the rounding of latents, so that sets made without it are not taken for these."""
         return {**super().formats(), **({"latents": "float16"} if self.needs_prior else {})}
 
+    def reused_seconds(self, info: dict[str, Any]) -> float:
+        """Count the encoding of latents that were found in the cache."""
+        return float(info["encoding_seconds"]) if info.get("encoding_reused") else 0.0
+
     def on_predict_start(self) -> None:
         """Open the cache, and say what is missing in it."""
         super().on_predict_start()

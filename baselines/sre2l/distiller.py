@@ -13,7 +13,6 @@ from baselines.sre2l.codec import JPEG_CODEC, through_jpeg, truncate
 from baselines.sre2l.compiled import CompiledObjective
 from baselines.sre2l.recover import Recovery, batch_norms, recover
 from ddoq.data import ImageDataModule
-from ddoq.distilled_set import DistilledSet
 from ddoq.distiller import Distiller, Shard, WorkItem
 from ddoq.errors import UserError
 from ddoq.images import to_uint8
@@ -294,11 +293,9 @@ class SRe2L(Distiller):
             judging_stage(parts.teacher, sizes, images),
         ]
 
-    def _merge(self) -> DistilledSet:
-        distilled = super()._merge()
-        if self.faithful:
-            distilled.metadata["codec"] = JPEG_CODEC
-        return distilled
+    def facts(self) -> dict[str, Any]:
+        """Name the codec that a faithful run sends its images through."""
+        return {**super().facts(), **({"codec": JPEG_CODEC} if self.faithful else {})}
 
     def summarize(self, infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Average the terms of the loss over items and the teacher's accuracy over images."""

@@ -140,6 +140,7 @@ def _facts(distilled: DistilledSet) -> list[list[Any]]:
         ["weights", "all 1" if low == high == 1 else f"{low:.3g} to {high:.3g}"],
         ["seed", record.get("seed")],
         ["codec of the source", imported.get("codec")],
+        ["codec of the images", record.get("codec")],
         ["fingerprint of the set", distilled.fingerprint],
         ["commit of DDOQ-Bench", commit],
     ]

@@ -6,6 +6,7 @@ import torch
 from baselines.d4m import D4M
 from baselines.kmeans_selection import KMeansSelection
 from ddoq.ddoq import DDOQ
+from ddoq.distiller import Shard
 from ddoq.latent_cache import encode_class
 
 CPU = torch.device("cpu")
@@ -129,3 +130,24 @@ def test_only_who_starts_from_latents_has_their_format_in_its_keys():
     assert DDOQ(2).formats() == {"latents": "float16"}
     assert KMeansSelection(2, features="pixel").formats() == {}
     assert D4M(2).shard_settings() == DDOQ(2, latent_cache=False).shard_settings()
+
+
+def test_encoding_counts_in_the_cost_of_those_who_reuse_it(parts, trainer, tmp_path):
+    first, second = DDOQ(2), DDOQ(3)
+    costs = [
+        distil(each, *parts, trainer, tmp_path).metadata["cost"]["seconds"]
+        for each in (first, second)
+    ]
+    infos = [
+        Shard.load(path)
+        for folder in (tmp_path / "shards").iterdir()
+        for path in folder.glob("*.safetensors")
+    ]
+    for distiller, cost in zip((first, second), costs, strict=True):
+        mine = [(s, r) for s, r in infos if len(s.labels) == distiller.ipc]
+        own = sum(record["seconds"] for _, record in mine)
+        encoding = sum(shard.info["encoding_seconds"] for shard, _ in mine)
+        assert encoding > 0
+        reused = distiller is second
+        assert cost == pytest.approx(own + encoding * reused)
+        assert all(shard.info["encoding_reused"] is reused for shard, _ in mine)

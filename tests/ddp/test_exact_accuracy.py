@@ -15,6 +15,7 @@ RANK_VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTE
 EXACT = 1e-7  # torchmetrics divides in float32
 SCRIPT = """
 import json, sys
+import lightning as L
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -60,6 +61,19 @@ def accuracy(network, data, take=slice(None)):
     return right.sum().item(), len(right)
 
 
+def test(student, distilled, data, devices, trainer):
+    network = student.network.eval()
+    module = StudentModule(
+        network, distilled, load_recipe("hard"), num_classes=3, lr=0.1, make_test_loader=data.test_dataloader
+    )
+    runner = L.Trainer(
+        accelerator=trainer.get("accelerator", "cpu"), devices=devices, strategy="ddp" if devices > 1 else "auto",
+        logger=False, enable_checkpointing=False, use_distributed_sampler=False, enable_progress_bar=False,
+    )
+    (found,) = runner.test(module, verbose=False)
+    return [found["top1"], found["top5"]]
+
+
 def train(devices, arch, reduction, **trainer):
     data = Noise(image_size=4, batch_size=8)
     data.setup()
@@ -87,6 +101,7 @@ def train(devices, arch, reduction, **trainer):
         backend = dist.distributed_c10d._get_default_group()._get_backend(device)
         timeout = backend.options._timeout.total_seconds()
     return {
+        "tested": test(student, distilled, data, devices, trainer),
         "curve": outcome.curve,
         "steps": outcome.steps,
         "batch": [outcome.world_size, outcome.global_batch, outcome.sync_batchnorm],
@@ -147,6 +162,7 @@ def check_exact(result):
     assert tested == 101
     assert result["curve"][-1]["top1"] == pytest.approx(right / tested, abs=EXACT)
     assert result["curve"][-1]["top5"] == 1.0  # three classes
+    assert result["tested"] == [result["curve"][-1]["top1"], 1.0]  # of `test`, to the last digit
     assert [entry["epoch"] for entry in result["curve"]] == [2, 3]  # within the fit, and after it
 
 
