@@ -1,5 +1,7 @@
 """Results of cells that nobody trained."""
 
+import struct
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -109,3 +111,38 @@ def _result_of(
 @pytest.fixture
 def result_of():
     return _result_of
+
+
+def _records(path):
+    """Read an offline run: a LevelDB log (header of 7 bytes, blocks of 32 KiB) of protobuf records."""
+    from wandb.proto import wandb_internal_pb2
+
+    data, at, whole = path.read_bytes(), 7, b""
+    while at + 7 <= len(data):
+        if (left := 2**15 - at % 2**15) < 7:
+            at += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, at)
+        whole += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(whole)
+            whole = b""
+            yield record
+
+
+def _finished_records(path):
+    """Read an offline run to its end, which W&B's service may write a moment after the run has ended."""
+    deadline = time.monotonic() + 10
+    while True:
+        found = list(_records(path))
+        if any(record.WhichOneof("record_type") == "exit" for record in found):
+            return found
+        assert time.monotonic() < deadline, "the run has no end"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def offline_records():
+    return _finished_records

@@ -1,7 +1,5 @@
 import json
-import struct
 import sys
-import time
 
 import pytest
 import torch
@@ -17,35 +15,10 @@ from ddoq.storage import write_json
 OFFLINE = WandbOptions(group="a suite")
 
 
-def records(path):
-    """Read an offline run: a LevelDB log (header of 7 bytes, blocks of 32 KiB) of protobuf records."""
-    from wandb.proto import wandb_internal_pb2
-
-    data, at, whole = path.read_bytes(), 7, b""
-    while at + 7 <= len(data):
-        if (left := 2**15 - at % 2**15) < 7:
-            at += left
-            continue
-        _, length, kind = struct.unpack_from("<IHB", data, at)
-        whole += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(whole)
-            whole = b""
-            yield record
-
-
-def read_run(folder):
+def read_run(folder, offline_records):
     """Return the run, its artifacts and its exit code."""
     (path,) = folder.rglob("*.wandb")
-    deadline = time.monotonic() + 10
-    while True:  # W&B's service may write the end a moment after the run has ended
-        found = list(records(path))
-        if any(r.WhichOneof("record_type") == "exit" for r in found):
-            break
-        assert time.monotonic() < deadline, "the run has no end"
-        time.sleep(0.05)
+    found = offline_records(path)
     runs = [record.run for record in found if record.WhichOneof("record_type") == "run"]
     artifacts = [r.artifact for r in found if r.WhichOneof("record_type") == "artifact"]
     (code,) = [r.exit.exit_code for r in found if r.WhichOneof("record_type") == "exit"]
@@ -76,12 +49,14 @@ def stored(tmp_path):
     return made, folder
 
 
-def test_a_set_is_two_artifacts_in_one_run_without_copies_of_its_images(stored, tmp_path):
+def test_a_set_is_two_artifacts_in_one_run_without_copies_of_its_images(
+    stored, tmp_path, offline_records
+):
     pytest.importorskip("wandb")
     made, folder = stored
     output = tmp_path / "runs"
     assert log_distilled_set(OFFLINE, folder, output, {"model": {"ipc": 1}})
-    run, artifacts, code = read_run(output / "wandb")
+    run, artifacts, code = read_run(output / "wandb", offline_records)
     assert (run.job_type, run.run_group, code) == ("distill", "a suite", 0)
     assert set(artifacts) == {"random-user-toy-ipc1", "random-user-toy-ipc1-config"}
     artifact = artifacts["random-user-toy-ipc1"]
@@ -125,23 +100,23 @@ def test_without_wandb_nothing_is_logged_and_sending_is_a_warning(stored, tmp_pa
         log_distilled_set(WandbOptions(mode="online"), stored[1], tmp_path / "runs", {})
 
 
-def test_trouble_is_a_warning_and_is_tried_again(stored, tmp_path):
+def test_trouble_is_a_warning_and_is_tried_again(stored, tmp_path, offline_records):
     pytest.importorskip("wandb")
     _, folder = stored
     tensors = (folder / "distilled.safetensors").rename(tmp_path / "elsewhere")
     with pytest.warns(UserWarning, match="W&B has not got the distilled set: ValueError"):
         assert not log_distilled_set(OFFLINE, folder, tmp_path / "runs", {})
-    assert read_run(tmp_path / "runs" / "wandb")[2] == 1
+    assert read_run(tmp_path / "runs" / "wandb", offline_records)[2] == 1
     tensors.rename(folder / "distilled.safetensors")
     assert log_distilled_set(OFFLINE, folder, tmp_path / "runs", {})
 
 
-def test_the_leaderboard_is_one_table_in_a_run_of_its_own(tmp_path, result_of):
+def test_the_leaderboard_is_one_table_in_a_run_of_its_own(tmp_path, result_of, offline_records):
     pytest.importorskip("wandb")
     results = [result_of(student="vit", top1=0.25), result_of(top1=0.5), result_of(imported="x")]
     assert log_leaderboard(OFFLINE, "s/1", tmp_path, results)
     assert not log_leaderboard(OFFLINE, "s/1", tmp_path, results[::-1])
-    run, artifacts, code = read_run(tmp_path)
+    run, artifacts, code = read_run(tmp_path, offline_records)
     assert (run.job_type, run.run_group, code) == ("leaderboard", "a suite", 0)
     (artifact,) = artifacts.values()
     assert artifact.type == "run_table"

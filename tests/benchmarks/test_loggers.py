@@ -1,9 +1,7 @@
 import csv
 import json
 import os
-import struct
 import sys
-import time
 
 import lightning as L
 import pytest
@@ -49,35 +47,9 @@ def train(loggers):
     trainer.fit(Tiny())
 
 
-def records(path):
-    """Read an offline run: a LevelDB log (header of 7 bytes, blocks of 32 KiB) of protobuf records."""
-    from wandb.proto import wandb_internal_pb2
-
-    data, at, whole = path.read_bytes(), 7, b""
-    while at + 7 <= len(data):
-        left = 2**15 - at % 2**15
-        if left < 7:
-            at += left
-            continue
-        _, length, kind = struct.unpack_from("<IHB", data, at)
-        whole += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(whole)
-            whole = b""
-            yield record
-
-
-def read_run(path):
+def read_run(found):
     run, summary, code = None, {}, None
-    deadline = (
-        time.monotonic() + 10
-    )  # W&B's service may write the end a moment after the run has ended
-    while not any(record.WhichOneof("record_type") == "exit" for record in records(path)):
-        assert time.monotonic() < deadline, "the run has no end"
-        time.sleep(0.05)
-    for record in records(path):
+    for record in found:
         kind = record.WhichOneof("record_type")
         if kind == "run" and run is None:
             run = record.run
@@ -109,7 +81,9 @@ def curve(folder):
     return list(csv.DictReader(path.open()))
 
 
-def test_two_students_are_two_runs_with_config_summary_and_images(tmp_path, sheet, result_of):
+def test_two_students_are_two_runs_with_config_summary_and_images(
+    tmp_path, sheet, result_of, offline_records
+):
     wandb = pytest.importorskip("wandb")
     before = {key: os.environ.get(key) for key in ("WANDB_MODE", "WANDB_CACHE_DIR")}
     results = [result_of(student="resnet18", top1=0.5), result_of(student="vit", top1=0.25)]
@@ -121,7 +95,9 @@ def test_two_students_are_two_runs_with_config_summary_and_images(tmp_path, shee
         finish(loggers, result, sheet)
         assert wandb.run is None
     assert {key: os.environ.get(key) for key in before} == before
-    runs = [read_run(path) for path in sorted((tmp_path / "students").rglob("*.wandb"))]
+    runs = [
+        read_run(offline_records(path)) for path in sorted((tmp_path / "students").rglob("*.wandb"))
+    ]
     assert len(runs) == 2
     by_name = {run.display_name: (run, *rest) for run, *rest in runs}
     for result in results:
@@ -138,14 +114,14 @@ def test_two_students_are_two_runs_with_config_summary_and_images(tmp_path, shee
     assert len(list((tmp_path / "students").rglob("metrics.csv"))) == 2
 
 
-def test_a_failed_student_ends_its_run_as_failed(tmp_path, result_of):
+def test_a_failed_student_ends_its_run_as_failed(tmp_path, result_of, offline_records):
     wandb = pytest.importorskip("wandb")
     result = result_of()
     loggers = student_loggers(WandbOptions(), tmp_path, result.cell, result.config)
     finish(loggers)
     assert wandb.run is None
     (path,) = tmp_path.rglob("*.wandb")
-    assert read_run(path)[3] == 1
+    assert read_run(offline_records(path))[3] == 1
 
 
 def test_trouble_with_wandb_is_a_warning(tmp_path, result_of, monkeypatch):
