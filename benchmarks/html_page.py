@@ -18,7 +18,7 @@ from benchmarks.matching import ceilings
 from benchmarks.notes import how_made
 from benchmarks.published import published_numbers
 from benchmarks.records import Result
-from benchmarks.summaries import FURTHER, seeds_that_vary
+from benchmarks.summaries import known_further, seeds_that_vary
 from ddoq.errors import UserError
 from ddoq.fingerprints import hash_config
 from ddoq.storage import read_json
@@ -80,7 +80,7 @@ def page(results: Sequence[Result], folder: Path, complaints: Sequence[str] = ()
         published_datasets=sorted({number.dataset for number in numbers}),
         filters=_filters(groups, numbers),
         complaints=complaints,
-        further=FURTHER,
+        further=known_further,
         styles=plots.styles(labels),
         plots=plots,
         sheets=sheets(results, folder),

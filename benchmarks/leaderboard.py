@@ -25,7 +25,7 @@ from benchmarks.latex import latex
 from benchmarks.matching import ceilings
 from benchmarks.notes import how_made
 from benchmarks.results import Failure, Result, read_failures, read_results
-from benchmarks.summaries import FURTHER, seeds_that_vary
+from benchmarks.summaries import known_further, seeds_that_vary
 from ddoq.errors import UserError, suggest
 from ddoq.storage import atomic_path
 
@@ -179,10 +179,11 @@ def _listing(listing: Listing) -> str:
 
 
 def _further(table: Table) -> str:
+    known = known_further(table)
     rows = [
-        [row.label, *(column.text(row, table.columns) for column in FURTHER)] for row in table.rows
+        [row.label, *(column.text(row, table.columns) for column in known)] for row in table.rows
     ]
-    return _pipes(["method", *(column.heading for column in FURTHER)], rows)
+    return _pipes(["method", *(column.heading for column in known)], rows)
 
 
 def _percent(value: float | None) -> str:

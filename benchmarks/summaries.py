@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.columns import flat
-from benchmarks.folding import Row, Score, in_order
+from benchmarks.folding import Row, Score, Table, in_order
 from benchmarks.records import Result
 
 
@@ -85,3 +85,12 @@ FURTHER = (
     Further("TFLOP to distil", _known("distilled_flops", factor=1e-12), ".4g"),
     Further("TFLOP to train", _known("flops", factor=1e-12, by_set=False), ".4g"),
 )
+
+
+def known_further(table: Table) -> list[Further]:
+    """Return the further columns that some row of a table has a number for, in order."""
+    return [
+        column
+        for column in FURTHER
+        if any(column.value(row, table.columns) is not None for row in table.rows)
+    ]

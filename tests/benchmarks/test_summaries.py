@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.columns import flat
 from benchmarks.folding import fold
-from benchmarks.summaries import FURTHER, seeds_that_vary
+from benchmarks.summaries import FURTHER, known_further, seeds_that_vary
 
 
 def only_row(results):
@@ -61,3 +61,16 @@ def test_bytes_that_an_old_result_does_not_know_are_left_out(result_of):
     assert columns_of_old["label_bytes"] is columns_of_old["teacher_bytes"] is None
     row, columns = only_row([result])
     assert {c.heading: c.text(row, columns) for c in FURTHER}["label MB"] == "0.00"
+
+
+def test_columns_that_no_row_knows_are_not_shown(result_of):
+    result = result_of()
+    without = {k: v for k, v in result.cost.items() if k != "label_bytes"}
+    old = replace(result, cost=without, distilled={**result.distilled, "statistics": {}})
+    (table,) = fold([old])
+    shown = [column.heading for column in known_further(table)]
+    assert "label MB" not in shown
+    assert "W2, cell masses" not in shown
+    assert "s to train" in shown
+    (table,) = fold([old, result_of(method="d4m")])
+    assert "label MB" in [column.heading for column in known_further(table)]
