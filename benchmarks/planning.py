@@ -171,7 +171,10 @@ def _(source: PretrainedTeacher, sizes: Sizes) -> tuple[nn.Module | None, list[S
         named = build_classifier(
             source.arch, sizes.num_classes, sizes.image_size, stem=source.stem, **source.kwargs
         )
-        return on_meta(named), []
+        network = on_meta(named)
+        name = "teacher: test"  # once, before it is used
+        stage = forward_stage(name, source.arch, network, sizes, sizes.test_images, 256)
+        return network, [stage]
     folder = Path(str(source.path)).expanduser()
     if not folder.is_dir():
         return None, [_unknown("teacher: open", f"{folder} does not exist")]

@@ -1,9 +1,9 @@
-"""A suite is a grid of cells: read it from YAML and list the commands that it stands for."""
+"""A suite is a grid of cells: list the commands that its file stands for."""
 
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +12,18 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from benchmarks.layers import resolve
 from benchmarks.loggers import WandbOptions
-from benchmarks.students import Student
-from ddoq.errors import UserError, suggest
+from benchmarks.suite_file import (
+    AFTER_DISTILLATION,
+    DISTILL_SEED,
+    OWN,
+    check_seeds,
+    check_students,
+    grids,
+    label_of,
+    read_suite,
+)
+from ddoq.errors import UserError
 from ddoq.fingerprints import hash_config
-
-_KEYS = ("name", "configs", "grid", "students", "seeds", "paired_seeds", "output")
-_DISTILL_SEED = "model.init_args.seed"
-_OWN = {  # options that a suite gives itself, and what to use instead
-    "students": "list `students` in the suite file",
-    "seeds": "list `seeds` in the suite file",
-    "output": "give `output` in the suite file or `--output`",
-    "report": "leave it out: every process has a report of its own",
-}
-# A distilled set is the same whatever these are, so they need no distillation of their own.
-_AFTER_DISTILLATION = ("recipe", "evaluation", "wandb", "force")
-_GRID = ("data", "model", "prior", "teacher", "trainer", "seed_everything", *_AFTER_DISTILLATION)
 
 
 @dataclass(frozen=True)
@@ -74,124 +71,6 @@ class Plan:
     wandb: list[WandbOptions]
 
 
-def read_suite(path: Path) -> dict[str, Any]:
-    """Read and check a suite file.
-
-    Args:
-        path: YAML with the keys ``configs``, and optionally ``name``, ``grid``, ``students``, ``seeds``, ``paired_seeds`` and
-            ``output``. An entry of ``configs`` is a file, or a mapping of ``config`` to a file and ``grid`` to a grid of
-            its own.
-
-    Returns:
-        Its contents.
-
-    Raises:
-        UserError: If it is missing, no YAML mapping, or has unknown, missing or wrong keys.
-    """
-    resolve(path)  # for its errors: missing, no YAML, no mapping
-    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for key in content:
-        if key not in _KEYS:
-            raise UserError(f"{path}: unknown key {key!r}. {suggest(str(key), _KEYS)}")
-    _check_kinds(path, content)
-    _check_grids(path, content)
-    if "students" in content:
-        _check_students(path, content["students"])
-    if "seeds" in content:
-        _check_seeds(path, content["seeds"])
-    return content
-
-
-def _grids(content: Mapping[str, Any]) -> list[Any]:
-    grid = content.get("grid", {})
-    return grid if isinstance(grid, list) and grid else [grid]
-
-
-def _check_kinds(path: Path, content: Mapping[str, Any]) -> None:
-    for key in ("configs", "seeds", "students"):
-        value = content.get(key, [0])
-        if not isinstance(value, list) or not value:
-            raise UserError(f"{path}: `{key}` must be a list with at least one entry.")
-    if "configs" not in content:
-        raise UserError(f"{path}: `configs` must list the configurations to run.")
-    for key in ("name", "output"):
-        if not (isinstance(content.get(key, "x"), str) and content.get(key, "x")):
-            raise UserError(f"{path}: `{key}` must be text.")
-    if not isinstance(content.get("paired_seeds", False), bool):
-        raise UserError(f"{path}: `paired_seeds` must be true or false.")
-
-
-def _check_grids(path: Path, content: Mapping[str, Any]) -> None:
-    for entry in content["configs"]:
-        _check_entry(path, entry)
-    for part in (content, *(entry for entry in content["configs"] if isinstance(entry, dict))):
-        for grid in _grids(part):
-            _check_grid(path, grid)
-            if content.get("paired_seeds") and _DISTILL_SEED in grid:
-                raise UserError(
-                    f"{path}: `paired_seeds` sets {_DISTILL_SEED!r}: take that out of the grid."
-                )
-
-
-def _check_entry(path: Path, entry: Any) -> None:
-    if isinstance(entry, str):
-        return
-    if not isinstance(entry, dict) or not isinstance(entry.get("config"), str):
-        raise UserError(
-            f"{path}: an entry of `configs` must be a file, or a mapping such as {{config: FILE, grid: {{KEY: [VALUE]}}}}, "
-            f"not {entry!r}."
-        )
-    for key in entry:
-        if key not in ("config", "grid"):
-            raise UserError(
-                f"{path}: unknown key {key!r} beside {entry['config']!r}. {suggest(str(key), ('grid',))}"
-            )
-
-
-def _check_grid(path: Path, grid: Any) -> None:
-    if not isinstance(grid, dict) or not all(isinstance(v, list) and v for v in grid.values()):
-        raise UserError(
-            f"{path}: `grid` must give a list of values for each key, or be a list of such grids."
-        )
-    for key in grid:
-        first = str(key).partition(".")[0]
-        if first in _OWN:
-            raise UserError(f"{path}: {key!r} is no key for a grid; {_OWN[first]}.")
-        if first not in _GRID:
-            raise UserError(f"{path}: unknown key {key!r} in `grid`. {suggest(first, _GRID)}")
-
-
-def _check_students(path: Path, students: Any) -> None:
-    known = [field.name for field in fields(Student)]
-    if not isinstance(students, list):
-        raise UserError(f"{path}: `students` must be a list, e.g. [{{arch: resnet18}}].")
-    for student in students:
-        if not isinstance(student, dict) or not isinstance(student.get("arch"), str):
-            raise UserError(
-                f"{path}: the student {student!r} must be a mapping with `arch`, e.g. {{arch: resnet18}}."
-            )
-        for key in student:
-            if key not in known:
-                raise UserError(
-                    f"{path}: unknown key {key!r} of the student {_label(student)!r}. "
-                    f"{suggest(str(key), known)}"
-                )
-    if twice := _twice(students):
-        raise UserError(f"{path}: the student {_label(twice[0])!r} is listed twice.")
-
-
-def _check_seeds(path: Path, seeds: Any) -> None:
-    whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
-    if not whole:
-        raise UserError(f"{path}: `seeds` must be a list of integers, at least 0, not {seeds!r}.")
-    if twice := _twice(seeds):
-        raise UserError(f"{path}: the seed {twice[0]} is listed twice.")
-
-
-def _twice(items: Sequence[Any]) -> list[Any]:
-    return [item for index, item in enumerate(items) if item in items[:index]]
-
-
 def _last(files: list[Path], key: str) -> tuple[Any, Path | None]:
     """Find what a configuration says under a top-level key, and in which file; later files win."""
     found, where = None, None
@@ -200,10 +79,6 @@ def _last(files: list[Path], key: str) -> tuple[Any, Path | None]:
         if key in content:
             found, where = content[key], file
     return found, where
-
-
-def _label(student: Mapping[str, Any]) -> str:
-    return str(student.get("name") or student.get("arch"))
 
 
 def _options(values: Mapping[str, Any]) -> list[str]:
@@ -273,8 +148,8 @@ def _layers(grid_keys: Sequence[str], extra: Sequence[str]) -> tuple[list[Path],
         if key == "config":
             configs.append(Path(value))
             continue
-        if key.partition(".")[0] in _OWN:
-            raise UserError(f"--{key} is no option of a suite; {_OWN[key.partition('.')[0]]}.")
+        if key.partition(".")[0] in OWN:
+            raise UserError(f"--{key} is no option of a suite; {OWN[key.partition('.')[0]]}.")
         for own in grid_keys:
             if f"{own}.".startswith(f"{key}.") or f"{key}.".startswith(f"{own}."):
                 raise UserError(
@@ -287,7 +162,7 @@ def _layers(grid_keys: Sequence[str], extra: Sequence[str]) -> tuple[list[Path],
 def _combinations(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         dict(zip(grid, values, strict=True))
-        for grid in _grids(content)
+        for grid in grids(content)
         for values in itertools.product(*grid.values())
     ]
 
@@ -295,8 +170,8 @@ def _combinations(content: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _grid_keys(content: Mapping[str, Any]) -> list[str]:
     """List all keys that the suite varies; the command line must not overrule them."""
     parts = [content, *(entry for entry in content["configs"] if isinstance(entry, dict))]
-    keys = [str(key) for part in parts for grid in _grids(part) for key in grid]
-    return [*keys, _DISTILL_SEED] if content.get("paired_seeds") else keys
+    keys = [str(key) for part in parts for grid in grids(part) for key in grid]
+    return [*keys, DISTILL_SEED] if content.get("paired_seeds") else keys
 
 
 def _title(stem: str, values: Mapping[str, Any]) -> str:
@@ -348,12 +223,12 @@ def plan_suite(path: Path, output: Path | None = None, extra: tuple[str, ...] = 
             return (*named, *_options(values), *rest, "--output", str(root))
 
         for common, own, seed in itertools.product(combinations, own_grid, seeds):
-            paired = {_DISTILL_SEED: seed} if content.get("paired_seeds") else {}
+            paired = {DISTILL_SEED: seed} if content.get("paired_seeds") else {}
             values = {**common, **own, **paired}
             made = {
                 key: value
                 for key, value in values.items()
-                if key.partition(".")[0] not in _AFTER_DISTILLATION
+                if key.partition(".")[0] not in AFTER_DISTILLATION
             }
             distil = Job(
                 f"{_title(configs[0].stem, made)}: distil",
@@ -368,7 +243,7 @@ def plan_suite(path: Path, output: Path | None = None, extra: tuple[str, ...] = 
             title = _title(configs[0].stem, {**common, **own})
             for student in students:
                 cell = Job(
-                    f"{title}: {_label(student)}, seed {seed}",
+                    f"{title}: {label_of(student)}, seed {seed}",
                     "fit",
                     (
                         *arguments(values),
@@ -393,10 +268,10 @@ def _who(
         told_by = where or config
     if not students:
         raise UserError(f"{config} names no student; give `students` there or in {path}.")
-    _check_students(told_by, students)
+    check_students(told_by, students)
     seeds, told_by = content.get("seeds"), path
     if not seeds:
         seeds, where = _last(files, "seeds")
         seeds, told_by = seeds or [0], where or config
-    _check_seeds(told_by, seeds)
+    check_seeds(told_by, seeds)
     return students, seeds

@@ -37,7 +37,7 @@ class DDOQ(LatentQuantization):
         weight_power: The exponent p, in [0, 1].
         counts: ``exact`` takes cell sizes of a final full assignment, ``online`` the counts that ``clvq`` and
             ``d4m`` accumulate while they learn.
-        latent_cache: Keep the latents in the output folder; changes nothing else.
+        latent_cache: Keep the latents in the output folder; at the same batch size it changes no bit.
     """
 
     method = "ddoq"

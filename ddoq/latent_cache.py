@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ddoq.console import say
-from ddoq.data import ImageDataModule
+from ddoq.data import ImageDataModule, ImageSplit
 from ddoq.errors import UserError
 from ddoq.fingerprints import hash_config
 from ddoq.images import to_float
@@ -23,7 +23,7 @@ from ddoq.seeding import generator_for
 from ddoq.storage import load_tensors, save_tensors, write_json
 
 # Raised whenever a change of code changes what latents hold, so that old ones are not reused.
-LATENT_FORMAT = 1
+LATENT_FORMAT = 2
 
 Posterior = Literal["mode", "sample"]
 
@@ -46,6 +46,34 @@ class ClassLatents:
     reused: bool
 
 
+def encoded_split(prior: Prior, data: ImageDataModule) -> tuple[ImageSplit, int]:
+    """Return the training images as an encoder shall see them: decoded from their source at its size where they can be.
+
+    A copy at 224 pixels, enlarged to the 512 of Stable Diffusion, would show it a blurred photograph.
+
+    Args:
+        prior: The encoder.
+        data: The dataset, set up.
+
+    Returns:
+        The images, in the order of ``data.train``, and their side in pixels. Where they exist at the dataset's size
+        only, they keep it, and the encoder resizes them.
+    """
+    split = data.train.at_size(prior.image_size)
+    return split, data.image_size if split is data.train else prior.image_size
+
+
+def encoded_at(prior: Prior, data: ImageDataModule) -> dict[str, Any]:
+    """Say for records at which side in pixels the images are decoded for an encoder, as ``{"encoded_at": 512}``."""
+    return {"encoded_at": encoded_split(prior, data)[1]}
+
+
+def encoding_key(prior: Prior, data: ImageDataModule) -> dict[str, Any]:
+    """Return :func:`encoded_at` where that is not the dataset's size, so that older keys stay what they are."""
+    told = encoded_at(prior, data)
+    return told if told["encoded_at"] != data.image_size else {}
+
+
 @torch.no_grad()
 def encode_class(
     prior: Prior,
@@ -60,7 +88,7 @@ def encode_class(
     """Encode all training images of a class, and round the latents to fp16.
 
     The rounding is part of the definition, not of the cache: a run that keeps nothing computes on the same values.
-    It moves a latent by at most 2^-11 of its size.
+    It moves a latent by at most 2^-11 of its size. Images are decoded at the prior's size, see :func:`encoded_split`.
 
     Args:
         prior: The encoder.
@@ -79,6 +107,7 @@ def encode_class(
         UserError: If a latent is no number, or beyond what fp16 holds.
     """
     parts, start = [], 0
+    split, _ = encoded_split(prior, data)
     for positions in data.train.of_class(label).split(batch_size):
         numbers = range(start, start + len(positions))
         generators = (
@@ -86,7 +115,7 @@ def encode_class(
             if sample_seed is None
             else [generator_for(sample_seed, "posterior", label, number) for number in numbers]
         )
-        images = to_float(data.train.load(positions.tolist()).to(device))
+        images = to_float(split.load(positions.tolist()).to(device))
         latents = prior.encode(images, generator=generators)
         halves = latents.half().cpu()
         if not bool(halves.isfinite().all()):
@@ -114,7 +143,8 @@ def _overflow(latents: Tensor, prior: Prior, data: ImageDataModule, label: int) 
 class LatentCache:
     """fp16 latents of a dataset, one file a class: ``<root>/latents/<key>/class-0000.safetensors``.
 
-    The key hashes the dataset, the encoder (not the diffusion model), how the posterior is read, and the precision. A
+    The key hashes the dataset, the encoder (not the diffusion model), the side at which images are decoded for it, how
+    the posterior is read, and the precision. A
     class is encoded by whoever first needs it; ranks and processes that need the same one wait for it. The batch size is
     no part of the key: in other batches a network rounds a little differently (of 35,072 values of a class of digits
     87 differed between batches of 1 and 64, by 0.002 at most), which is no reason to encode a dataset again. The file
@@ -151,6 +181,7 @@ class LatentCache:
             "precision": precision,
             "dtype": "float16",
             "latent_shape": prior.latent_shape,
+            **encoded_at(prior, data),
         }
         self.folder = root / "latents" / hash_config(self.description)
         self._sizes = torch.bincount(data.train.labels, minlength=data.num_classes).tolist()
@@ -180,7 +211,8 @@ class LatentCache:
         images = sum(self._sizes[label] for label in missing)
         size = images * self._latent_bytes
         say(
-            f"latents: encoding {images:,} images of {len(missing)} of {self.data.num_classes} classes once, "
+            f"latents: encoding {images:,} images of {len(missing)} of {self.data.num_classes} classes once at "
+            f"{self.description['encoded_at']} pixels, "
             f"{size / 1e6:,.1f} MB in fp16, to {self.folder}"
         )
         free = _free_bytes(self.folder)

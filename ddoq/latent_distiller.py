@@ -6,7 +6,14 @@ from typing import Any
 from torch import Tensor
 
 from ddoq.distiller import Distiller
-from ddoq.latent_cache import ClassLatents, LatentCache, Posterior, encode_class
+from ddoq.latent_cache import (
+    ClassLatents,
+    LatentCache,
+    Posterior,
+    encode_class,
+    encoded_at,
+    encoding_key,
+)
 
 
 class LatentDistiller(Distiller):
@@ -27,9 +34,23 @@ class LatentDistiller(Distiller):
         """Leave out whether latents are kept: at the same batch size it changes no bit of the result."""
         return {k: v for k, v in super().settings().items() if k != "latent_cache"}
 
+    def facts(self) -> dict[str, Any]:
+        """Say at which size images were encoded, where they were."""
+        own = {} if self.prior is None else encoded_at(self.prior, self.data)
+        return {**super().facts(), **own}
+
     def formats(self) -> dict[str, Any]:
-        """Name the rounding of latents, so that sets made without it are not taken for these."""
-        return {**super().formats(), **({"latents": "float16"} if self.needs_prior else {})}
+        """Name the rounding of latents, and the size of encoding where it is not the dataset's.
+
+        Sets made without rounding, or from enlarged copies, are not taken for these.
+        """
+        if self.prior is None:
+            return {**super().formats(), **({"latents": "float16"} if self.needs_prior else {})}
+        return {
+            **super().formats(),
+            "latents": "float16",
+            **encoding_key(self.prior, self.data),
+        }
 
     def reused_seconds(self, info: dict[str, Any]) -> float:
         """Count the encoding of latents that were found in the cache."""

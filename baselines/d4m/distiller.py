@@ -47,7 +47,7 @@ class D4M(LatentQuantization):
         sampling: How the diffusion model decodes; None is DDOQ's default.
         batch_size: Images a batch for encoding and for generation.
         posterior: ``mode`` or ``sample``; None is DDOQ's default, the mode.
-        latent_cache: Keep the latents in the output folder; changes nothing else.
+        latent_cache: Keep the latents in the output folder; at the same batch size it changes no bit.
         faithful: Follow the official script. ``quantizer``, ``sampling`` and ``posterior`` are then what it says; one
             that is given all the same must agree with it.
 

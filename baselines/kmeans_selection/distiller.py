@@ -41,7 +41,8 @@ class KMeansSelection(LatentDistiller):
         weighted: Weigh each chosen image by the share of the class that is nearest to it; otherwise all
             weights are 1.
         weight_power: With ``weighted``, the exponent of the masses, in [0, 1].
-        latent_cache: Keep latents in the output folder, where other methods find them; changes nothing else.
+        latent_cache: Keep latents in the output folder, where other methods find them; at the same batch size it
+            changes no bit.
     """
 
     method = "kmeans-selection"

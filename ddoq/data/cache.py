@@ -43,7 +43,8 @@ class CachedSplit(ImageSplit):
 
     def at_size(self, size: int) -> ImageSplit:
         """Return the source's images at another size, not kept in memory; see :meth:`ImageSplit.at_size`."""
-        return self if size == self.image_size else self.source.at_size(size)
+        resized = self.source.at_size(size)
+        return self if resized is self.source else resized
 
 
 def maybe_cached(split: ImageSplit, image_size: int, wanted: bool | None) -> ImageSplit:

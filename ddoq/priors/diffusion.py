@@ -33,8 +33,18 @@ class DiffusionPrior(LatentDiffusionPrior):
         config = pipeline.transformer.config
         known = config.num_embeds_ada_norm
         numbers = list(range(known)) if classes is None else list(classes)
-        if not numbers or min(numbers) < 0 or max(numbers) >= known:
-            raise UserError(f"prior.classes must be numbers in 0..{known - 1}, not {numbers}.")
+        wrong = [number for number in numbers if not 0 <= number < known]
+        if wrong or not numbers:
+            found = f"{wrong[0]} is none" if wrong else "there is none"
+            raise UserError(
+                f"prior.classes must be numbers of the DiT's classes, 0..{known - 1}: {found}. Name a DiT that was "
+                "trained on them, or correct the list."
+            )
+        twice = [number for i, number in enumerate(numbers) if number in numbers[:i]]
+        if twice:
+            raise UserError(
+                f"prior.classes lists {twice[0]} more than once: every class needs its own."
+            )
         shape = (config.in_channels, config.sample_size, config.sample_size)
         super().__init__(pipeline.vae, pipeline.scheduler, shape, len(numbers))
         self.transformer = pipeline.transformer

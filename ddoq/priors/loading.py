@@ -1,6 +1,9 @@
 """Opening of diffusers folders and hub ids, DiT or Stable Diffusion, with errors that say what to mend."""
 
 import inspect
+import logging
+import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +19,7 @@ from diffusers import (
     StableDiffusionImg2ImgPipeline,
 )
 from diffusers.utils import logging as diffusers_logging
+from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError
 from transformers.utils import logging as transformers_logging
 
@@ -133,6 +137,7 @@ def open_pipeline(source: str, dtype: torch.dtype, kind: PipelineFormat | None =
             low_cpu_mem_usage=False,  # True needs accelerate
             **kind.options,
         ).to(dtype)  # the argument for it was renamed between the releases that are supported
+    _check_scaling(pipeline.vae.config, source)
     kind.check(pipeline, source)
     return pipeline
 
@@ -156,16 +161,22 @@ def _user_errors(source: str, folder: Path | None, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the hub client's errors share no base class
-        lines = str(error).strip().splitlines()
-        reason = lines[0].rstrip(".") if lines else type(error).__name__
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        told = 2 if lines and lines[0].endswith(":") else 1  # a headline alone says nothing
+        reason = " ".join(lines[:told]).rstrip(".") or type(error).__name__
         if folder is not None:
-            raise UserError(f"{folder} cannot be loaded as a {what} pipeline: {reason}") from error
+            raise UserError(
+                f"{folder} cannot be loaded as a {what} pipeline: {reason}. If its files are not whole, or not of one "
+                "model, fetch the folder again (`hf download ID --local-dir FOLDER`)."
+            ) from error
         if _is_gated(error):
             raise UserError(
                 f"{source} is gated. Accept its terms at https://huggingface.co/{source}, then log in with "
                 f"`hf auth login`. Without access from here, do both and `hf download {source} --local-dir FOLDER` on "
                 "another machine, copy FOLDER here and give its path instead."
             ) from error
+        if constants.HF_HUB_OFFLINE:
+            reason += " (HF_HUB_OFFLINE is set, so that nothing is downloaded)"
         raise UserError(
             f"{source} is no folder here, and loading it from the Hugging Face hub failed: {reason}. Without "
             f"access, run `hf download {source} --local-dir FOLDER` on a machine that has it, copy FOLDER "
@@ -217,10 +228,13 @@ def _quiet() -> Iterator[None]:
     libraries = (diffusers_logging, transformers_logging)
     before = [(each.get_verbosity(), each.is_progress_bar_enabled()) for each in libraries]
     for each in libraries:
-        each.set_verbosity_error()
+        each.set_verbosity(logging.CRITICAL)  # what goes wrong is raised, too
         each.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            # diffusers hands the hub client an argument that it no longer has a use for.
+            warnings.filterwarnings("ignore", message=".*local_dir_use_symlinks")
+            yield
     finally:
         for each, (verbosity, bar) in zip(libraries, before, strict=True):
             each.set_verbosity(verbosity)
@@ -244,6 +258,20 @@ def _usable(candidate: Any) -> bool:
         )
         and candidate.__name__ not in _REFUSED
     )
+
+
+def _check_scaling(vae: Any, source: str) -> None:
+    """Refuse scaling that is no number, or that could not be undone."""
+    for name, default in (("scaling_factor", 1.0), ("shift_factor", 0.0)):
+        value = vae.get(name)
+        value = default if value is None else value
+        number = isinstance(value, int | float) and math.isfinite(value)
+        if not number or (name == "scaling_factor" and value <= 0):
+            what = "a positive number" if name == "scaling_factor" else "a number"
+            raise UserError(
+                f"{source}: {name} in vae/config.json must be {what}, not {value!r}. Take the config.json that these "
+                "weights were published with."
+            )
 
 
 def _check_dit(pipeline: Any, source: str) -> None:

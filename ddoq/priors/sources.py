@@ -5,12 +5,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from diffusers import AutoencoderKL
 
 from ddoq.console import say
 from ddoq.data.base import ImageDataModule
+from ddoq.data.registries import imagenet_indices
 from ddoq.errors import UserError
 from ddoq.fingerprints import hash_config
 from ddoq.priors.base import Prior
@@ -141,7 +142,8 @@ class PretrainedPrior(PriorSource):
         dtype: ``float32``, ``bfloat16`` or ``float16``.
         scheduler: Class name of a diffusers scheduler; None takes the folder's own.
         classes: For each class of the dataset, its number in a DiT, where the dataset is a part of what the
-            prior was trained on; None where classes are the same.
+            prior was trained on; ``imagenet`` finds the numbers in ImageNet-1K by WordNet id. None where classes
+            are the same.
         negative_prompt: What guidance of Stable Diffusion leads away from.
         vae_slicing: Encode and decode image by image, which takes less memory.
         compile: Compile the networks by ``torch.compile``: minutes at the start, faster after. It needs a C++ compiler,
@@ -153,7 +155,7 @@ class PretrainedPrior(PriorSource):
         path: str,
         dtype: str = "float32",
         scheduler: str | None = None,
-        classes: list[int] | None = None,
+        classes: list[int] | Literal["imagenet"] | None = None,
         negative_prompt: str = "",
         vae_slicing: bool = False,
         compile: bool = False,
@@ -185,8 +187,9 @@ class PretrainedPrior(PriorSource):
     def _open_dit(self, data: ImageDataModule) -> DiffusionPrior:
         if self.negative_prompt:
             raise UserError(f"prior.negative_prompt has no meaning for the DiT {self.path}.")
+        classes = imagenet_indices(data.classes) if self.classes == "imagenet" else self.classes
         prior = DiffusionPrior.from_pretrained(
-            self.path, dtype=self.dtype, scheduler=self.scheduler, classes=self.classes
+            self.path, dtype=self.dtype, scheduler=self.scheduler, classes=classes
         )
         _check_classes(prior, data, self.path)
         return prior
@@ -211,5 +214,6 @@ def _check_classes(prior: DiffusionPrior, data: ImageDataModule, where: str) -> 
     if prior.num_classes != data.num_classes:
         raise UserError(
             f"The prior {where} has {prior.num_classes} classes, {data.name} has {data.num_classes}. Use a prior "
-            "that was trained on this dataset, or list the prior's numbers of these classes as prior.classes."
+            "that was trained on this dataset, or set prior.classes: `imagenet` finds the numbers in ImageNet-1K by "
+            "WordNet id, a list gives the prior's number of each class."
         )

@@ -5,14 +5,19 @@ The pipelines are diffusers folders as `hf download` leaves them, with random we
 
 import json
 import os
+import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from diffusers import DiffusionPipeline
+from huggingface_hub.errors import GatedRepoError
 from PIL import Image
 from tiny_pipelines import build_dit, build_stable_diffusion
 
@@ -204,3 +209,124 @@ def test_from_photographs_to_the_table(kind, source, tmp_path, decoded, capsys):
     lines = capsys.readouterr().out.splitlines()
     for method in rows:
         assert [line for line in lines if line.startswith(f"| {method} ")], method
+
+
+@pytest.fixture(scope="module")
+def benches(tmp_path_factory):
+    """Images and pipelines that tests of mistakes copy."""
+    root = tmp_path_factory.mktemp("full-scale")
+    for kind in ("stable_diffusion", "dit"):
+        generate_images(root / kind / "images")
+        make_pipeline(kind, root / kind / "pipeline")
+    return root
+
+
+def change(path: Path, **values) -> None:
+    """Give values to the keys of a JSON file; None takes a key away."""
+    content = {**json.loads(path.read_text()), **values}
+    path.write_text(json.dumps({key: v for key, v in content.items() if v is not None}))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def rename_classes(pipeline: Path) -> None:
+    for split in ("train", "val"):
+        for number, key in enumerate(KEYS):
+            folder = pipeline.parent / "images" / split
+            (folder / key).rename(folder / f"class{number}")
+
+
+SD, DIT = "stable_diffusion", "dit"
+PRIOR = "--prior.init_args."
+MISTAKES = {  # what is broken in the folder, or said on the command line, and what the user is told
+    "missing on the hub": (SD, [PRIOR + "path=no/model"], r"no/model is no folder.*HF_HUB_OFFLINE"),
+    "no folder": (DIT, shutil.rmtree, r"pipeline does not exist.*facebook/DiT-XL-2-256"),
+    "no text encoder": (
+        SD,
+        lambda folder: shutil.rmtree(folder / "text_encoder"),
+        r"text_encoder/config\.json missing",
+    ),
+    "half a download": (
+        SD,
+        lambda folder: cut(folder / "unet" / "diffusion_pytorch_model.safetensors"),
+        r"unet/diffusion_pytorch_model\.safetensors.*fetch the folder again",
+    ),
+    "no scaling": (
+        SD,
+        lambda folder: change(folder / "vae" / "config.json", scaling_factor=None),
+        r"has no scaling_factor.*standard deviation of.*Set it to about",
+    ),
+    "scaling zero": (
+        DIT,
+        lambda folder: change(folder / "vae" / "config.json", scaling_factor=0.0),
+        r"scaling_factor in vae/config\.json must be a positive number, not 0\.0",
+    ),
+    "scaling in words": (
+        DIT,
+        lambda folder: change(folder / "vae" / "config.json", scaling_factor="big"),
+        r"scaling_factor in vae/config\.json must be a positive number, not 'big'",
+    ),
+    "scaling far off": (
+        DIT,
+        lambda folder: change(folder / "vae" / "config.json", scaling_factor=1e7),
+        r"class 'goldfish' reach .*beyond fp16's 65504.*Mend scaling_factor",
+    ),
+    "shape of latents": (
+        DIT,
+        lambda folder: change(folder / "transformer" / "config.json", in_channels=4),
+        r"size mismatch for pos_embed.*not of one model",
+    ),
+    "classes not told": (
+        DIT,
+        [PRIOR + "classes=null"],
+        r"has 1000 classes, three has 3.*set prior\.classes: `imagenet`",
+    ),
+    "too few classes": (DIT, [PRIOR + "classes=[1, 2]"], r"has 2 classes, three has 3"),
+    "a class twice": (DIT, [PRIOR + "classes=[1, 2, 2]"], r"lists 2 more than once"),
+    "a class too high": (DIT, [PRIOR + "classes=[1, 2, 1000]"], r"0\.\.999: 1000 is none"),
+    "other folders": (
+        DIT,
+        rename_classes,
+        r"class0 \(class0\).*keys must be WordNet ids",
+    ),
+    "classes for prompts": (
+        SD,
+        [PRIOR + "classes=imagenet"],
+        r"prior\.classes has no meaning.*prompts",
+    ),
+}
+
+
+@pytest.mark.parametrize(("kind", "mistake", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_mistakes_end_in_one_line(kind, mistake, message, benches, tmp_path, capfd):
+    shutil.copytree(benches / kind, tmp_path, dirs_exist_ok=True)
+    bench = Bench(kind, tmp_path)
+    extra = mistake if isinstance(mistake, list) else []
+    if callable(mistake):
+        mistake(tmp_path / "pipeline")
+    if mistake is rename_classes:
+        extra = ["--data.init_args.class_names=null"]
+    name = "ddoq_dit" if kind == DIT else "ddoq_sd"
+    capfd.readouterr()
+    assert main(["fit", *bench.arguments(name, 2), *extra]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert re.search(message, line)
+    assert not (tmp_path / "runs" / "distilled").exists()
+
+
+def test_a_gated_model_says_how_to_get_it(benches, tmp_path, monkeypatch, capfd):
+    shutil.copytree(benches / SD, tmp_path, dirs_exist_ok=True)
+    request = httpx.Request("GET", "https://huggingface.co/somebody/gated")
+    refusal = GatedRepoError("403", response=httpx.Response(403, request=request))
+
+    def refuse(*args, **kwargs):
+        raise OSError("cannot load") from refusal  # as diffusers wraps it
+
+    monkeypatch.setattr(DiffusionPipeline, "load_config", refuse)
+    arguments = Bench(SD, tmp_path).arguments("ddoq_sd", 2)
+    assert main(["fit", *arguments, PRIOR + "path=somebody/gated"]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert re.search(r"gated\. Accept its terms.*hf auth login.*hf download somebody/gated", line)

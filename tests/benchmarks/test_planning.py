@@ -172,13 +172,15 @@ def test_stored_parts_cost_nothing_to_obtain(world, tmp_path):
     networks, stages = plan_prior(PretrainedPrior(str(tmp_path / "prior")), world.sizes)
     assert not stages
     assert networks.latent_shape == world.prior.latent_shape
+    part = PretrainedPrior(str(tmp_path / "prior"), classes="imagenet")
+    assert plan_prior(part, world.sizes)[0].latent_shape == networks.latent_shape
     world.teacher.save(tmp_path / "teacher")
     network, stages = plan_teacher(PretrainedTeacher(str(tmp_path / "teacher")), world.sizes)
     assert network is not None
     assert not stages
     named = PretrainedTeacher(arch="torchvision/resnet18", weights="IMAGENET1K_V1")
-    network, stages = plan_teacher(named, Sizes(1000, 1000, 0, 64, 1))
-    assert not stages
+    network, stages = plan_teacher(named, Sizes(1000, 1000, 70, 64, 1))
+    assert [(stage.name, stage.passes) for stage in stages] == [("teacher: test", 70)]
     # torchvision states 11,689,512 parameters.
     assert sum(parameter.numel() for parameter in network.parameters()) == 11_689_512
 

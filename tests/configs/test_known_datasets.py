@@ -13,7 +13,9 @@ from benchmarks.layers import resolve
 from benchmarks.recipes import load_recipe
 from benchmarks.students import Student
 from ddoq import data as datasets
+from ddoq import teachers
 from ddoq.data import ClassRegistry, imagenet_indices, load_registry
+from ddoq.teachers.weights import build_classifier, find_preset
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 FOLDERS = {
@@ -60,17 +62,41 @@ def test_data_can_be_built_and_names_its_registry(folder):
     assert module.registry == module.name == FOLDERS[folder]
 
 
+# Numbers of the published lists among ImageNet-1K's classes, typed from these lists: the first ones, and how many.
+NUMBERS = {
+    "imagenet1k": (1000, list(range(1000))),
+    "imagenet100": (100, [15, 45, 54, 57, 64, 74, 90, 99, 119, 120]),
+    "imagenette": (10, [0, 217, 482, 491, 497, 566, 569, 571, 574, 701]),
+    "imagewoof": (10, [155, 159, 162, 167, 182, 193, 207, 229, 258, 273]),
+    "tiny_imagenet": (200, [1, 25, 30, 32, 50, 61, 69, 71, 75, 76]),
+}
+
+
+def last_word(files: list[Path], block: str, key: str):
+    """Find an argument of a class in layered files; the last one that gives it wins."""
+    told = [read(file).get(block, {}).get("init_args", {}) for file in files]
+    return next((given[key] for given in reversed(told) if key in given), None)
+
+
 @pytest.mark.parametrize(("folder", "registry"), FOLDERS.items())
 def test_diffusion_transformers_are_asked_for_the_right_classes(folder, registry):
-    if "cifar" in registry:
-        assert not (
-            CONFIGS / folder / "ddoq_dit.yaml"
-        ).exists()  # CIFAR's classes are not ImageNet's
+    file = CONFIGS / folder / "ddoq_dit.yaml"
+    assert file.exists() == (folder in NUMBERS)  # CIFAR's classes are not ImageNet's
+    if not file.exists():
         return
-    files = resolve(CONFIGS / folder / "ddoq_dit.yaml")
-    told = [read(file).get("prior", {}).get("init_args", {}).get("classes") for file in files]
-    numbers = next((given for given in told if given is not None), list(range(1000)))
-    assert numbers == imagenet_indices(load_registry(registry))
+    assert last_word(resolve(file), "prior", "classes") == "imagenet"
+    count, first = NUMBERS[folder]
+    numbers = imagenet_indices(load_registry(registry))
+    assert (len(numbers), numbers[: len(first)]) == (count, first)
+
+
+@pytest.mark.parametrize("folder", ["imagenet1k", "imagenet100", "imagenette", "imagewoof"])
+def test_teachers_of_imagenet_are_the_papers_weights_cut_to_the_classes(folder):
+    block = read(CONFIGS / folder / "parts" / "dataset.yaml")["teacher"]
+    source = getattr(teachers, block["class_path"])(**block["init_args"])
+    preset = find_preset(source.arch, source.weights)
+    assert (preset.outputs, preset.image_size) == (1000, Shape(folder).image_size)
+    assert (source.classes == "imagenet") == (folder != "imagenet1k")
 
 
 class Shape:
@@ -88,11 +114,12 @@ class Shape:
 def test_students_and_teachers_can_be_built_at_that_size(folder):
     content, shape = read(CONFIGS / folder / "parts" / "dataset.yaml"), Shape(folder)
     teacher = content["teacher"]["init_args"]
-    nets = [Student(**item) for item in content["students"]]
-    for net in [*nets, Student(teacher["arch"], stem=teacher.get("stem"))]:
-        with torch.device("meta"):  # shapes without weights
-            logits = net.build(shape).eval()(torch.empty(2, 3, shape.image_size, shape.image_size))
-        assert logits.shape == (2, shape.num_classes), net.label
+    side, classes = shape.image_size, shape.num_classes
+    with torch.device("meta"):  # shapes without weights
+        made = {item["name"]: Student(**item).build(shape) for item in content["students"]}
+        made["teacher"] = build_classifier(teacher["arch"], classes, side, stem=teacher.get("stem"))
+        for name, net in made.items():
+            assert net.eval()(torch.empty(2, 3, side, side)).shape == (2, classes), name
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -4,9 +4,14 @@ import shutil
 import threading
 import time
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torchvision.transforms.v2 import functional as tv
 
+from baselines.kmeans_selection import KMeansSelection
+from ddoq.data import ImageFolderImages
 from ddoq.ddoq import DDOQ
 from ddoq.errors import UserError
 from ddoq.latent_cache import LatentCache, encode_class
@@ -64,6 +69,86 @@ def test_draws_depend_on_seed_class_and_image_and_not_on_the_batch(parts):
     for label, seed in ((2, 3), (1, 4)):
         other = encode_class(prior, data, label, batch_size=64, device=CPU, sample_seed=seed)
         assert not torch.equal(one, other)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """JPEGs of 64 x 80 pixels in two classes, read at 32."""
+    draws = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for name in ("a", "b"):
+            folder = tmp_path / "photographs" / split / name
+            folder.mkdir(parents=True)
+            for number in range(3):
+                pixels = draws.integers(0, 256, (64, 80, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.jpg")
+
+    def read(size=32, **changes):
+        data = ImageFolderImages(
+            str(tmp_path / "photographs"), dataset_name="photographs", image_size=size, **changes
+        )
+        data.setup()
+        return data
+
+    return read
+
+
+@pytest.mark.parametrize("changes", [{}, {"cache_images": False}, {"limit_per_class": 2}])
+def test_files_are_decoded_at_the_size_of_the_prior(photographs, pooling_prior, tmp_path, changes):
+    data, prior = photographs(**changes), pooling_prior(image_size=64, num_classes=2)
+    large = photographs(64, **changes)
+    latents = encode_class(prior, data, 1, batch_size=2, device=CPU)
+    originals = large.train.load(large.train.of_class(1).tolist())
+    assert originals.shape[-1] == 64
+    assert torch.equal(latents, prior.encode(originals.float() / 255).half())
+    copies = data.train.load(data.train.of_class(1).tolist())
+    assert copies.shape[-1] == 32
+    enlarged = tv.resize(copies.float() / 255, [64, 64], antialias=True)
+    assert not torch.equal(latents, prior.encode(enlarged).half())
+    cache = open_cache(tmp_path, prior, data)
+    assert torch.equal(obtain(cache, 1, batch_size=2).values, latents)
+    assert load_tensors(cache.path(1))[1]["encoded_at"] == 64
+    assert json.loads((cache.folder / "latents.json").read_text())["encoded_at"] == 64
+
+
+def test_images_of_one_size_keep_it_and_the_prior_resizes(coloured_noise, pooling_prior, tmp_path):
+    data = coloured_noise(image_size=8)
+    sizes = []
+
+    prior = pooling_prior(16)
+    encode = prior.encode
+
+    def resizing(images, *, generator=None):
+        sizes.append(images.shape[-1])
+        return encode(tv.resize(images, [16, 16], antialias=True))
+
+    prior.encode = resizing
+    cache = open_cache(tmp_path, prior, data)
+    assert obtain(cache, 0).values.shape == (20, 3, 4, 4)
+    assert set(sizes) == {8}
+    assert load_tensors(cache.path(0))[1]["encoded_at"] == 8
+
+
+def test_sets_say_at_which_size_was_encoded_and_are_keyed_by_it(
+    photographs, pooling_prior, trainer, tmp_path
+):
+    same = distil(DDOQ(2), photographs(64), pooling_prior(64, 2), trainer, tmp_path / "same")
+    distiller = DDOQ(2)
+    large = distil(distiller, photographs(), pooling_prior(64, 2), trainer, tmp_path / "large")
+    assert same.metadata["encoded_at"] == large.metadata["encoded_at"] == 64
+    assert distiller.formats()["encoded_at"] == 64
+    for method, expected in (
+        (DDOQ(2), None),
+        (KMeansSelection(2), None),
+        (KMeansSelection(2, features="pixel"), None),
+    ):
+        method.attach(photographs(64), prior=pooling_prior(64, 2))
+        assert method.formats().get("encoded_at") is expected
+    method.attach(photographs(), prior=pooling_prior(64, 2))
+    assert "encoded_at" not in {**method.formats(), **method.facts()}  # pixels need no encoder
+    method = KMeansSelection(2)
+    method.attach(photographs(), prior=pooling_prior(64, 2))
+    assert method.formats()["encoded_at"] == method.facts()["encoded_at"] == 64
 
 
 def test_second_time_nothing_is_encoded_and_the_bits_are_the_same(parts, tmp_path):

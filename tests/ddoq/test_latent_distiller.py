@@ -98,9 +98,8 @@ def test_size_and_place_are_said_before_and_the_sum_after(parts, trainer, tmp_pa
     folder = latent_files(tmp_path)[0].parent
     # 60 images of 3 x 2 x 2 values of two bytes are 1440 bytes.
     assert prior.latent_shape == (3, 2, 2)
-    assert (
-        f"latents: encoding 60 images of 3 of 3 classes once, 0.0 MB in fp16, to {folder}" in said
-    )
+    told = "latents: encoding 60 images of 3 of 3 classes once at 8 pixels, 0.0 MB in fp16, to"
+    assert f"{told} {folder}" in said
     assert "latents: 60 images encoded in" in said
     distil(DDOQ(3), *parts, trainer, tmp_path)
     assert f"latents: reused, in {folder}" in capsys.readouterr().out

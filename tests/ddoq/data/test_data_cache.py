@@ -41,3 +41,10 @@ def test_what_is_returned_may_be_changed():
 def test_small_splits_are_kept_unasked(wanted, size, expected):
     split = CountingSplit(3)
     assert (maybe_cached(split, size, wanted) is not split) == expected
+
+
+def test_another_size_is_asked_of_a_source_that_has_one():
+    images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    cached = CachedSplit(TensorSplit(images, torch.arange(2)), 4)
+    assert cached.at_size(8) is cached  # the source has this size alone
+    assert cached.at_size(4) is cached

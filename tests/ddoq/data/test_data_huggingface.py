@@ -337,7 +337,7 @@ def test_a_registry_refuses_another_order_and_names_the_first_difference(tmp_pat
         match=rf"train_files.*label 3 is '{keys[3]}', which is class 8 there; class 3 is ",
     ):
         ready(str(file), str(file), registry="imagewoof")
-    with pytest.raises(UserError, match="has 10 classes.*tiny-imagenet has 200"):
+    with pytest.raises(UserError, match=r"has 10 classes.*tiny-imagenet has 200"):
         ready(str(file), str(file), registry="tiny-imagenet")
     with pytest.raises(UserError, match="Unknown registry 'woof'"):
         module(str(file), str(file), registry="woof")

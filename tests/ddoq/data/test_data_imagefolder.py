@@ -177,7 +177,7 @@ def test_folders_that_do_not_fit_the_registry(tmp_path):
     write(tmp_path / "c", keys=[*TEN, "n0208624"], per_class=1)
     with pytest.raises(UserError, match="no class of imagewoof: n0208624"):
         ready(tmp_path / "c", registry="imagewoof")
-    with pytest.raises(UserError, match="Unknown registry 'imagenet1k'.*imagenet-1k"):
+    with pytest.raises(UserError, match=r"Unknown registry 'imagenet1k'.*imagenet-1k"):
         ready(tmp_path / "c", registry="imagenet1k")
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
+from tiny_pipelines import build_dit
 
 from ddoq.data.base import ImageDataModule, TensorSplit
 from ddoq.data.registry import ClassRegistry
@@ -32,46 +32,16 @@ class RandomImages(ImageDataModule):
         return str(self.content)
 
 
-def build_pipeline(
-    classes: int = 5, learned_sigma: bool = False, seed: int = 0, **vae
-) -> DiTPipeline:
-    """Make a random pipeline for 8 x 8 images with latents of 2 x 4 x 4."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        dit = DiTTransformer2DModel(
-            num_attention_heads=2,
-            attention_head_dim=8,
-            in_channels=2,
-            out_channels=4 if learned_sigma else 2,
-            num_layers=2,
-            sample_size=4,
-            patch_size=2,
-            num_embeds_ada_norm=classes,
-        )
-        settings = {"scaling_factor": 0.7, **vae}
-        encoder = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            block_out_channels=(8, 8),
-            latent_channels=2,
-            norm_num_groups=4,
-            sample_size=8,
-            **settings,
-        )
-    scheduler = DDIMScheduler(clip_sample=False, steps_offset=1)
-    return DiTPipeline(dit.eval(), encoder.eval(), scheduler)
-
-
 @pytest.fixture
 def make_pipeline():
-    return build_pipeline
+    return build_dit
 
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory) -> Path:
     """A saved pipeline of five classes with learned variance."""
     folder = tmp_path_factory.mktemp("tiny") / "pipeline"
-    build_pipeline(learned_sigma=True).save_pretrained(folder)
+    build_dit(learned_sigma=True).save_pretrained(folder)
     return folder
 
 

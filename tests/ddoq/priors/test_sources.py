@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiTPipeline
+from tiny_pipelines import build_dit
 
+from ddoq.data import load_registry
 from ddoq.errors import UserError
 from ddoq.priors import DiTConfig, PretrainedPrior, Sampling, TrainedPrior, VAEConfig, sources
 from ddoq.seeding import generator_for
@@ -148,6 +150,24 @@ def test_pretrained(trained, cache, make_random_data, quiet, tiny_folder, tmp_pa
     assert images.shape == (1, 3, 8, 8)
     with pytest.raises(UserError, match="dtype"):
         PretrainedPrior(str(tiny_folder), "float8")
+
+
+def test_imagenet_finds_the_numbers_by_wordnet_id(tiny_folder, make_random_data, quiet, tmp_path):
+    data = make_random_data(classes=10)
+    data.classes = load_registry("imagewoof")
+    build_dit(classes=1000).save_pretrained(tmp_path / "thousand")
+    thousand = PretrainedPrior(str(tmp_path / "thousand"), classes="imagenet")
+    prior = thousand.obtain(data, tmp_path, quiet)
+    dogs = [155, 159, 162, 167, 182, 193, 207, 229, 258, 273]  # fast.ai's list among ImageNet-1K's
+    assert prior.class_numbers.tolist() == dogs
+    listed = PretrainedPrior(str(tmp_path / "thousand"), classes=dogs)
+    assert listed.obtain(data, tmp_path, quiet).fingerprint == prior.fingerprint
+    with pytest.raises(UserError, match=r"numbers of the DiT's classes, 0\.\.4: 155 is none"):
+        PretrainedPrior(str(tiny_folder), classes="imagenet").obtain(data, tmp_path, quiet)
+    with pytest.raises(UserError, match=r"3 of 3 classes are not among the 1000.*WordNet ids"):
+        thousand.obtain(make_random_data(), tmp_path, quiet)
+    with pytest.raises(UserError, match=r"1000 classes, random-images has 10.*prior\.classes: `im"):
+        PretrainedPrior(str(tmp_path / "thousand")).obtain(data, tmp_path, quiet)
 
 
 def test_compile_reaches_the_networks_of_either_source(trained, cache, make_random_data, quiet):

@@ -12,10 +12,10 @@ from diffusers import (
     PNDMScheduler,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionPipeline,
-    UNet2DConditionModel,
 )
 from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from tiny_pipelines import build_stable_diffusion, write_tokenizer
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from ddoq.errors import UserError
 from ddoq.priors import DiffusionPrior, PretrainedPrior, Sampling, StableDiffusionPrior
@@ -35,82 +35,10 @@ SCHEDULERS = [
 ]
 
 
-def write_tokenizer(folder) -> CLIPTokenizer:
-    """Write a byte-pair vocabulary of letters and four words, in the layout of the hub."""
-    folder.mkdir(parents=True)
-    merges = ["c a", "ca t</w>", "d o", "do g</w>"]
-    letters = "abcdefghijklmnopqrstuvwxyz,"
-    tokens = [*letters, *(c + "</w>" for c in letters), *(m.replace(" ", "") for m in merges)]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
-    vocabulary = {token: number for number, token in enumerate(tokens)}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
-    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 24}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return CLIPTokenizer.from_pretrained(folder)
-
-
-def build(folder, seed=0, **changes) -> StableDiffusionPipeline:
-    """Make a random pipeline for 16 x 16 images with latents of 4 x 8 x 8."""
-    tokenizer = write_tokenizer(folder)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        unet = UNet2DConditionModel(
-            sample_size=8,
-            block_out_channels=(8, 16),
-            layers_per_block=1,
-            norm_num_groups=4,
-            attention_head_dim=4,
-            cross_attention_dim=16,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        )
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            block_out_channels=(8, 8),
-            latent_channels=4,
-            norm_num_groups=4,
-            sample_size=16,
-            scaling_factor=0.18215,
-        )
-        text = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=16,
-                intermediate_size=32,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                max_position_embeddings=24,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        )
-        for name, parameter in text.named_parameters():
-            if "norm" not in name:  # the default of 0.02 makes all prompts nearly the same
-                torch.nn.init.normal_(parameter, std=0.5)
-    # As stable-diffusion-v1-5 ships it.
-    scheduler = PNDMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        skip_prk_steps=True,
-        steps_offset=1,
-    )
-    parts = {"vae": vae, "text_encoder": text, "tokenizer": tokenizer, "unet": unet}
-    return StableDiffusionPipeline(
-        **{**parts, "scheduler": scheduler, **changes},
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-
-
 @pytest.fixture(scope="session")
 def tiny_sd(tmp_path_factory):
     root = tmp_path_factory.mktemp("stable-diffusion")
-    build(root / "tokenizer").save_pretrained(root / "pipeline")
+    build_stable_diffusion(root / "tokenizer").save_pretrained(root / "pipeline")
     return root / "pipeline"
 
 
@@ -273,7 +201,9 @@ def test_images_depend_neither_on_batch_nor_on_random_state(open_prior, latents)
 @pytest.mark.filterwarnings("ignore:The configuration file:FutureWarning")
 def test_scheduler_by_name_takes_the_settings_of_the_pipeline(tmp_path):
     # A folder whose scheduler leaves both settings out: DDIM alone would clip latents, with no offset.
-    pipeline = build(tmp_path / "tokenizer", scheduler=PNDMScheduler(skip_prk_steps=True))
+    pipeline = build_stable_diffusion(
+        tmp_path / "tokenizer", scheduler=PNDMScheduler(skip_prk_steps=True)
+    )
     pipeline.save_pretrained(tmp_path / "pipeline")
     prior = StableDiffusionPrior.from_pretrained(
         tmp_path / "pipeline", prompts=PROMPTS, scheduler="DDIMScheduler"
@@ -296,8 +226,8 @@ def test_half_precision_gives_float32_images_near_those_of_float32(open_prior, l
 def test_fingerprint_follows_prompts_weights_and_scheduler(open_prior, tmp_path, tiny_sd):
     base = open_prior().fingerprint
     assert base == open_prior().fingerprint
-    build(tmp_path / "tokenizer", seed=1).save_pretrained(tmp_path / "other")
-    text = build(tmp_path / "again", seed=1).text_encoder
+    build_stable_diffusion(tmp_path / "tokenizer", seed=1).save_pretrained(tmp_path / "other")
+    text = build_stable_diffusion(tmp_path / "again", seed=1).text_encoder
     mixed = open_pipeline(str(tiny_sd), torch.float32, STABLE_DIFFUSION)
     mixed.text_encoder = text
     others = [
@@ -426,7 +356,9 @@ def test_index_without_text_encoder(copied):
     ],
 )
 def test_parts_that_do_not_belong_together(tmp_path, part, make, message):
-    build(tmp_path / "tokenizer", **{part: make()}).save_pretrained(tmp_path / "mixed")
+    build_stable_diffusion(tmp_path / "tokenizer", **{part: make()}).save_pretrained(
+        tmp_path / "mixed"
+    )
     with pytest.raises(UserError, match=message):
         StableDiffusionPrior.from_pretrained(tmp_path / "mixed", prompts=PROMPTS)
 
