@@ -8,7 +8,7 @@ from tabulate import tabulate
 
 from benchmarks.effects import OVER_STUDENTS, Effect, effects
 from benchmarks.folding import Table, fold
-from benchmarks.leaderboard import Board, leaderboard
+from benchmarks.leaderboard import Board, render
 from benchmarks.summaries import seeds_that_vary
 from ddoq.errors import UserError, suggest
 from ddoq.storage import atomic_path
@@ -94,11 +94,14 @@ def _check(tables: Sequence[Table], against: Sequence[str]) -> None:
             raise UserError(f"No result is of the method {name!r}. {suggest(name, known)}")
 
 
-def write_report(folder: Path, against: Sequence[str], output: Path, title: str = "Report") -> None:
+def write_report(
+    board: Board, folder: Path, against: Sequence[str], output: Path, title: str = "Report"
+) -> None:
     """Write a report and its figures.
 
     Args:
-        folder: Result files, searched with all folders in it.
+        board: Results and what is missing from them.
+        folder: Where they come from.
         against: Methods or labels of rows that all others are compared with.
         output: The Markdown file; figures lie beside it under the same stem.
         title: Its heading.
@@ -108,19 +111,15 @@ def write_report(folder: Path, against: Sequence[str], output: Path, title: str 
     """
     from benchmarks.report_plots import accuracy_figure, effects_figure
 
-    board = Board.read(folder)
     if not board.results:
         raise UserError(f"There is no usable result in {folder}: run `ddoq-bench suite` first.")
     tables = fold(board.results)
     _check(tables, against)
     found = effects(tables, against)
     if not found:
-        raise UserError(
-            f"{folder} has nothing to compare with {', '.join(against)}: no seeds in common."
-        )
+        names = ", ".join(against)
+        raise UserError(f"{folder} has nothing to compare with {names}: no seeds in common.")
     figure = output.with_name(f"{output.stem}-accuracy.png")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    accuracy_figure(tables, figure)
     seeds = sorted({seeds_that_vary(row) for table in tables for row in table.rows})
     parts = [
         f"# {title}",
@@ -131,17 +130,20 @@ def write_report(folder: Path, against: Sequence[str], output: Path, title: str 
         "## Accuracies",
         f"Dots are single pairs of seeds, bars 95 % intervals of their mean.\n\n![Accuracies]({figure.name})",
     ]
+    forests = {}
     for base in dict.fromkeys(effect.against for effect in found):
         own = [effect for effect in found if effect.against == base]
         stem = "".join(c if c.isalnum() else "-" for c in base).strip("-")
         forest = output.with_name(f"{output.stem}-{stem}.png")
-        effects_figure(own, forest)
+        forests[forest] = own
         parts += [f"## Against {base}", f"![Differences]({forest.name})", _effect_table(own)]
-    tables_text = (
-        leaderboard(folder, "markdown").replace("\n#", "\n##").removeprefix("# Leaderboard")
-    )
-    parts += ["## All tables", tables_text.strip()]
+    whole = render(board, folder, "markdown").replace("\n#", "\n##").removeprefix("# Leaderboard")
+    parts += ["## All tables", whole.strip()]
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        accuracy_figure(tables, figure)
+        for forest, own in forests.items():
+            effects_figure(own, forest)
         with atomic_path(output) as temporary:
             temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     except OSError as error:
@@ -155,7 +157,7 @@ def main(args: list[str]) -> int:
         args: Options, without the command's name.
 
     Returns:
-        0, or 1 if a result file was left out.
+        0, or 1 if a result file was left out or a cell has failed.
     """
     parser = argparse.ArgumentParser(
         prog="ddoq-bench report",
@@ -168,6 +170,7 @@ def main(args: list[str]) -> int:
     parser.add_argument("--output", type=Path, required=True, help="the Markdown file to write")
     parser.add_argument("--title", default="Report", help="its heading")
     options = parser.parse_args(args)
-    write_report(options.folder, options.against, options.output, options.title)
+    board = Board.read(options.folder)
+    write_report(board, options.folder, options.against, options.output, options.title)
     print(f"report: {options.output}")
-    return 1 if Board.read(options.folder).problems else 0
+    return 1 if board.complaints() else 0

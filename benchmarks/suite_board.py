@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks.artifacts import log_leaderboard
 from benchmarks.leaderboard import Board, render
+from benchmarks.report import write_report
 from benchmarks.results import Result, read_result
 from benchmarks.suite_plan import Plan
 from ddoq.errors import UserError
@@ -35,6 +36,16 @@ def read_cells(reports: Iterable[Path]) -> tuple[list[Result], list[str]]:
     return list(found.values()), problems
 
 
+def board_folder(output: Path, name: str) -> Path:
+    """Return where the tables of a suite lie.
+
+    Example:
+        >>> str(board_folder(Path("runs"), "a suite"))
+        'runs/leaderboards/a_suite'
+    """
+    return output / "leaderboards" / re.sub(r"[^\w.-]+", "_", name)
+
+
 def write_boards(board: Board, output: Path, name: str) -> list[Path]:
     """Write a suite's leaderboard as Markdown, CSV and HTML, each atomically.
 
@@ -49,7 +60,7 @@ def write_boards(board: Board, output: Path, name: str) -> list[Path]:
     Raises:
         UserError: If there is no result, or a file cannot be written.
     """
-    folder = output / "leaderboards" / re.sub(r"[^\w.-]+", "_", name)
+    folder = board_folder(output, name)
     written = []
     for file, kind in FILES.items():
         text = render(board, output, kind)
@@ -83,7 +94,21 @@ def finish_suite(plan: Plan, reports: Iterable[Path], complaints: Sequence[str])
     print(render(board, plan.output, "markdown"))
     for path in write_boards(board, plan.output, plan.name):
         print(f"leaderboard written to {path}")
+    if plan.against:
+        problems += _report(board, plan)
     # One configuration that keeps away from W&B keeps its row away, and a table without it would be another one.
     if all(options.mode != "disabled" for options in plan.wandb):
         log_leaderboard(plan.wandb[0], plan.name, plan.output, results)
     return problems
+
+
+def _report(board: Board, plan: Plan) -> list[str]:
+    """Write the suite's report; return what keeps it from being written."""
+    path = board_folder(plan.output, plan.name) / "report.md"
+    try:
+        write_report(board, plan.output, plan.against, path, plan.name)
+    except UserError as error:
+        print(f"no report: {error}", file=sys.stderr)
+        return [f"No report: {error}"]
+    print(f"report written to {path}")
+    return []

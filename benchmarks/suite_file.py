@@ -11,7 +11,7 @@ from benchmarks.layers import resolve
 from benchmarks.students import Student
 from ddoq.errors import UserError, suggest
 
-_KEYS = ("name", "configs", "grid", "students", "seeds", "paired_seeds", "output")
+_KEYS = ("name", "configs", "grid", "students", "seeds", "paired_seeds", "against", "output")
 DISTILL_SEED = "model.init_args.seed"
 OWN = {  # options that a suite gives itself, and what to use instead
     "students": "list `students` in the suite file",
@@ -28,8 +28,8 @@ def read_suite(path: Path) -> dict[str, Any]:
     """Read and check a suite file.
 
     Args:
-        path: YAML with the keys ``configs``, and optionally ``name``, ``grid``, ``students``, ``seeds``, ``paired_seeds`` and
-            ``output``. An entry of ``configs`` is a file, or a mapping of ``config`` to a file and ``grid`` to a grid of
+        path: YAML with the keys ``configs``, and optionally ``name``, ``grid``, ``students``, ``seeds``, ``paired_seeds``,
+            ``against`` and ``output``. An entry of ``configs`` is a file, or a mapping of ``config`` to a file and ``grid`` to a grid of
             its own.
 
     Returns:
@@ -70,12 +70,14 @@ def grids(content: Mapping[str, Any]) -> list[Any]:
 
 
 def _check_kinds(path: Path, content: Mapping[str, Any]) -> None:
-    for key in ("configs", "seeds", "students"):
+    for key in ("configs", "seeds", "students", "against"):
         value = content.get(key, [0])
         if not isinstance(value, list) or not value:
             raise UserError(f"{path}: `{key}` must be a list with at least one entry.")
     if "configs" not in content:
         raise UserError(f"{path}: `configs` must list the configurations to run.")
+    if not all(isinstance(name, str) for name in content.get("against", [])):
+        raise UserError(f"{path}: `against` must list methods, e.g. [random].")
     for key in ("name", "output"):
         if not (isinstance(content.get(key, "x"), str) and content.get(key, "x")):
             raise UserError(f"{path}: `{key}` must be text.")

@@ -62,6 +62,7 @@ class Plan:
         output: Root of caches and results.
         name: What the suite is called; the group of its W&B runs.
         wandb: The W&B options of its processes, each once.
+        against: Methods that a report compares all others with; no report where there is none.
     """
 
     sets: list[Job]
@@ -69,6 +70,7 @@ class Plan:
     output: Path
     name: str
     wandb: list[WandbOptions]
+    against: tuple[str, ...] = ()
 
 
 def _last(files: list[Path], key: str) -> tuple[Any, Path | None]:
@@ -255,7 +257,14 @@ def plan_suite(path: Path, output: Path | None = None, extra: tuple[str, ...] = 
                     distil.key,
                 )
                 cells.setdefault(cell.key, cell)
-    return Plan(list(sets.values()), list(cells.values()), root, name, wandb)
+    return Plan(
+        list(sets.values()),
+        list(cells.values()),
+        root,
+        name,
+        wandb,
+        tuple(content.get("against", ())),
+    )
 
 
 def _who(
