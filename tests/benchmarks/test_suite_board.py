@@ -56,7 +56,7 @@ def test_a_report_that_cannot_be_written_costs_the_status_and_not_the_tables(
 
 def test_a_result_that_was_edited_is_named(tmp_path, reports):
     broken = next((tmp_path / "results").iterdir())
-    broken.write_text(broken.read_text().replace("0.5", "0.9"))
+    broken.write_text(broken.read_text().replace("1234567", "7654321"))
     results, problems = read_cells(reports)
     assert len(results) == 5
     assert len(problems) == 1
