@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cli import COMMANDS
-from benchmarks.leaderboard import leaderboard
+from benchmarks.leaderboard import Board, leaderboard
+from benchmarks.report import write_report
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-RESULTS = sorted(path.name for path in (ROOT / "results").iterdir() if path.is_dir())
+REPORT = "weights"  # the folder behind docs/weights.md
+FOLDERS = sorted(path.name for path in (ROOT / "results").iterdir() if path.is_dir())
+RESULTS = [name for name in FOLDERS if name != REPORT]
 
 
 def block(name: str) -> str:
@@ -38,8 +41,27 @@ def test_tables_are_folded_from_result_files(name):
     )
 
 
+def test_the_report_is_made_from_result_files(tmp_path):
+    folder = ROOT / "results" / REPORT
+    board = Board.read(folder)
+    assert board.complaints() == []
+    title = "Do DDOQ's weights help?"
+    write_report(board, folder, ["d4m", "random"], tmp_path / "weights.md", title)
+    written = (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
+    assert written == (tmp_path / "weights.md").read_text(encoding="utf-8"), (
+        f"run: ddoq-bench report results/{REPORT} --against d4m random --output docs/weights.md "
+        f'--title "{title}"'
+    )
+    lines = [line for line in written.splitlines() if line.startswith("- ")]
+    told = [line for line in lines if "**ddoq" in line and "minus **d4m**" in line]
+    assert told
+    assert block(REPORT) == "\n".join(told)
+    for figure in tmp_path.glob("*.png"):
+        assert (ROOT / "docs" / figure.name).is_file()
+
+
 def test_results_tell_commits_and_left_nothing_out():
-    for name in RESULTS:
+    for name in FOLDERS:
         folded = leaderboard(ROOT / "results" / name, "markdown")
         assert "Code: commit" in folded
         assert "random" in folded
