@@ -42,11 +42,12 @@ class Effect:
 
     @property
     def verdict(self) -> str:
-        """Say what the corrected p-value allows to say at 5 %: ``better``, ``worse`` or ``no difference shown``."""
-        if self.adjusted is None:
+        """Say what the corrected p-value allows to say at 5 %: ``better``, ``worse`` or that nothing is shown."""
+        p_value = self.difference.p_value
+        if self.adjusted is None or p_value is None:
             return "one pair of seeds: nothing can be said"
         if self.adjusted >= 0.05:
-            return "no difference shown"
+            return "no difference shown" + (" once corrected" if p_value < 0.05 else "")
         return "better" if self.difference.mean > 0 else "worse"
 
 

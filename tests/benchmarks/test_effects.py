@@ -95,3 +95,14 @@ def test_other_seeds_are_left_out(result_of):
     found = results(result_of, [0.5, 0.5], method="d4m")
     found += [result_of(student="vit", seed=7, distill_seed=7, method="ddoq")]
     assert effects(fold(found), ["d4m"]) == []
+
+
+def test_what_the_correction_takes_away_is_said(result_of):
+    found = results(result_of, [0.5, 0.5, 0.5], method="d4m")
+    found += results(result_of, [0.510, 0.511, 0.515], method="ddoq")  # p = 0.015
+    for number, noise in enumerate((0.01, -0.02, 0.03, -0.01)):
+        other = [0.5 + noise, 0.5 - noise, 0.5]
+        found += results(result_of, other, method=f"other{number}")
+    effect = next(e for e in effects(fold(found), ["d4m"]) if e.row == "ddoq")
+    assert effect.difference.p_value < 0.05 <= effect.adjusted
+    assert effect.verdict == "no difference shown once corrected"
