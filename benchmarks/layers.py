@@ -6,32 +6,45 @@ import yaml
 
 from ddoq.errors import UserError
 
+_RESET = ["--students=[]"]
+
 
 def expand(arguments: list[str]) -> list[str]:
-    """Put the files that configurations extend before them.
+    """Put the files that configurations extend before them, and let later students replace earlier ones.
 
     A file with ``extends: [parts/dataset.yaml]`` (paths relative to itself) stands for these files, in order,
     followed by itself; later files win. What comes out is what a user could have typed with several
     ``--config``.
 
+    Of two lists of equal length the parser would merge the entries: the second student would inherit, say, the stem of
+    the first one. An empty list is put between them.
+
     Args:
         arguments: Command-line arguments.
 
     Returns:
-        The same with every ``--config FILE`` replaced by the files it stands for.
+        The same with every ``--config FILE`` replaced by the files it stands for, and ``--students=[]`` before students
+        that replace others.
 
     Raises:
         UserError: If a file is missing, is no YAML mapping, or extends itself.
     """
     expanded: list[str] = []
     rest = iter(arguments)
+    named = False
     for argument in rest:
         flag, _, value = argument.partition("=")
         if flag not in ("--config", "-c"):
+            if flag == "--students":
+                expanded += _RESET if named else []
+                named = True
             expanded.append(argument)
             continue
         path = value or next(rest, "")
         for file in resolve(Path(path)):
+            if "students" in yaml.safe_load(file.read_text(encoding="utf-8")):
+                expanded += _RESET if named else []
+                named = True
             expanded += ["--config", str(file)]
     return expanded
 

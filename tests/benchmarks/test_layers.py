@@ -1,5 +1,7 @@
 import pytest
+import yaml
 
+from benchmarks.cli import main
 from benchmarks.layers import expand, resolve
 from ddoq.errors import UserError
 
@@ -52,3 +54,19 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
         expand(["fit", "--config", str(tmp_path / "nowhere.yaml")])
     with pytest.raises(UserError, match="is a folder"):
         expand(["fit", "--config", str(tmp_path)])
+
+
+def test_students_replace_those_before_and_inherit_nothing(tmp_path, capsys):
+    first = "students: [{name: small, arch: resnet18, stem: small, lr: 0.01, kwargs: {width: 1}}]"
+    one = write(tmp_path, "one.yaml", f"data: {{class_path: Digits}}\n{first}")
+    two = write(tmp_path, "two.yaml", "extends: [one.yaml]\nstudents: [{arch: vit}]")
+    assert expand(["fit", "--config", str(one)]) == ["fit", "--config", str(one)]
+    assert expand(["fit", "--config", str(two)])[3:] == ["--students=[]", "--config", str(two)]
+    by_option = ["--config", str(one), "--students=[{arch: vit}]"]
+    for given in (["--config", str(two)], by_option):
+        with pytest.raises(SystemExit):  # after printing
+            main(["fit", *given, "--print_config"])
+        (student,) = yaml.safe_load(capsys.readouterr().out)["students"]
+        defaults = {"name": None, "stem": None, "lr": None, "kwargs": {}}
+        assert student["arch"] == "vit"
+        assert {key: student[key] for key in defaults} == defaults
