@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from latent_runs import distil, forbid, latent_files
 from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
@@ -20,33 +21,12 @@ from ddoq.storage import load_tensors
 CPU = torch.device("cpu")
 
 
-def distil(distiller, data, prior, trainer, root):
-    distiller.attach(data, prior=prior)
-    return distiller.run(trainer, root)[0]
-
-
 def open_cache(root, prior, data, posterior="mode", seed=0, precision="32-true"):
     return LatentCache(root, prior, data, posterior=posterior, seed=seed, precision=precision)
 
 
 def obtain(cache, label, batch_size=7):
     return cache.obtain(label, batch_size=batch_size, device=CPU)
-
-
-def latent_files(root):
-    return sorted((root / "latents").rglob("*.safetensors"))
-
-
-def forbid(thing, name):
-    def refuse(*args, **kwargs):
-        raise AssertionError(f"{name} was called")
-
-    setattr(thing, name, refuse)
-
-
-@pytest.fixture
-def parts(coloured_noise, pooling_prior):
-    return coloured_noise(), pooling_prior()
 
 
 def test_encoding_covers_the_class_in_order_and_rounds_to_fp16(parts):

@@ -2,6 +2,7 @@ import shutil
 
 import pytest
 import torch
+from latent_runs import distil, forbid, latent_files
 
 from baselines.d4m import D4M
 from baselines.kmeans_selection import KMeansSelection
@@ -10,27 +11,6 @@ from ddoq.distiller import Shard
 from ddoq.latent_cache import encode_class
 
 CPU = torch.device("cpu")
-
-
-def distil(distiller, data, prior, trainer, root):
-    distiller.attach(data, prior=prior)
-    return distiller.run(trainer, root)[0]
-
-
-def latent_files(root):
-    return sorted((root / "latents").rglob("*.safetensors"))
-
-
-def forbid(thing, name):
-    def refuse(*args, **kwargs):
-        raise AssertionError(f"{name} was called")
-
-    setattr(thing, name, refuse)
-
-
-@pytest.fixture
-def parts(coloured_noise, pooling_prior):
-    return coloured_noise(), pooling_prior()
 
 
 def test_any_budget_quantiser_and_method_starts_from_it(
