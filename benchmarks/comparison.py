@@ -1,6 +1,5 @@
 """Is one method better than another? Paired differences over seeds, with intervals and p-values."""
 
-import argparse
 import math
 import statistics
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from benchmarks.arguments import CommandParser
 from benchmarks.folding import Row, Table, fold
 from benchmarks.records import Result
 from benchmarks.results import read_results
@@ -170,7 +170,7 @@ def main(args: list[str]) -> int:
     Returns:
         0.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="ddoq-bench compare", description="Compare two methods on the same seeds."
     )
     parser.add_argument("folder", type=Path, help="folder with result files")

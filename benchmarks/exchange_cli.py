@@ -3,8 +3,9 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from benchmarks.arguments import CommandParser
 from ddoq.errors import UserError
 
 if TYPE_CHECKING:  # `--help` must not wait for torch
@@ -13,14 +14,8 @@ if TYPE_CHECKING:  # `--help` must not wait for torch
 _LAYOUTS = ("imagefolder", "parquet")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Report a mistake as every other command does."""
-        raise UserError(f"{message}. See `{self.prog} --help`.")
-
-
-def _export_parser() -> _Parser:
-    parser = _Parser(
+def _export_parser() -> CommandParser:
+    parser = CommandParser(
         prog="ddoq-bench export",
         description="Write a distilled set so that others can read it, with a record and a dataset card. "
         "`ddoq-bench import` gives the same set again.",
@@ -129,8 +124,8 @@ def score_rows(folder: Path, fingerprint: str) -> "tuple[list[ScoreRow], list[st
     return rows, problems
 
 
-def _import_parser() -> _Parser:
-    parser = _Parser(
+def _import_parser() -> CommandParser:
+    parser = CommandParser(
         prog="ddoq-bench import",
         description="Read a distilled set that was made elsewhere, or an export, as a distilled set for "
         "`ddoq-bench evaluate --distilled`.",

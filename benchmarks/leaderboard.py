@@ -1,16 +1,15 @@
 """The leaderboard: tables folded from result files, each followed by how its numbers were made."""
 
-import argparse
 import csv
 import io
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from tabulate import tabulate
 
+from benchmarks.arguments import CommandParser
 from benchmarks.columns import flat
 from benchmarks.derived import (
     CEILING,
@@ -236,14 +235,8 @@ def cell_table(results: list[Result]) -> str:
     return f"{title}\n{tabulate(rows, headers, 'simple', disable_numparse=True, colalign=align)}"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Report a mistake as every other command does."""
-        raise UserError(f"{message}. See `{self.prog} --help`.")
-
-
-def _parser() -> _Parser:
-    parser = _Parser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="ddoq-bench leaderboard",
         description="Fold result files into tables.",
         epilog="Exit status: 0 all is well, 1 a file was left out or a cell has failed (the tables are still written, "

@@ -1,11 +1,11 @@
 """A report over result files: every method against chosen ones, with intervals, corrected p-values and figures."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from tabulate import tabulate
 
+from benchmarks.arguments import CommandParser
 from benchmarks.effects import OVER_STUDENTS, Effect, effects
 from benchmarks.folding import Table, fold
 from benchmarks.leaderboard import Board, render
@@ -159,7 +159,7 @@ def main(args: list[str]) -> int:
     Returns:
         0, or 1 if a result file was left out or a cell has failed.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="ddoq-bench report",
         description="Compare every method with chosen ones over all tables of a folder: text, p-values and figures.",
     )

@@ -1,6 +1,5 @@
 """Run a suite: one process a cell, resumable, with progress and time to go."""
 
-import argparse
 import contextlib
 import os
 import shlex
@@ -16,6 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import NoReturn
 
+from benchmarks.arguments import CommandParser
 from benchmarks.suite_board import finish_suite
 from benchmarks.suite_plan import Job, Plan, plan_suite
 from ddoq.errors import UserError
@@ -222,14 +222,8 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Report a mistake as every other command does."""
-        raise UserError(f"{message}. See `{self.prog} --help`.")
-
-
-def _parser() -> _Parser:
-    parser = _Parser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="ddoq-bench suite",
         allow_abbrev=False,
         description="Run a grid of cells, one process each. What is done is not done again. Further options, "
