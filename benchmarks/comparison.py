@@ -10,9 +10,10 @@ from tabulate import tabulate
 
 from benchmarks.arguments import CommandParser
 from benchmarks.folding import Row, Table, fold
-from benchmarks.records import Result
 from benchmarks.results import read_results
 from ddoq.errors import UserError, suggest
+
+Seeds = tuple[int, int | None]  # of student and distillation
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,24 @@ def _find(table: Table, name: str) -> Row:
     raise UserError(f"No row of {where} is called {name!r}. {suggest(name, labels)}")
 
 
-def _by_seeds(results: Sequence[Result]) -> dict[tuple[int, int | None], float]:
-    return {(r.cell.seed, r.cell.distill_seed): r.metrics.top1_last for r in results}
+def paired_accuracies(first: Row, second: Row, column: str) -> dict[Seeds, tuple[float, float]]:
+    """Pair the accuracies of two rows for one student on the seeds that both have.
+
+    Args:
+        first: A row.
+        second: Another row of the same table.
+        column: The student.
+
+    Returns:
+        Top-1 after the last epoch of both rows, by seeds, in a fixed order.
+    """
+    ours, theirs = (
+        {(r.cell.seed, r.cell.distill_seed): r.metrics.top1_last for r in row.cells.get(column, [])}
+        for row in (first, second)
+    )
+    return {
+        seeds: (ours[seeds], theirs[seeds]) for seeds in sorted(set(ours) & set(theirs), key=repr)
+    }
 
 
 def compare(table: Table, first: str, second: str) -> list[tuple[str, Difference]]:
@@ -111,20 +128,27 @@ def compare(table: Table, first: str, second: str) -> list[tuple[str, Difference
     a, b = _find(table, first), _find(table, second)
     found = []
     for column in table.columns:
-        ours, theirs = (_by_seeds(row.cells.get(column, [])) for row in (a, b))
-        seeds = sorted(set(ours) & set(theirs), key=repr)
-        if seeds:
-            pairs = [ours[s] for s in seeds], [theirs[s] for s in seeds]
-            found.append((column, paired_difference(*pairs)))
+        pairs = list(paired_accuracies(a, b, column).values())
+        if pairs:
+            found.append((column, paired_difference([x for x, _ in pairs], [y for _, y in pairs])))
     return found
 
 
+def interval_text(difference: Difference) -> str:
+    """Write the interval of a difference in points; nothing where there is none.
+
+    Example:
+        >>> interval_text(Difference(0.01, -0.005, 0.025, 0.2, 3))
+        '-0.50 to +2.50'
+    """
+    if difference.low is None or difference.high is None:
+        return ""
+    return f"{100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
+
+
 def _line(student: str, d: Difference) -> list[str]:
-    interval = (
-        "" if d.low is None or d.high is None else f"{100 * d.low:+.2f} to {100 * d.high:+.2f}"
-    )
     p_value = "" if d.p_value is None else f"{d.p_value:.3f}"
-    return [student, f"{100 * d.mean:+.2f}", interval, p_value, str(d.n)]
+    return [student, f"{100 * d.mean:+.2f}", interval_text(d), p_value, str(d.n)]
 
 
 def comparison(folder: Path, first: str, second: str) -> str:

@@ -4,13 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from benchmarks.comparison import Difference, paired_difference
+from benchmarks.comparison import Difference, Seeds, paired_accuracies, paired_difference
 from benchmarks.folding import Row, Table
-from benchmarks.records import Result
 
 OVER_STUDENTS = "mean over students"
 
-Seeds = tuple[int, int | None]  # of student and distillation
 Place = tuple[str, int, str, str, str, str]  # all that names an effect but the student
 
 
@@ -110,10 +108,9 @@ def _rows(table: Table, name: str) -> list[Row]:
 def _pair(table: Table, row: Row, base: Row) -> list[Effect]:
     pairs: dict[str, dict[Seeds, tuple[float, float]]] = {}
     for column in table.columns:
-        ours, theirs = (_by_seeds(part.cells.get(column, [])) for part in (row, base))
-        common = sorted(set(ours) & set(theirs), key=repr)
+        common = paired_accuracies(row, base, column)
         if common:
-            pairs[column] = {seeds: (ours[seeds], theirs[seeds]) for seeds in common}
+            pairs[column] = common
     place = (table.dataset, table.ipc, table.recipe, table.apart, row.label, base.label)
     found = [_effect(place, column, list(values.values())) for column, values in pairs.items()]
     whole = set.intersection(*(set(values) for values in pairs.values())) if pairs else set()
@@ -132,7 +129,3 @@ def _pair(table: Table, row: Row, base: Row) -> list[Effect]:
 def _effect(place: Place, student: str, pairs: Sequence[tuple[float, float]]) -> Effect:
     difference = paired_difference([ours for ours, _ in pairs], [theirs for _, theirs in pairs])
     return Effect(*place, student, difference)
-
-
-def _by_seeds(results: Sequence[Result]) -> dict[Seeds, float]:
-    return {(r.cell.seed, r.cell.distill_seed): r.metrics.top1_last for r in results}

@@ -6,6 +6,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from benchmarks.arguments import CommandParser
+from benchmarks.comparison import interval_text
 from benchmarks.effects import OVER_STUDENTS, Effect, effects
 from benchmarks.folding import Table, fold
 from benchmarks.leaderboard import Board, render
@@ -51,21 +52,20 @@ def findings(found: Sequence[Effect]) -> list[str]:
 
 def _points(effect: Effect) -> str:
     d = effect.difference
-    if d.low is None or d.high is None:
-        return f"{100 * d.mean:+.2f} points (one pair)"
-    return f"{100 * d.mean:+.2f} points (95 % {100 * d.low:+.2f} to {100 * d.high:+.2f}, n={d.n})"
+    interval = interval_text(d)
+    told = f"95 % {interval}, n={d.n}" if interval else "one pair"
+    return f"{100 * d.mean:+.2f} points ({told})"
 
 
 def _effect_table(found: Sequence[Effect]) -> str:
     rows = []
     for e in found:
         d = e.difference
-        interval = (
-            "" if d.low is None or d.high is None else f"{100 * d.low:+.2f} to {100 * d.high:+.2f}"
-        )
         values = [_p_value(d.p_value), _p_value(e.adjusted)]
         place = [f"{e.dataset}, ipc {e.ipc}", e.recipe + (f" ({e.apart})" if e.apart else "")]
-        rows.append([*place, e.row, e.student, f"{100 * d.mean:+.2f}", interval, *values, str(d.n)])
+        rows.append(
+            [*place, e.row, e.student, f"{100 * d.mean:+.2f}", interval_text(d), *values, str(d.n)]
+        )
     headers = [
         "dataset",
         "recipe",
