@@ -22,12 +22,12 @@ COMMANDS = {
 
 # Commands that need no model, data or trainer, and so none of the parser that describes these.
 _LIGHT = {
-    "compare": "benchmarks.comparison:main",
-    "export": "benchmarks.exchange_cli:export_main",
-    "import": "benchmarks.exchange_cli:import_main",
-    "leaderboard": "benchmarks.leaderboard:main",
-    "report": "benchmarks.report:main",
-    "suite": "benchmarks.suite:main",
+    "compare": "benchmarks.statistics.comparison:main",
+    "export": "benchmarks.commands.exchange:export_main",
+    "import": "benchmarks.commands.exchange:import_main",
+    "leaderboard": "benchmarks.leaderboard.board:main",
+    "report": "benchmarks.leaderboard.report:main",
+    "suite": "benchmarks.suites.runner:main",
 }
 
 _HELP = """usage: ddoq-bench COMMAND [options]
@@ -82,7 +82,7 @@ def _command(name: str) -> Callable[[list[str]], int]:
         command: Callable[[list[str]], int] = getattr(import_module(module), function)
         return command
     if name in COMMANDS:
-        from benchmarks.lightning_cli import run
+        from benchmarks.commands.configured import run
 
         return lambda rest: run([name, *rest])
     raise UserError(f"Unknown command {name!r}. {suggest(name, COMMANDS)}")

@@ -4,12 +4,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ddoq.ddoq import DDOQ
-    from ddoq.distilled_set import DistilledSet
-    from ddoq.distiller import Distiller
+    from ddoq.distillation.distilled_set import DistilledSet
+    from ddoq.distillation.distiller import Distiller
 
 __all__ = ["DDOQ", "DistilledSet", "Distiller"]
 
-_HOMES = {"DDOQ": "ddoq.ddoq", "DistilledSet": "ddoq.distilled_set", "Distiller": "ddoq.distiller"}
+_HOMES = {
+    "DDOQ": "ddoq.ddoq",
+    "DistilledSet": "ddoq.distillation.distilled_set",
+    "Distiller": "ddoq.distillation.distiller",
+}
 
 
 def __getattr__(name: str) -> Any:

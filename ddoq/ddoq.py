@@ -5,9 +5,9 @@ from typing import Literal
 from torch import Tensor
 
 from ddoq.data import ImageDataModule
-from ddoq.distiller import Shard
+from ddoq.distillation.distiller import Shard
 from ddoq.errors import UserError
-from ddoq.latent_quantization import LatentQuantization, Quantizer
+from ddoq.latents.quantization import LatentQuantization, Quantizer
 from ddoq.priors.base import Sampling
 from ddoq.quantization import cell_weights
 

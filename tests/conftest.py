@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ddoq.data import ClassRegistry, ImageDataModule, ImageSplit, TensorSplit
-from ddoq.fingerprints import hash_tensors
 from ddoq.priors.base import Prior, Sampling
+from ddoq.storage.fingerprints import hash_tensors
 
 torch.set_num_threads(1)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cli import COMMANDS
-from benchmarks.leaderboard import Board, leaderboard
-from benchmarks.report import write_report
+from benchmarks.leaderboard.board import Board, leaderboard
+from benchmarks.leaderboard.report import write_report
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

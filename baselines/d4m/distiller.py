@@ -10,11 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 from ddoq.data import ImageDataModule
-from ddoq.distiller import Shard
+from ddoq.distillation.distiller import Shard
 from ddoq.errors import UserError
 from ddoq.images import to_uint8
-from ddoq.latent_cache import Posterior
-from ddoq.latent_quantization import LatentQuantization, Quantizer
+from ddoq.latents.cache import Posterior
+from ddoq.latents.quantization import LatentQuantization, Quantizer
 from ddoq.priors.base import Prior, Sampling
 from ddoq.teachers import Teacher
 

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from baselines.selection import keep
+from ddoq.costs.workload import Parts, Sizes, Stage, assignment_flops, encoding_stages, image_bytes
 from ddoq.data import ImageDataModule
-from ddoq.distiller import Shard, WorkItem, check_budget, class_items
+from ddoq.distillation.distiller import Shard, WorkItem, check_budget, class_items
 from ddoq.errors import UserError, suggest
 from ddoq.images import to_float
-from ddoq.latent_distiller import LatentDistiller
-from ddoq.latent_quantization import Quantizer
+from ddoq.latents.distiller import LatentDistiller
+from ddoq.latents.quantization import Quantizer
 from ddoq.quantization import cell_weights
 from ddoq.seeding import derive_seed
-from ddoq.workload import Parts, Sizes, Stage, assignment_flops, encoding_stages, image_bytes
 
 _FEATURES = ("latent", "pixel")
 

@@ -3,10 +3,10 @@
 import torch
 
 from baselines.selection import keep
+from ddoq.costs.workload import Parts, Sizes, Stage, image_bytes
 from ddoq.data import ImageDataModule
-from ddoq.distiller import Distiller, Shard, WorkItem, check_budget, class_items
+from ddoq.distillation.distiller import Distiller, Shard, WorkItem, check_budget, class_items
 from ddoq.seeding import generator_for
-from ddoq.workload import Parts, Sizes, Stage, image_bytes
 
 
 class RandomSelection(Distiller):

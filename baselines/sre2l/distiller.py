@@ -12,14 +12,14 @@ from baselines.sre2l.augmentation import Augmentation, draw_augmentations
 from baselines.sre2l.codec import JPEG_CODEC, through_jpeg, truncate
 from baselines.sre2l.compiled import CompiledObjective
 from baselines.sre2l.recover import Recovery, batch_norms, recover
+from ddoq.costs.workload import Parts, Sizes, Stage, gradient_stage, image_bytes, judging_stage
 from ddoq.data import ImageDataModule
-from ddoq.distiller import Distiller, Shard, WorkItem
+from ddoq.distillation.distiller import Distiller, Shard, WorkItem
 from ddoq.errors import UserError
 from ddoq.images import to_uint8
 from ddoq.priors.base import Prior
 from ddoq.seeding import generator_for
 from ddoq.teachers import Teacher, teacher_accuracy
-from ddoq.workload import Parts, Sizes, Stage, gradient_stage, image_bytes, judging_stage
 
 _log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import torch
 
 from baselines.selection import keep
 from ddoq.data import ImageDataModule
-from ddoq.distiller import Distiller, Shard, WorkItem, class_items
+from ddoq.distillation.distiller import Distiller, Shard, WorkItem, class_items
 from ddoq.priors.base import Prior
 from ddoq.teachers import Teacher
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ddoq.data.registry import ClassRegistry
+from ddoq.data.class_registry import ClassRegistry
+from ddoq.data.sampler import ExactDistributedSampler
 from ddoq.errors import UserError
-from ddoq.fingerprints import hash_config
-from ddoq.sampling import ExactDistributedSampler
+from ddoq.storage.fingerprints import hash_config
 
 # Mean and standard deviation of ImageNet in RGB, as torchvision's reference training code states them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

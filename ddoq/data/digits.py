@@ -7,9 +7,9 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from ddoq.data.base import ImageDataModule, ImageSplit, TensorSplit
-from ddoq.data.registry import ClassRegistry
-from ddoq.fingerprints import hash_tensors
+from ddoq.data.class_registry import ClassRegistry
 from ddoq.images import to_uint8
+from ddoq.storage.fingerprints import hash_tensors
 
 _NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _LEVELS = 16  # scikit-learn counts the dark pixels in 4 x 4 blocks: 0 to 16

@@ -10,8 +10,8 @@ from filelock import FileLock
 
 from ddoq.console import say
 from ddoq.errors import UserError
-from ddoq.fingerprints import hash_config
-from ddoq.storage import read_json, write_json
+from ddoq.storage.files import read_json, write_json
+from ddoq.storage.fingerprints import hash_config
 
 _FORMAT = 1
 _WORTH_KEEPING = 2**28  # bytes of a dataset; less is hashed in a second or two

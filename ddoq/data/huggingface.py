@@ -13,12 +13,12 @@ from ddoq.data.base import (
     SubsetSplit,
 )
 from ddoq.data.cache import maybe_cached
+from ddoq.data.class_registry import ClassRegistry
+from ddoq.data.known_registries import load_registry, source_labels
 from ddoq.data.names import build_registry
-from ddoq.data.registries import load_registry, source_labels
-from ddoq.data.registry import ClassRegistry
 from ddoq.data.tables import HubSource, LabelColumn, ParquetSource, RowSplit, label_column_of
 from ddoq.errors import UserError
-from ddoq.fingerprints import hash_config
+from ddoq.storage.fingerprints import hash_config
 
 
 class HuggingFaceImages(ImageDataModule):

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as tv
 
 from ddoq.data.base import ImageDataModule, ImageSplit, TensorSplit
-from ddoq.data.registry import ClassRegistry
+from ddoq.data.class_registry import ClassRegistry
 from ddoq.errors import UserError
-from ddoq.fingerprints import hash_tensors
+from ddoq.storage.fingerprints import hash_tensors
 
 _DEFAULT_ROOT = "/usr/share/datasets/fashion-mnist"  # where Debian's package puts the files
 _STORED_SIZE = 28

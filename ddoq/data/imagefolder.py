@@ -10,13 +10,13 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ddoq.data.base import IMAGENET_MEAN, IMAGENET_STD, ImageDataModule, ImageSplit
 from ddoq.data.cache import maybe_cached
+from ddoq.data.class_registry import ClassRegistry
 from ddoq.data.decoding import decode_all
 from ddoq.data.hashing import content_hashes
+from ddoq.data.known_registries import check_folders, load_registry
 from ddoq.data.names import build_registry
-from ddoq.data.registries import check_folders, load_registry
-from ddoq.data.registry import ClassRegistry
 from ddoq.errors import UserError
-from ddoq.fingerprints import hash_config, hash_files
+from ddoq.storage.fingerprints import hash_config, hash_files
 
 _ANNOTATIONS = (
     "val_annotations.txt"  # in the validation folder of Tiny-ImageNet as it is distributed

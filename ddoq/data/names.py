@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ddoq.data.registry import ClassRegistry
+from ddoq.data.class_registry import ClassRegistry
 from ddoq.errors import UserError
 
 ClassNames = str | list[str] | dict[str, str] | None

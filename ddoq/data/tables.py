@@ -15,7 +15,7 @@ from ddoq.data.base import ImageSplit
 from ddoq.data.decoding import decode_all
 from ddoq.data.hashing import content_hashes
 from ddoq.errors import UserError
-from ddoq.fingerprints import hash_files
+from ddoq.storage.fingerprints import hash_files
 
 _HUB_MEND = "Check the name and the network, or download the parquet files and pass `train_files` and `test_files`."
 

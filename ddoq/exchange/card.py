@@ -9,7 +9,7 @@ import torch
 import yaml
 from tabulate import tabulate
 
-from ddoq.distilled_set import DistilledSet
+from ddoq.distillation.distilled_set import DistilledSet
 
 _DATA_FILES = {"parquet": "data/train-*.parquet", "imagefolder": "*/*.png"}
 # Classes of size that the Hub knows: the first bound that exceeds the number of rows counts.

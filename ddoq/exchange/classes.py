@@ -7,7 +7,7 @@ from typing import Any
 
 from ddoq.errors import UserError
 from ddoq.exchange.record import RECORD
-from ddoq.storage import read_json
+from ddoq.storage.files import read_json
 
 
 @dataclass(frozen=True)

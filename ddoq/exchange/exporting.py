@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ddoq.distilled_set import DistilledSet
+from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError, suggest
 from ddoq.exchange.card import ScoreRow, dataset_card
 from ddoq.exchange.imagefolder import write_imagefolder

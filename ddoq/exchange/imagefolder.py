@@ -12,12 +12,12 @@ from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ddoq.data.imagefolder import list_images
-from ddoq.distilled_set import DistilledSet
+from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
 from ddoq.exchange.classes import ClassList
 from ddoq.exchange.listing import Listing
 from ddoq.exchange.matching import classes_of, match_classes
-from ddoq.fingerprints import hash_files
+from ddoq.storage.fingerprints import hash_files
 
 SIDECAR = "labels.csv"
 _HEADER = ["file", "label", "key", "name", "weight"]

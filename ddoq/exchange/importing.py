@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ddoq.distilled_set import DistilledSet
+from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
 from ddoq.exchange.classes import ClassList
 from ddoq.exchange.imagefolder import list_exported, list_imagefolder

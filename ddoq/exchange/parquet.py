@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ddoq.data.tables import ParquetSource, label_column_of
-from ddoq.distilled_set import DistilledSet
+from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
 from ddoq.exchange.classes import ClassList
 from ddoq.exchange.imagefolder import encode_png

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ddoq.distilled_set import DistilledSet
+from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
-from ddoq.storage import read_json, write_json
+from ddoq.storage.files import read_json, write_json
 
 FORMAT = 1  # raised when a reader of the old layout would misread the new one
 RECORD = "metadata.json"

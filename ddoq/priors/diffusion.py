@@ -9,9 +9,9 @@ from diffusers import DDPMScheduler, DiTPipeline
 from torch import Tensor, nn
 
 from ddoq.errors import UserError
-from ddoq.fingerprints import hash_config, hash_module
 from ddoq.priors.latent import LatentDiffusionPrior
 from ddoq.priors.loading import make_scheduler, open_pipeline, parse_dtype
+from ddoq.storage.fingerprints import hash_config, hash_module
 
 
 class DiffusionPrior(LatentDiffusionPrior):

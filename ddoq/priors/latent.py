@@ -13,8 +13,8 @@ from torchvision.transforms.v2 import functional as tv
 
 from ddoq.console import say
 from ddoq.errors import UserError
-from ddoq.fingerprints import hash_config, hash_module
 from ddoq.priors.base import Generators, Prior, Sampling
+from ddoq.storage.fingerprints import hash_config, hash_module
 
 # Latents of a scaled VAE have a standard deviation near 1; this far off, its scaling factor was forgotten.
 _PLAUSIBLE_STD = (1 / 3, 3.0)

@@ -24,7 +24,7 @@ from huggingface_hub.errors import GatedRepoError
 from transformers.utils import logging as transformers_logging
 
 from ddoq.errors import UserError, suggest
-from ddoq.storage import read_json
+from ddoq.storage.files import read_json
 
 # The files without which a folder is no DiT pipeline.
 PARTS = (

@@ -11,9 +11,8 @@ from diffusers import AutoencoderKL
 
 from ddoq.console import say
 from ddoq.data.base import ImageDataModule
-from ddoq.data.registries import imagenet_indices
+from ddoq.data.known_registries import imagenet_indices
 from ddoq.errors import UserError
-from ddoq.fingerprints import hash_config
 from ddoq.priors.base import Prior
 from ddoq.priors.diffusion import DiffusionPrior, save_pipeline
 from ddoq.priors.latent import LatentDiffusionPrior
@@ -24,7 +23,8 @@ from ddoq.priors.training.dit import train_dit
 from ddoq.priors.training.fitting import device_of
 from ddoq.priors.training.report import save_reconstructions, save_samples
 from ddoq.priors.training.vae import train_vae
-from ddoq.storage import build_once, read_json, write_json
+from ddoq.storage.files import build_once, read_json, write_json
+from ddoq.storage.fingerprints import hash_config
 
 # Raised whenever a change of code changes what training makes, so that old priors are not reused.
 TRAINING_FORMAT = 1

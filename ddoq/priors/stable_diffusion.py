@@ -9,9 +9,9 @@ from diffusers import StableDiffusionImg2ImgPipeline
 from torch import Tensor, nn
 
 from ddoq.errors import UserError
-from ddoq.fingerprints import hash_config, hash_module, hash_tensors
 from ddoq.priors.latent import LatentDiffusionPrior
 from ddoq.priors.loading import STABLE_DIFFUSION, make_scheduler, open_pipeline, parse_dtype
+from ddoq.storage.fingerprints import hash_config, hash_module, hash_tensors
 
 # What of a text encoder's configuration changes its output beyond its weights. The rest of it differs between
 # releases of transformers, and would change fingerprints.

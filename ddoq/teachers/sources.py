@@ -100,7 +100,7 @@ class PretrainedTeacher(TeacherSource):
         """Load it; see :meth:`TeacherSource.obtain`."""
         data.setup()
         if self.arch is not None:
-            from ddoq.teachers.named import obtain_named
+            from ddoq.teachers.pretrained import obtain_named
 
             teacher, how = obtain_named(self, data, cache, trainer)
         else:

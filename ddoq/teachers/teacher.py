@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from ddoq.data.base import IMAGENET_MEAN, IMAGENET_STD, ImageDataModule
 from ddoq.errors import UserError
-from ddoq.fingerprints import hash_config, hash_module
 from ddoq.networks import Normalize
-from ddoq.storage import load_tensors, read_json, save_tensors, write_json
+from ddoq.storage.files import load_tensors, read_json, save_tensors, write_json
+from ddoq.storage.fingerprints import hash_config, hash_module
 from ddoq.teachers.weights import build_classifier
 
 # Raised whenever teacher.json or the meaning of its keys changes.
@@ -42,7 +42,7 @@ class Teacher(nn.Module):
         network: Takes normalised images; as :func:`ddoq.teachers.weights.build_classifier` built it, then trained.
         arch: The name that it was built by.
         class_names: Readable names in label order.
-        class_keys: Keys in label order (:class:`ddoq.data.registry.ClassInfo`), by which a dataset is matched.
+        class_keys: Keys in label order (:class:`ddoq.data.class_registry.ClassInfo`), by which a dataset is matched.
         image_size: Side in pixels of the images that it takes.
         accuracy: Top-1 on the real test split, in [0, 1].
         accuracy_top5: Top-5 on the real test split, in [0, 1]; None where it is not known.

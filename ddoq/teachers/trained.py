@@ -13,10 +13,10 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from ddoq.data.base import ImageDataModule
 from ddoq.errors import UserError
-from ddoq.fingerprints import hash_config
 from ddoq.networks import build_network
 from ddoq.seeding import derive_seed
-from ddoq.storage import build_once
+from ddoq.storage.files import build_once
+from ddoq.storage.fingerprints import hash_config
 from ddoq.teachers.accuracy import split_accuracies
 from ddoq.teachers.sources import TeacherSource, announce
 from ddoq.teachers.teacher import TEACHER_FORMAT, Teacher

@@ -8,8 +8,8 @@ from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
 from ddoq.data import ImageDataModule, TensorSplit
-from ddoq.data.registry import ClassRegistry
-from ddoq.fingerprints import hash_tensors
+from ddoq.data.class_registry import ClassRegistry
+from ddoq.storage.fingerprints import hash_tensors
 
 
 class HeldData(ImageDataModule):

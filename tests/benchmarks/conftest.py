@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.records import Cell, Result, make_result
+from benchmarks.results.records import Cell, Result, make_result
 
 PROVENANCE = {
     "versions": {"python": "3.11.0", "torch": "2.14.1"},

@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from benchmarks.cli import main
-from benchmarks.suite_plan import plan_suite
+from benchmarks.suites.jobs import plan_suite
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent.parent / "configs"
@@ -92,8 +92,8 @@ def has_budget(config: Path) -> bool:
     """Say whether the method can be told how many images per class to make."""
     import baselines  # noqa: F401
     import ddoq.ddoq  # noqa: F401
-    from benchmarks.suggestions import concrete_subclasses
-    from ddoq.distiller import Distiller
+    from benchmarks.configuration.mistakes import concrete_subclasses
+    from ddoq.distillation.distiller import Distiller
 
     kind = next(k for k in concrete_subclasses(Distiller) if k.__name__ == class_of(config))
     return "ipc" in inspect.signature(kind).parameters
@@ -118,8 +118,8 @@ def test_suite_can_be_planned(suite):
 def test_every_registered_method_has_a_config_for_every_dataset():
     import baselines  # noqa: F401
     import ddoq.ddoq  # noqa: F401
-    from benchmarks.suggestions import concrete_subclasses
-    from ddoq.distiller import Distiller
+    from benchmarks.configuration.mistakes import concrete_subclasses
+    from ddoq.distillation.distiller import Distiller
 
     known = {
         kind.__name__ for kind in concrete_subclasses(Distiller) if "test" not in kind.__module__

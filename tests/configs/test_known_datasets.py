@@ -9,9 +9,9 @@ import torch
 import yaml
 
 from benchmarks.cli import main
-from benchmarks.layers import resolve
-from benchmarks.recipes import load_recipe
-from benchmarks.students import Student
+from benchmarks.configuration.layers import resolve
+from benchmarks.students.recipes import load_recipe
+from benchmarks.students.student import Student
 from ddoq import data as datasets
 from ddoq import teachers
 from ddoq.data import ClassRegistry, imagenet_indices, load_registry

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from ddoq.ddoq import DDOQ
-from ddoq.distiller import Shard
+from ddoq.distillation.distiller import Shard
 from ddoq.errors import UserError
-from ddoq.latent_quantization import Quantizer
+from ddoq.latents.quantization import Quantizer
 
 
 def shard(counts: list[int], **extras) -> Shard:

@@ -20,14 +20,14 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from benchmarks.evaluation import evaluate_student
-from benchmarks.ranks import be_patient
-from benchmarks.recipes import load_recipe
-from benchmarks.student_module import StudentModule
-from benchmarks.students import Student
+from benchmarks.students.evaluation import evaluate_student
+from benchmarks.run.ranks import be_patient
+from benchmarks.students.recipes import load_recipe
+from benchmarks.students.module import StudentModule
+from benchmarks.students.student import Student
 from ddoq.data.base import ImageDataModule, TensorSplit
-from ddoq.data.registry import ClassRegistry
-from ddoq.distilled_set import DistilledSet
+from ddoq.data.class_registry import ClassRegistry
+from ddoq.distillation.distilled_set import DistilledSet
 
 
 class Noise(ImageDataModule):

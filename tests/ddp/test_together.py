@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cli import main
-from benchmarks.folding import fold
-from benchmarks.results import read_results
+from benchmarks.results.files import read_results
+from benchmarks.tables.folding import fold
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests" / "configs" / "tiny.yaml"
@@ -21,7 +21,7 @@ TOGETHER = [*TWO, "--evaluation.ranks=together"]
 # A rank that fails before the training of `early`, and one that fails in the training of `late`.
 BROKEN = """
 import sys
-import benchmarks.student_module as module
+import benchmarks.students.module as module
 from benchmarks.cli import main
 
 init, step = module.StudentModule.__init__, module.StudentModule.training_step

@@ -9,7 +9,7 @@ from baselines.d4m import D4M
 from benchmarks.cli import main
 from ddoq.ddoq import DDOQ
 from ddoq.errors import UserError
-from ddoq.latent_quantization import Quantizer
+from ddoq.latents.quantization import Quantizer
 from ddoq.priors.base import Sampling
 
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from baselines.whole_dataset import WholeDataset
-from benchmarks.recipes import load_recipe
+from benchmarks.students.recipes import load_recipe
 from ddoq.data import ImageDataModule, TensorSplit
-from ddoq.data.registry import ClassRegistry
+from ddoq.data.class_registry import ClassRegistry
 
 
 class Uneven(ImageDataModule):

@@ -4,7 +4,7 @@ import torch
 from ddoq.data import ClassRegistry, ImageDataModule, SubsetSplit, TensorSplit
 from ddoq.data.base import limit_classes
 from ddoq.errors import UserError
-from ddoq.fingerprints import hash_tensors
+from ddoq.storage.fingerprints import hash_tensors
 
 
 def split_of(labels) -> TensorSplit:

@@ -7,7 +7,7 @@ import pytest
 from ddoq.data import hashing
 from ddoq.data.hashing import content_hashes, kept_hashes_folder
 from ddoq.errors import UserError
-from ddoq.fingerprints import hash_files
+from ddoq.storage.fingerprints import hash_files
 
 
 class Counting:

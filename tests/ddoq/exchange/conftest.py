@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ddoq.distilled_set import DistilledSet
+from ddoq.distillation.distilled_set import DistilledSet
 
 
 def _make_set(names=("tabby cat", "dog", "crane"), ipc=2, size=6, metadata=None, order=None):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ddoq.distilled_set import DistilledSet
+from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
 from ddoq.exchange import LAYOUTS, ClassList, Columns, export_set, import_set
 from ddoq.exchange.parquet import FILE

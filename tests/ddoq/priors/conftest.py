@@ -7,7 +7,7 @@ import torch
 from tiny_pipelines import build_dit
 
 from ddoq.data.base import ImageDataModule, TensorSplit
-from ddoq.data.registry import ClassRegistry
+from ddoq.data.class_registry import ClassRegistry
 
 
 class RandomImages(ImageDataModule):

@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 from torchvision.transforms.v2 import functional as tv
 
 from ddoq.data.base import ImageDataModule, TensorSplit
-from ddoq.data.registry import ClassRegistry
+from ddoq.data.class_registry import ClassRegistry
 from ddoq.errors import UserError
 from ddoq.networks import build_network
 from ddoq.teachers import Teacher

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 
 from ddoq.data.base import ImageDataModule, TensorSplit
-from ddoq.data.registry import ClassRegistry
+from ddoq.data.class_registry import ClassRegistry
 from ddoq.errors import UserError
 from ddoq.teachers import PretrainedTeacher, Teacher, TrainedTeacher, teacher_accuracy, training
 

@@ -1,0 +1,180 @@
+"""The command ``ddoq-bench plan``: its options, and the plan of a configuration."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from benchmarks.planning.stages import Job
+from benchmarks.planning.text import Clock, Rate, plan_text
+from benchmarks.run.bench import Bench
+from benchmarks.students.recipes import load_recipe
+from ddoq.costs.workload import Sizes
+from ddoq.errors import UserError, suggest
+
+# Names of precisions in trainer.precision, by what rates.yaml calls them.
+_PRECISIONS = {"bf16": "bf16", "16": "fp16", "fp16": "fp16", "32": "fp32"}
+
+
+@dataclass
+class PlanOptions:
+    """What ``ddoq-bench plan`` is asked.
+
+    Attributes:
+        ipc: Images per class, several separated by commas; the configuration's own where omitted.
+        device: A device of ``benchmarks/planning/rates.yaml``, for hours.
+        precision: What it computes in, bf16, fp16 or fp32; that of ``trainer.precision`` where omitted.
+        utilisation: Share of the device's peak rate that a run sustains; that of the file where omitted.
+        probe: Run some batches of each stage's network here, and reckon hours from that.
+        classes: Number of classes, to plan without the dataset.
+        images_per_class: Training images a class, to plan without the dataset.
+        test_images: Test images, to plan without the dataset; none where omitted.
+    """
+
+    ipc: str | None = None
+    device: str | None = None
+    precision: str | None = None
+    utilisation: float | None = None
+    probe: bool = False
+    classes: int | None = None
+    images_per_class: int | None = None
+    test_images: int = 0
+
+    def budgets(self, own: int) -> list[int]:
+        """Return the budgets to plan for.
+
+        Example:
+            >>> PlanOptions(ipc="10,50").budgets(1)
+            [10, 50]
+        """
+        if self.ipc is None:
+            return [own]
+        try:
+            budgets = [int(part) for part in self.ipc.split(",")]
+        except ValueError:
+            budgets = [0]
+        if min(budgets) < 1:
+            raise UserError(
+                f"--ipc must be whole numbers from 1 on, such as 10,50, not {self.ipc!r}."
+            )
+        return budgets
+
+
+_HELP = {
+    "ipc": "Images per class to plan for, several separated by commas.",
+    "device": "Device of benchmarks/planning/rates.yaml whose rates give hours.",
+    "precision": "bf16, fp16 or fp32, instead of trainer.precision.",
+    "utilisation": "Share of the peak rate that is sustained.",
+    "probe": "Measure some batches of each network here.",
+    "classes": "Number of classes; plans without the dataset.",
+    "images_per_class": "Training images a class; plans without the dataset.",
+    "test_images": "Test images, where the dataset is not at hand.",
+}
+
+
+def add_plan_arguments(parser: Any) -> None:
+    """Add the options of the command to its parser."""
+    for item in fields(PlanOptions):
+        name = "--" + item.name.replace("_", "-")
+        parser.add_argument(name, type=item.type, default=item.default, help=_HELP[item.name])
+
+
+def find_rate(options: PlanOptions, precision: str) -> Rate | None:
+    """Look a device up; None where none is asked for.
+
+    Args:
+        options: Device, precision and utilisation.
+        precision: ``trainer.precision``, where the options name none.
+
+    Raises:
+        UserError: If device or precision are unknown, or the utilisation is no share.
+    """
+    if options.device is None:
+        return None
+    text = resources.files("benchmarks.planning").joinpath("rates.yaml").read_text(encoding="utf-8")
+    table = yaml.safe_load(text)
+    devices: Mapping[str, Mapping[str, float]] = table["devices"]
+    if options.device not in devices:
+        raise UserError(f"Unknown device {options.device!r}. {suggest(options.device, devices)}")
+    rates = devices[options.device]
+    key = options.precision or _PRECISIONS.get(str(precision).split("-")[0], str(precision))
+    if key not in rates:
+        raise UserError(f"No rate of {options.device} in {key!r}. {suggest(key, rates)}")
+    share = table["utilisation"] if options.utilisation is None else options.utilisation
+    if not 0 < share <= 1:
+        raise UserError(f"--utilisation must be in (0, 1], not {share}.")
+    return Rate(options.device, key, rates[key], share)
+
+
+def sizes_of(bench: Bench, options: PlanOptions) -> Sizes:
+    """Take the sizes of the dataset from the options, or else from the dataset itself.
+
+    Raises:
+        UserError: If only one of the two numbers is given, or one is below 1.
+    """
+    classes, images, data = options.classes, options.images_per_class, bench.data
+    if classes is None and images is None:
+        data.setup()
+        return Sizes.of(data)
+    if classes is None or images is None:
+        raise UserError("Give --classes and --images-per-class together, or neither.")
+    if min(classes, images) < 1 or options.test_images < 0:
+        raise UserError(
+            "--classes and --images-per-class must be at least 1, and --test-images at least 0."
+        )
+    return Sizes(
+        classes,
+        classes * images,
+        options.test_images,
+        data.image_size,
+        images,
+        data.mean,
+        data.std,
+    )
+
+
+def plan_bench(bench: Bench, options: PlanOptions) -> str:
+    """Plan a configuration.
+
+    Args:
+        bench: Its parts.
+        options: What is asked.
+
+    Returns:
+        Markdown.
+
+    Raises:
+        UserError: If there is no method, or options do not fit.
+    """
+    if bench.distiller is None:
+        raise UserError("No method is configured: give the key `model`.")
+    recipe = load_recipe(bench.recipe.name, bench.recipe.overrides)
+    sizes = sizes_of(bench, options)
+    rate = find_rate(options, str(bench.trainer_settings.get("precision") or "32-true"))
+    clock = Clock(bench.trainer.strategy.root_device) if options.probe else None
+
+    def make_job(ipc: int) -> Job:
+        distiller = copy.copy(bench.distiller)
+        assert distiller is not None
+        distiller.ipc = ipc
+        return Job(
+            sizes,
+            distiller,
+            bench.prior_source,
+            bench.teacher_source,
+            bench.students,
+            len(bench.seeds),
+            recipe,
+            clock.device if clock else None,
+        )
+
+    name = bench.data.name if options.classes is None else "a dataset of given sizes"
+    head = (
+        f"### {bench.distiller.method} on {name}\n\n{sizes.train_images:,} training images of "
+        f"{sizes.num_classes:,} classes, {sizes.test_images:,} test images, {sizes.image_size} pixels, recipe "
+        f"{recipe.label}"
+    )
+    return f"{head}\n\n{plan_text(make_job, options.budgets(bench.distiller.ipc), rate, clock)}"

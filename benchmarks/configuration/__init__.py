@@ -1,0 +1,1 @@
+"""Configuration files in layers, and what to say of mistakes in them."""

@@ -1,0 +1,1 @@
+"""The leaderboard in all its forms, and the report."""

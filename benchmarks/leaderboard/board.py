@@ -1,0 +1,290 @@
+"""The leaderboard: tables folded from result files, each followed by how its numbers were made."""
+
+import csv
+import io
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tabulate import tabulate
+
+from benchmarks.commands.arguments import CommandParser
+from benchmarks.leaderboard.latex import latex
+from benchmarks.results.columns import flat
+from benchmarks.results.files import Failure, Result, read_failures, read_results
+from benchmarks.statistics.listings import (
+    CEILING,
+    Listing,
+    intervals,
+    robustness_csv,
+    robustness_listings,
+    stability_listings,
+)
+from benchmarks.tables.folding import Row, Score, Table, fold, in_order
+from benchmarks.tables.matching import ceilings
+from benchmarks.tables.notes import how_made
+from benchmarks.tables.summaries import known_further, seeds_that_vary
+from ddoq.errors import UserError, suggest
+from ddoq.storage.files import atomic_path
+
+FORMATS = ("markdown", "csv", "robust-csv", "latex", "html")
+_ENDINGS = {".csv": "csv", ".tex": "latex", ".html": "html", ".htm": "html"}
+_INTRODUCTION = """# Leaderboard
+
+Top-1 accuracy on the real test set after the last epoch, in %. A cell is the mean ± the sample standard deviation
+over n results that differ in seeds alone; an empty cell was not run. Rows are ordered by their mean over all students."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """What a folder holds.
+
+    Attributes:
+        results: Whole results.
+        problems: A message for every file that was left out.
+        failures: Cells that ended in an error and have no later result.
+    """
+
+    results: list[Result]
+    problems: list[str]
+    failures: list[Failure]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Board":
+        """Read a folder with all folders in it."""
+        results, problems = read_results(folder)
+        failures, unreadable = read_failures(folder, results)
+        return cls(results, problems + unreadable, failures)
+
+    def complaints(self) -> list[str]:
+        """List what keeps the tables from being whole."""
+        return self.problems + [_failed(failure) for failure in self.failures]
+
+
+def _failed(failure: Failure) -> str:
+    cell = failure.cell
+    lines = failure.error.strip().splitlines() or ["no message"]
+    seeds = f"seed {cell.seed}, distillation seed {cell.distill_seed}"
+    what = (
+        f"{cell.method} on {cell.dataset}, ipc {cell.ipc}, {cell.student}, {seeds}, {cell.recipe}"
+    )
+    return f"Failed: {what}: {lines[-1].strip()}"
+
+
+def leaderboard(folder: Path, format: str = "markdown") -> str:
+    """Fold the results below a folder.
+
+    Args:
+        folder: Searched with all folders in it.
+        format: ``markdown`` (tables), ``csv`` (one line per result, unrounded), ``robust-csv`` (label-robust and
+            augmentation-robust scores), ``latex`` (booktabs tables) or ``html`` (one page that needs no network).
+
+    Returns:
+        The text, the same for the same results.
+
+    Raises:
+        UserError: If the folder or the format does not exist, or holds no result.
+    """
+    return render(Board.read(folder), folder, format)
+
+
+def render(board: Board, folder: Path, format: str) -> str:
+    """Write what was read from ``folder``; see :func:`leaderboard`."""
+    if format not in FORMATS:
+        raise UserError(f"Unknown format {format!r}. {suggest(format, FORMATS)}")
+    if not board.results:
+        raise UserError(f"There is no usable result in {folder}: run `ddoq-bench fit` first.")
+    if format == "csv":
+        return _csv(board.results)
+    if format == "robust-csv":
+        return robustness_csv(fold(board.results))
+    if format == "latex":
+        return latex(fold(board.results), board.complaints())
+    if format == "html":  # imported where used: the template engine, and the published numbers
+        from benchmarks.leaderboard.html_page import page
+
+        return page(board.results, folder, board.complaints())
+    tables = fold(board.results)
+    parts = [_INTRODUCTION, *(_markdown(table, tables) for table in tables)]
+    derived = [*robustness_listings(tables), *stability_listings(tables)]
+    parts += [f"{_escape(f'## {each.title}')}\n\n{_listing(each)}" for each in derived]
+    complaints = board.complaints()
+    if complaints:
+        parts.append("## Left out\n\n" + "\n".join(f"- {_escape(text)}" for text in complaints))
+    return "\n\n".join(parts) + "\n"
+
+
+def _csv(results: Iterable[Result]) -> str:
+    results = in_order(results)
+    cells = {
+        result.config_hash: _cell_columns(row, column)
+        for table in fold(results)
+        for row in table.rows
+        for column, of_cell in row.cells.items()
+        for result in of_cell
+    }
+    lines = [{**flat(result), **cells[result.config_hash]} for result in results]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def _cell_columns(row: Row, column: str) -> dict[str, object]:
+    """Return what a result's cell in the tables says: the mean over the seeds that the cell holds."""
+    score = row.score(column)
+    assert score is not None
+    low, high = score.interval or (None, None)
+    mean = {"cell_n": score.n, "cell_top1_mean": score.mean, "cell_top1_std": score.std}
+    told = {"cell_top1_low95": low, "cell_top1_high95": high, "row": row.label}
+    return {**mean, **told, "row_seeds": seeds_that_vary(row)}
+
+
+def _markdown(table: Table, tables: Sequence[Table]) -> str:
+    heading = f"## {table.dataset}, {table.budget}, recipe {table.recipe}, {table.labels} labels"
+    tops = ceilings(table, tables)
+    heading = _escape(heading + (f" ({table.apart})" if table.apart else ""))
+    parts = [heading, _headline(table, tops)]
+    if tops:
+        parts.append(CEILING)
+    if table.lacks_random:
+        parts.append(
+            "**Random selection is missing from this table.** Without it nobody can tell what the methods add: "
+            "run `random` with the same dataset, images per class and recipe."
+        )
+    if any(row.mean(table.columns) is None for row in table.rows):
+        parts.append("Rows that lack a student have no mean and stand at the end.")
+    parts += ["Further numbers, means over students and seeds:", _further(table)]
+    spread = intervals(table)
+    if spread:
+        parts.append(f"{spread.title}. {_listing(spread)}")
+    return "\n\n".join([*parts, "How these numbers were made:", how_made(table)])
+
+
+def _headline(table: Table, tops: Sequence[Row]) -> str:
+    rows = []
+    named = [(row.label, row) for row in table.rows]
+    for label, row in [*named, *((f"{row.label} (ceiling)", row) for row in tops)]:
+        scores = [row.score(column) for column in table.columns]
+        cells = [score.percent() if score else "" for score in scores]
+        rows.append([label, *cells, _percent(row.mean(table.columns)), seeds_that_vary(row)])
+    return _pipes(["method", *table.columns, "mean", "seeds"], rows)
+
+
+def _listing(listing: Listing) -> str:
+    return f"{listing.text}\n\n{_pipes(listing.headers, listing.rows, listing.names)}"
+
+
+def _further(table: Table) -> str:
+    known = known_further(table)
+    rows = [
+        [row.label, *(column.text(row, table.columns) for column in known)] for row in table.rows
+    ]
+    return _pipes(["method", *(column.heading for column in known)], rows)
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def _escape(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _pipes(headers: list[str], rows: list[list[str]], names: int = 1) -> str:
+    escaped = [[_escape(cell) for cell in row] for row in rows]
+    align = ["left"] * names + ["right"] * (len(headers) - names)
+    return tabulate(
+        escaped, list(map(_escape, headers)), "pipe", disable_numparse=True, colalign=align
+    )
+
+
+def cell_table(results: list[Result]) -> str:
+    """Write the results of one run for the terminal: a line per student.
+
+    Args:
+        results: Results of one distilled set under one recipe.
+
+    Returns:
+        A table of students in the order given, with accuracies in %.
+
+    Example:
+        >>> cell_table([])
+        'No student has finished.'
+    """
+    if not results:
+        return "No student has finished."
+    cell = results[0].cell
+    students: dict[str, list[Result]] = {}
+    for result in results:
+        students.setdefault(result.cell.student, []).append(result)
+    rows = []
+    for label, group in students.items():
+        metrics = [
+            Score.of([getattr(r.metrics, name) for r in group]).percent()
+            for name in ("top1_last", "top1_best", "top5_last")
+        ]
+        cost = group[0].cost
+        seconds = Score.of([float(r.cost["seconds"]) for r in group]).mean
+        rows.append([label, f"{cost['params']:,}", cost["steps"], *metrics, f"{seconds:.1f}"])
+    headers = ["student", "params", "steps", "top-1 last", "top-1 best", "top-5", "seconds"]
+    title = f"{cell.method} on {cell.dataset}, {cell.ipc} images per class, recipe {cell.recipe}, accuracy in %:"
+    align = ["left"] + ["right"] * (len(headers) - 1)
+    return f"{title}\n{tabulate(rows, headers, 'simple', disable_numparse=True, colalign=align)}"
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        prog="ddoq-bench leaderboard",
+        description="Fold result files into tables.",
+        epilog="Exit status: 0 all is well, 1 a file was left out or a cell has failed (the tables are still written, "
+        "and stderr says which), 2 a mistake in the arguments or no result.",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="searched with all folders in it")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="by the ending of --output (.csv, .tex, .html), else markdown; csv has one line per result, unrounded; "
+        "robust-csv has label-robust and augmentation-robust scores; "
+        "html is one page with plots that needs no network",
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write there, not to stdout")
+    return parser
+
+
+def main(args: list[str]) -> int:
+    """Run ``ddoq-bench leaderboard``.
+
+    Args:
+        args: What follows the command.
+
+    Returns:
+        0 if all is well, 1 if a file was left out or a cell has failed, 2 for a mistake of the user's.
+    """
+    try:
+        given = _parser().parse_args(args)
+        ending = given.output.suffix.lower() if given.output else ""
+        inferred = _ENDINGS.get(ending, "markdown")
+        board = Board.read(given.folder)
+        complaints = board.complaints()
+        for complaint in complaints:
+            print(complaint, file=sys.stderr)
+        text = render(board, given.folder, given.format or inferred)
+        _deliver(text, given.output)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 1 if complaints else 0
+
+
+def _deliver(text: str, output: Path | None) -> None:
+    if output is None:
+        print(text, end="")
+        return
+    try:
+        with atomic_path(output) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"Cannot write {output}: {error.strerror}.") from None

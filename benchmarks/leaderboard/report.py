@@ -1,0 +1,176 @@
+"""A report over result files: every method against chosen ones, with intervals, corrected p-values and figures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tabulate import tabulate
+
+from benchmarks.commands.arguments import CommandParser
+from benchmarks.leaderboard.board import Board, render
+from benchmarks.statistics.comparison import interval_text
+from benchmarks.statistics.effects import OVER_STUDENTS, Effect, effects
+from benchmarks.tables.folding import Table, fold
+from benchmarks.tables.summaries import seeds_that_vary
+from ddoq.errors import UserError, suggest
+from ddoq.storage.files import atomic_path
+
+_INTRODUCTION = """Written by `ddoq-bench report` from result files; nothing in it is typed. Differences are of top-1 on the real test
+set after the last epoch, paired by seeds (Student's t). *Corrected p* holds the false discovery rate over the report (Benjamini
+and Hochberg); verdicts use it at 5 %. Intervals are over seeds alone: dataset, teacher and prior are the same for all."""
+
+
+def findings(found: Sequence[Effect]) -> list[str]:
+    """Say in a sentence per row and recipe what the mean over students shows.
+
+    Args:
+        found: What :func:`benchmarks.statistics.effects.effects` returns.
+
+    Returns:
+        Sentences; where a table has a single student, that student stands for the mean.
+    """
+    told = []
+    groups: dict[tuple[object, ...], list[Effect]] = {}
+    for effect in found:
+        key = (effect.dataset, effect.ipc, effect.recipe, effect.apart, effect.row, effect.against)
+        groups.setdefault(key, []).append(effect)
+    for group in groups.values():
+        main = next((e for e in group if e.student == OVER_STUDENTS), group[0])
+        single = [e for e in group if e.student != OVER_STUDENTS]
+        counts = [
+            f"{verdict} for {sum(e.verdict == verdict for e in single)} of {len(single)} students"
+            for verdict in ("better", "worse")
+            if any(e.verdict == verdict for e in single)
+        ]
+        students = f"; alone {' and '.join(counts)}" if counts and len(group) > 1 else ""
+        apart = f" ({main.apart})" if main.apart else ""
+        told.append(
+            f"{main.dataset}, {main.ipc} images per class, {main.recipe}{apart}: **{main.row}** minus **{main.against}** "
+            f"is {_points(main)}: {main.verdict}{students}."
+        )
+    return told
+
+
+def _points(effect: Effect) -> str:
+    d = effect.difference
+    interval = interval_text(d)
+    told = f"95 % {interval}, n={d.n}" if interval else "one pair"
+    return f"{100 * d.mean:+.2f} points ({told})"
+
+
+def _effect_table(found: Sequence[Effect]) -> str:
+    rows = []
+    for e in found:
+        d = e.difference
+        values = [_p_value(d.p_value), _p_value(e.adjusted)]
+        place = [f"{e.dataset}, ipc {e.ipc}", e.recipe + (f" ({e.apart})" if e.apart else "")]
+        rows.append(
+            [*place, e.row, e.student, f"{100 * d.mean:+.2f}", interval_text(d), *values, str(d.n)]
+        )
+    headers = [
+        "dataset",
+        "recipe",
+        "row",
+        "student",
+        "points",
+        "95 % interval",
+        "p",
+        "corrected p",
+        "pairs",
+    ]
+    align = ["left"] * 4 + ["right"] * 5
+    return tabulate(rows, headers, "pipe", disable_numparse=True, colalign=align)
+
+
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _check(tables: Sequence[Table], against: Sequence[str]) -> None:
+    known = sorted({name for t in tables for row in t.rows for name in (row.method, row.label)})
+    for name in against:
+        if name not in known:
+            raise UserError(f"No result is of the method {name!r}. {suggest(name, known)}")
+
+
+def write_report(
+    board: Board, folder: Path, against: Sequence[str], output: Path, title: str = "Report"
+) -> None:
+    """Write a report and its figures.
+
+    Args:
+        board: Results and what is missing from them.
+        folder: Where they come from.
+        against: Methods or labels of rows that all others are compared with.
+        output: The Markdown file; figures lie beside it under the same stem.
+        title: Its heading.
+
+    Raises:
+        UserError: If there is no result or no row of such a name, or the file cannot be written.
+    """
+    from benchmarks.leaderboard.report_plots import accuracy_figure, effects_figure
+
+    if not board.results:
+        raise UserError(f"There is no usable result in {folder}: run `ddoq-bench suite` first.")
+    tables = fold(board.results)
+    _check(tables, against)
+    found = effects(tables, against)
+    if not found:
+        names = ", ".join(against)
+        raise UserError(f"{folder} has nothing to compare with {names}: no seeds in common.")
+    figure = output.with_name(f"{output.stem}-accuracy.png")
+    seeds = sorted({seeds_that_vary(row) for table in tables for row in table.rows})
+    parts = [
+        f"# {title}",
+        _INTRODUCTION,
+        "Seeds: " + "; ".join(seeds) + ".",
+        "## What was found",
+        "\n".join(f"- {line}" for line in findings(found)),
+        "## Accuracies",
+        f"Dots are single pairs of seeds, bars 95 % intervals of their mean.\n\n![Accuracies]({figure.name})",
+    ]
+    forests = {}
+    for base in dict.fromkeys(effect.against for effect in found):
+        own = [effect for effect in found if effect.against == base]
+        stem = "".join(c if c.isalnum() else "-" for c in base).strip("-")
+        forest = output.with_name(f"{output.stem}-{stem}.png")
+        forests[forest] = own
+        parts += [f"## Against {base}", f"![Differences]({forest.name})", _effect_table(own)]
+    whole = render(board, folder, "markdown").replace("\n#", "\n##").removeprefix("# Leaderboard")
+    parts += ["## All tables", whole.strip()]
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        accuracy_figure(tables, figure)
+        for forest, own in forests.items():
+            effects_figure(own, forest)
+        with atomic_path(output) as temporary:
+            temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"Cannot write {output}: {error.strerror}.") from None
+
+
+def main(args: list[str]) -> int:
+    """Run ``ddoq-bench report``.
+
+    Args:
+        args: Options, without the command's name.
+
+    Returns:
+        0, or 1 if a result file was left out or a cell has failed.
+    """
+    parser = CommandParser(
+        prog="ddoq-bench report",
+        description="Compare every method with chosen ones over all tables of a folder: text, p-values and figures.",
+    )
+    parser.add_argument("folder", type=Path, help="folder with result files")
+    parser.add_argument(
+        "--against", nargs="+", required=True, help="methods, or labels of rows, to compare with"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="the Markdown file to write")
+    parser.add_argument("--title", default="Report", help="its heading")
+    options = parser.parse_args(args)
+    board = Board.read(options.folder)
+    write_report(board, options.folder, options.against, options.output, options.title)
+    print(f"report: {options.output}")
+    return 1 if board.complaints() else 0

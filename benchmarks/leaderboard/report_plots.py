@@ -1,0 +1,105 @@
+"""The figures of a report: accuracies with every seed, and differences with their intervals."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.statistics.comparison import paired_difference
+from benchmarks.statistics.effects import OVER_STUDENTS, Effect
+from benchmarks.tables.folding import Table
+from ddoq.storage.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#999999")
+_GREY = "#666666"
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure  # without pyplot: no backend, no global state
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    # Without the version of matplotlib in the file equal results give equal files.
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
+
+
+def accuracy_figure(tables: Sequence[Table], path: Path) -> None:
+    """Draw every accuracy: a panel per table, a group per student, a column of dots per row.
+
+    A dot is one pair of seeds; the bar is the 95 % interval of the mean over seeds (Student's t).
+
+    Args:
+        tables: What to draw, at least one.
+        path: The PNG to write.
+    """
+    labels = sorted({row.label for table in tables for row in table.rows})
+    across = min(2, len(tables))
+    down = -(-len(tables) // across)
+    figure = _figure(5.2 * across, 3.4 * down + 0.5)
+    axes = figure.subplots(down, across, squeeze=False)
+    for axis in axes.flat[len(tables) :]:
+        axis.set_axis_off()
+    for axis, table in zip(axes.flat, tables, strict=False):
+        for row in table.rows:
+            place = labels.index(row.label)
+            shift = 0.8 * ((place + 0.5) / len(labels) - 0.5)
+            colour = _COLOURS[place % len(_COLOURS)]
+            for index, column in enumerate(table.columns):
+                values = [100 * r.metrics.top1_last for r in row.cells.get(column, [])]
+                if not values:
+                    continue
+                axis.plot(
+                    [index + shift] * len(values), values, ".", color=colour, alpha=0.45, ms=5
+                )
+                mean = paired_difference(values, [0.0] * len(values))
+                reach = 0.0 if mean.high is None else mean.high - mean.mean
+                axis.errorbar(
+                    index + shift, mean.mean, reach, fmt="_", color=colour, capsize=2.5, ms=9
+                )
+        apart = f" ({table.apart})" if table.apart else ""
+        axis.set_title(f"{table.dataset}, ipc {table.ipc}, {table.recipe}{apart}", fontsize=9)
+        axis.set_xticks(range(len(table.columns)), table.columns)
+        axis.set_ylabel("top-1 (%)")
+        axis.grid(axis="y", alpha=0.3)
+    handles = [
+        axes[0, 0].plot([], [], "o", color=_COLOURS[i % len(_COLOURS)], label=label)[0]
+        for i, label in enumerate(labels)
+    ]
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=min(4, len(labels)), fontsize=8
+    )
+    _save(figure, path)
+
+
+def effects_figure(found: Sequence[Effect], path: Path) -> None:
+    """Draw differences as a forest plot: a line per effect with its 95 % interval, grey where none is shown.
+
+    Args:
+        found: Effects against one row, at least one.
+        path: The PNG to write.
+    """
+    lines = list(reversed(found))
+    figure = _figure(8.5, 0.9 + 0.21 * len(lines))
+    axis = figure.subplots()
+    for place, effect in enumerate(lines):
+        d = effect.difference
+        shown = effect.verdict in ("better", "worse")
+        colour = _COLOURS[0 if d.mean > 0 else 1] if shown else _GREY
+        if d.low is not None and d.high is not None:
+            axis.plot([100 * d.low, 100 * d.high], [place, place], "-", color=colour, lw=1.5)
+        marker = "D" if effect.student == OVER_STUDENTS else "o"
+        axis.plot(100 * d.mean, place, marker, color=colour, ms=5)
+    axis.axvline(0, color="black", lw=0.8)
+    names = [f"{e.dataset}, ipc {e.ipc}, {e.recipe}: {e.row}, {e.student}" for e in lines]
+    axis.set_yticks(range(len(lines)), names, fontsize=7)
+    axis.set_ylim(-0.7, len(lines) - 0.3)
+    axis.set_xlabel(
+        f"top-1 in points minus {found[0].against} (95 % interval over seeds)", fontsize=8
+    )
+    axis.grid(axis="x", alpha=0.3)
+    _save(figure, path)

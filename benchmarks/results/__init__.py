@@ -1,0 +1,1 @@
+"""One record a cell, and the files that hold it."""

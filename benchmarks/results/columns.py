@@ -1,0 +1,56 @@
+"""A result as one flat line: the columns of the CSV and of a W&B summary."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from benchmarks.results.records import BYTES, FLOPS, FRACTIONS, Result
+
+
+def flat(result: Result) -> dict[str, Any]:
+    """Spread a result over columns.
+
+    Args:
+        result: What to spread.
+
+    Returns:
+        Scalars by name, always in the same order; None where something is unknown.
+    """
+    config, cost, distilled = result.config, result.cost, result.distilled
+    data, teacher = config.get("data") or {}, result.teacher or {}
+    memory = cost.get("peak_memory") or {}
+    git = result.provenance.get("git") or {}
+    versions = result.provenance.get("versions") or {}
+    statistics = distilled.get("statistics") or {}
+    settings = (config.get("distilled") or {}).get("settings")
+    limits = ("source", "image_size", "limit_per_class", "test_limit_per_class", "test_images")
+    costs = ("seconds", "params", "steps", "effective_batch", "global_batch", "world_size")
+    made = distilled.get("cost") or {}
+    return {
+        **asdict(result.cell),
+        "labels": (config.get("recipe") or {}).get("labels"),
+        **{name: getattr(result.metrics, name) for name in (*FRACTIONS, "best_epoch")},
+        **{f"teacher_{key}": teacher.get(key) for key in ("arch", "accuracy_real")},
+        **{f"teacher_{key}": teacher.get(key) for key in ("accuracy_distilled", "fingerprint")},
+        **{name: statistics.get(name) for name in ("w2_masses", "w2_uniform", "distortion")},
+        "distilled_images": distilled.get("images"),
+        "distilled_bytes": distilled.get("bytes"),
+        "distilled_effective_ipc": distilled.get("effective_ipc"),
+        "distilled_seconds": made.get("seconds"),
+        "distilled_flops": made.get("flops"),
+        "distilled_fingerprint": distilled.get("fingerprint"),
+        **{name: cost.get(name) for name in (*costs, *FLOPS)},
+        **{name: cost.get(name) for name in ("device_hours", "device", "precision")},
+        **{name: cost.get(name) for name in BYTES},
+        "sync_batchnorm": cost.get("sync_batchnorm"),
+        **{f"peak_{name}": memory.get(name) for name in ("resident_bytes", "cuda_bytes")},
+        **{f"data_{name}": data.get(name) for name in limits},
+        "settings": None
+        if settings is None
+        else json.dumps(settings, sort_keys=True, ensure_ascii=False),
+        "commit": git.get("commit"),
+        "modified": git.get("modified"),
+        **{name: versions.get(name) for name in ("ddoq-bench", "python", "torch", "lightning")},
+        "created": result.created,
+        "config_hash": result.config_hash,
+    }

@@ -1,0 +1,248 @@
+"""Result files: one JSON per cell, named by the hash of its whole configuration, and checked when read."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results.records import (
+    FAILURE,
+    RESULT,
+    RESULT_FORMAT,
+    Cell,
+    Failure,
+    Metrics,
+    Result,
+    make_result,
+    now,
+)
+from ddoq.errors import UserError
+from ddoq.storage.files import read_json, write_json
+from ddoq.storage.fingerprints import hash_config
+
+__all__ = [
+    "Cell",
+    "Failure",
+    "Metrics",
+    "Result",
+    "failure_path",
+    "find_result",
+    "make_result",
+    "read_failures",
+    "read_result",
+    "read_results",
+    "write_failure",
+    "write_result",
+]
+
+_KEYS = ("cell", "config", "metrics", "cost", "teacher", "distilled", "provenance", "created")
+
+
+def write_result(folder: Path, result: Result) -> Path:
+    """Write a result as ``<config hash>.json``, atomically.
+
+    Args:
+        folder: Where results are kept; made if need be.
+        result: What to write; an earlier result of the same configuration is replaced.
+
+    Returns:
+        The file.
+    """
+    path = folder / f"{result.config_hash}.json"
+    write_json(path, result.record())
+    return path
+
+
+def find_result(folder: Path, config: Mapping[str, Any]) -> Result | None:
+    """Return the stored result of a configuration.
+
+    Args:
+        folder: Where results are kept.
+        config: Everything that decides the numbers.
+
+    Returns:
+        The result, or None if there is none.
+
+    Raises:
+        UserError: If there is one that cannot be trusted; it is neither used nor replaced silently.
+    """
+    path = folder / f"{hash_config(config)}.json"
+    return read_result(path) if path.exists() else None
+
+
+def read_result(path: Path) -> Result:
+    """Read one result file and check it.
+
+    Args:
+        path: What :func:`write_result` wrote.
+
+    Returns:
+        The result.
+
+    Raises:
+        UserError: If it is corrupt, edited, incomplete, renamed or of another format.
+    """
+    record = read_json(path)
+    problem = _problem(record, path.stem)
+    if problem:
+        raise UserError(f"{path} {problem}. Restore it, or delete it and run that cell again.")
+    try:
+        known = {key: record[key] for key in _KEYS if key not in ("cell", "metrics")}
+        return Result(cell=_cell(record["cell"]), metrics=_metrics(record["metrics"]), **known)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a result file: missing or wrong {error}.") from None
+
+
+def _problem(record: Any, name: str) -> str | None:
+    """Say what is wrong with a record, in words that follow its file name."""
+    if not isinstance(record, dict) or record.get("kind") != RESULT:
+        return "is not a result file"
+    if record.get("format") != RESULT_FORMAT:
+        return f"has format {record.get('format')!r}, this version reads {RESULT_FORMAT}"
+    missing = [key for key in (*_KEYS, "record_hash") if key not in record]
+    if missing:
+        return f"lacks {', '.join(missing)}"
+    wrong = [
+        key for key in ("config", "cost", "distilled", "provenance") if not _is_map(record[key])
+    ]
+    if not (record["teacher"] is None or _is_map(record["teacher"])):
+        wrong.append("teacher")
+    if wrong:
+        return f"has no mapping under {', '.join(wrong)}"
+    if hash_config(record["config"]) != name:
+        return "does not hash to its own name: its config was edited or the file renamed"
+    rest = {key: value for key, value in record.items() if key != "record_hash"}
+    if hash_config(rest) != record["record_hash"]:
+        return "was changed after it was written: its contents do not match its record_hash"
+    return None
+
+
+def _is_map(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _cell(values: Mapping[str, Any]) -> Cell:
+    cell = Cell(**{item.name: values[item.name] for item in fields(Cell)})
+    for key in ("ipc", "seed"):
+        if not isinstance(getattr(cell, key), int):
+            raise UserError(f"cell.{key} must be an integer, not {getattr(cell, key)!r}.")
+    for key in ("dataset", "method", "student", "recipe"):
+        if not isinstance(getattr(cell, key), str):
+            raise UserError(f"cell.{key} must be a name, not {getattr(cell, key)!r}.")
+    return cell
+
+
+def _metrics(values: Mapping[str, Any]) -> Metrics:
+    return Metrics(**{item.name: values[item.name] for item in fields(Metrics)})
+
+
+def _candidates(folder: Path, kind: str, home: str) -> Iterator[Path]:
+    """List files that are, or ought to be, of a kind.
+
+    In a folder of runs other JSON files lie about. One counts if it says that it is of this kind, if it lies
+    in the folder that is kept for the kind, or if it is named as a result is.
+    """
+    for path in sorted(folder.rglob("*.json")):
+        if home in (folder.name, *path.relative_to(folder).parts[:-1]):
+            yield path
+            continue
+        named = kind == RESULT and re.fullmatch(r"[0-9a-f]{16}", path.stem)
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if f'"{kind}"' in text or (named and f'"{FAILURE}"' not in text):
+            yield path
+
+
+def read_results(folder: Path) -> tuple[list[Result], list[str]]:
+    """Read all results below a folder.
+
+    Args:
+        folder: Searched with all folders in it.
+
+    Returns:
+        The results, each cell once, and a message for every file that was left out.
+
+    Raises:
+        UserError: If the folder does not exist.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder with results.")
+    found: dict[str, tuple[Path, Result]] = {}
+    problems = []
+    for path in _candidates(folder, RESULT, "results"):
+        try:
+            result = read_result(path)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        first, known = found.setdefault(result.config_hash, (path, result))
+        if known != result:
+            problems.append(
+                f"{path} was left out: {first} is the same cell with other numbers. Keep one."
+            )
+    return [result for _, result in found.values()], problems
+
+
+def failure_path(folder: Path, cell: Cell, config: Mapping[str, Any] | None = None) -> Path:
+    """Return the file that :func:`write_failure` writes."""
+    name = re.sub(r"[^\w.-]+", "_", f"{cell.method}-ipc{cell.ipc}-{cell.student}-s{cell.seed}")
+    # Labels may be longer than a file name; the hash at the end keeps them apart.
+    return folder / f"{name[:100]}-{hash_config(cell if config is None else config)}.json"
+
+
+def write_failure(
+    folder: Path, cell: Cell, error: str, config: Mapping[str, Any] | None = None
+) -> Path:
+    """Record that a cell ended in an error.
+
+    Args:
+        folder: Where failures are kept; made if need be.
+        cell: What the cell is called.
+        error: The message or traceback.
+        config: Everything that decides its numbers; tells cells of equal names apart.
+
+    Returns:
+        The file. A later result of the same cell makes it void.
+    """
+    known = None if config is None else hash_config(config)
+    path = failure_path(folder, cell, config)
+    failure = Failure(cell, known, error, now())
+    write_json(path, {"kind": FAILURE, "format": RESULT_FORMAT, **asdict(failure)})
+    return path
+
+
+def read_failures(folder: Path, results: list[Result]) -> tuple[list[Failure], list[str]]:
+    """Read the failures below a folder that no later result has made void.
+
+    Args:
+        folder: Searched with all folders in it; beside a folder called ``results`` also ``failures``.
+        results: What was read from the same folder.
+
+    Returns:
+        The failures and a message for every file that could not be read.
+    """
+    folders = [folder]
+    if folder.name == "results":
+        folders.append(folder.parent / "failures")
+    failures, problems = [], []
+    for path in (path for root in folders for path in _candidates(root, FAILURE, "failures")):
+        try:
+            record = read_json(path)
+            values = {item.name: record[item.name] for item in fields(Failure)}
+            failure = Failure(**{**values, "cell": _cell(values["cell"])})
+        except (UserError, KeyError, TypeError) as error:
+            problems.append(f"{path} is not a readable failure file ({error}).")
+            continue
+        if not any(_voids(result, failure) for result in results):
+            failures.append(failure)
+    return failures, problems
+
+
+def _voids(result: Result, failure: Failure) -> bool:
+    if result.created <= failure.created:
+        return False
+    if failure.config_hash is not None:
+        return result.config_hash == failure.config_hash
+    return result.cell == failure.cell

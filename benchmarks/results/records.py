@@ -1,0 +1,207 @@
+"""What is recorded of one cell: its name, its outcome, and everything that made it."""
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ddoq.errors import UserError
+from ddoq.storage.fingerprints import hash_config, plain
+from ddoq.storage.provenance import peak_memory
+
+if TYPE_CHECKING:  # reading results must not wait for torch
+    from benchmarks.students.evaluation import Outcome
+
+RESULT_FORMAT = 1  # raised when a reader of the old layout would misread the new one
+RESULT, FAILURE = "ddoq-bench result", "ddoq-bench failure"
+FLOPS = ("flops", "teacher_flops", "test_flops")
+BYTES = ("label_bytes", "teacher_bytes")
+FRACTIONS = ("top1_last", "top1_best", "top5_last", "top5_best")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a row of the benchmark is called.
+
+    Attributes:
+        dataset: Name of the dataset.
+        method: Name of the method, e.g. ``ddoq``.
+        ipc: Images per class.
+        student: Label of the student.
+        seed: Seed of the student.
+        distill_seed: Seed of the distillation; None for a set that was imported.
+        recipe: Label of the recipe, e.g. ``unified[epochs=60]``.
+    """
+
+    dataset: str
+    method: str
+    ipc: int
+    student: str
+    seed: int
+    distill_seed: int | None
+    recipe: str
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Accuracies on the real test set, as fractions in [0, 1].
+
+    Attributes:
+        top1_last: After the last epoch: the headline.
+        top1_best: The highest of the curve, chosen on the test set.
+        top5_last: As ``top1_last``, for the five likeliest classes.
+        top5_best: As ``top1_best``, for the five likeliest classes.
+        best_epoch: Completed epochs at ``top1_best``.
+        curve: One entry per evaluation.
+
+    Raises:
+        UserError: If an accuracy is no fraction; percentages are refused, not converted.
+    """
+
+    top1_last: float
+    top1_best: float
+    top5_last: float
+    top5_best: float
+    best_epoch: int
+    curve: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Refuse what is no fraction."""
+        for name in FRACTIONS:
+            value = getattr(self, name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not 0 <= value <= 1:
+                raise UserError(f"{name} must be a fraction in [0, 1], not {value!r}.")
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of one cell with everything that made it.
+
+    Attributes:
+        cell: What it is called.
+        config: Everything that decides its numbers, as JSON values; the hash of this names the file.
+        metrics: Accuracies.
+        cost: ``seconds``, ``params``, ``epochs``, ``steps``, ``effective_batch``, ``global_batch``, ``world_size``, ``device``,
+            ``precision``, ``peak_memory``; ``flops`` of the student's training, ``teacher_flops`` of the labels made
+            on the way, ``test_flops``, and ``device_hours``: seconds times ranks over 3600. Older files lack the last
+            four. ``label_bytes`` of stored labels and ``teacher_bytes`` of a teacher that labels online are 0 where
+            there are none; older files lack them. ``sync_batchnorm`` of several ranks: False means that batch
+            statistics were each rank's own.
+        teacher: ``arch``, ``accuracy_real``, ``accuracy_distilled``, ``fingerprint``; None for hard labels.
+        distilled: ``fingerprint``, ``images``, ``bytes``, ``effective_ipc``, ``statistics``, ``cost``, ``provenance`` of the
+            set.
+        provenance: Of the student's training; see :func:`ddoq.storage.provenance.provenance`.
+        created: When, as ISO 8601 in UTC.
+    """
+
+    cell: Cell
+    config: dict[str, Any]
+    metrics: Metrics
+    cost: dict[str, Any]
+    teacher: dict[str, Any] | None
+    distilled: dict[str, Any]
+    provenance: dict[str, Any]
+    created: str
+
+    @functools.cached_property
+    def config_hash(self) -> str:
+        """Hash of the configuration: the stem of the file's name."""
+        return hash_config(self.config)
+
+    def record(self) -> dict[str, Any]:
+        """Return what the file holds, with the hash that gives away later edits."""
+        record = {"kind": RESULT, "format": RESULT_FORMAT, "config_hash": self.config_hash}
+        record |= plain(self)
+        return {**record, "record_hash": hash_config(record)}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that ended in an error.
+
+    Attributes:
+        cell: What it is called.
+        config_hash: Hash of its configuration, where known.
+        error: The message or traceback.
+        created: When, as ISO 8601 in UTC.
+    """
+
+    cell: Cell
+    config_hash: str | None
+    error: str
+    created: str
+
+
+def now() -> str:
+    """Return the current time as ISO 8601 in UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def make_result(
+    *,
+    cell: Cell,
+    config: Mapping[str, Any],
+    outcome: "Outcome",
+    teacher: Mapping[str, Any] | None,
+    distilled: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    device: str | None = None,
+) -> Result:
+    """Put together what is known of a cell after its training.
+
+    Args:
+        cell: What it is called.
+        config: Everything that decides its numbers.
+        outcome: What the training came to.
+        teacher: See :class:`Result`.
+        distilled: See :class:`Result`.
+        provenance: See :class:`Result`.
+        device: Name of the device; taken from ``provenance`` where omitted.
+
+    Returns:
+        The result, made of JSON values; numbers that are not finite become None outside of ``config``.
+    """
+    metrics = {item.name: getattr(outcome, item.name) for item in fields(Metrics)}
+    names = (
+        "seconds",
+        "params",
+        "epochs",
+        "steps",
+        "effective_batch",
+        "global_batch",
+        "world_size",
+    )
+    operations = {name: getattr(outcome, name, None) for name in FLOPS}
+    gpus = provenance.get("gpus") or []
+    cost = {
+        **{name: getattr(outcome, name) for name in names},
+        **operations,
+        **{name: getattr(outcome, name, None) for name in BYTES},
+        "device_hours": outcome.seconds * outcome.world_size / 3600,
+        "sync_batchnorm": getattr(outcome, "sync_batchnorm", None),
+        "device": device or (gpus[0] if gpus else provenance.get("cpu") or "unknown"),
+        "precision": str(config.get("precision") or "32-true"),
+        "peak_memory": peak_memory(),
+    }
+    return Result(
+        cell=cell,
+        config=plain(config),
+        metrics=Metrics(**_finite(plain(metrics))),
+        cost=_finite(plain(cost)),
+        teacher=None if teacher is None else _finite(plain(teacher)),
+        distilled=_finite(plain(distilled)),
+        provenance=plain(provenance),
+        created=now(),
+    )
+
+
+def _finite(value: Any) -> Any:
+    """Replace what JSON cannot hold; a diverged student has a loss of NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

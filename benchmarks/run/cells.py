@@ -1,0 +1,238 @@
+"""One cell of the benchmark: train and test one student with one seed, and write its result."""
+
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results.files import (
+    Cell,
+    Result,
+    failure_path,
+    find_result,
+    make_result,
+    write_failure,
+    write_result,
+)
+from benchmarks.run.ranks import JointRanks, failed_before
+from benchmarks.students.evaluation import Outcome, evaluate_student
+from benchmarks.students.recipes import Recipe
+from benchmarks.students.stored_labels import LABEL_FORMAT
+from benchmarks.students.student import Student
+from benchmarks.tracking.loggers import WandbOptions, finish, student_loggers
+from ddoq.data import ImageDataModule
+from ddoq.distillation.distilled_set import DistilledSet
+from ddoq.errors import UserError
+from ddoq.storage.provenance import provenance
+from ddoq.teachers import Teacher
+
+# Raised whenever a change of code changes how a student is trained or tested, so that old rows are not reused.
+EVALUATION_FORMAT = 1
+
+
+@dataclass
+class CellRunner:
+    """What all cells of one run share.
+
+    Attributes:
+        data: The dataset, set up.
+        distilled: The set to learn from.
+        folder: Where the set is stored.
+        teacher: Labels images; None for hard labels.
+        teacher_accuracies: ``accuracy_real`` and ``accuracy_distilled``, in [0, 1].
+        recipe: How students learn.
+        wandb: Weights & Biases options.
+        output: Root of results.
+        trainer: Arguments of the students' trainers.
+        config: The whole resolved configuration, for the loggers.
+        joint: The ranks that train each student together; None where this process trains alone.
+    """
+
+    data: ImageDataModule
+    distilled: DistilledSet
+    folder: Path
+    teacher: Teacher | None
+    teacher_accuracies: Mapping[str, float]
+    recipe: Recipe
+    wandb: WandbOptions
+    output: Path
+    trainer: Mapping[str, Any]
+    config: Mapping[str, Any]
+    joint: JointRanks | None = None
+
+    def cell(self, student: Student, seed: int) -> Cell:
+        """Name a cell."""
+        record = self.distilled.metadata
+        return Cell(
+            dataset=self.data.name,
+            method=record.get("method", "imported"),
+            ipc=self.distilled.ipc,
+            student=student.label,
+            seed=seed,
+            distill_seed=record.get("seed"),
+            recipe=self.recipe.label,
+        )
+
+    def cell_config(self, student: Student, seed: int) -> dict[str, Any]:
+        """Return everything that decides a cell's numbers; its hash names the result file."""
+        record = self.distilled.metadata
+        made_by = {key: record.get(key) for key in ("method", "ipc", "seed", "settings", "context")}
+        if "collage" in record:  # changes how students see the images
+            made_by["collage"] = record["collage"]
+        stored = {"label_format": LABEL_FORMAT} if self.recipe.labels == "stored" else {}
+        together = {}
+        if self.joint is not None:
+            together["evaluation"] = {
+                "world_size": self.joint.world_size,
+                "sync_batchnorm": bool(self.trainer.get("sync_batchnorm")),
+            }
+        return {
+            **together,
+            "format": EVALUATION_FORMAT,
+            **stored,
+            "data": self.data.describe(),
+            "distilled": {**made_by, "fingerprint": self.distilled.fingerprint},
+            "teacher": self.teacher.fingerprint if self.teacher else None,
+            "recipe": self.recipe.config(),
+            "student": asdict(student),
+            "seed": seed,
+            "precision": self.trainer.get("precision") or "32-true",
+        }
+
+    def find(self, student: Student, seed: int) -> Result | None:
+        """Return the stored result of a cell, if any."""
+        return find_result(self.output / "results", self.cell_config(student, seed))
+
+    def run(self, student: Student, seed: int, *, force: bool = False) -> Result | None:
+        """Train and test one student, or reuse its result.
+
+        Args:
+            student: Who learns.
+            seed: Decides initialisation, order and augmentation.
+            force: Train again even where a result is stored.
+
+        Returns:
+            The result, or None where it failed; the failure is then in a file of its own.
+        """
+        if self.joint is not None:
+            return self._run_jointly(self.joint, student, seed, force=force)
+        stored = None if force else self.find(student, seed)
+        if stored is not None:
+            return stored
+        cell = self.cell(student, seed)
+        try:
+            return self._train(cell, student, seed)
+        except Exception as error:  # noqa: BLE001 - recorded, told, and the run ends with an error
+            text = str(error) if isinstance(error, UserError) else traceback.format_exc()
+            path = write_failure(
+                self.output / "failures", cell, text, self.cell_config(student, seed)
+            )
+            print(f"failed: {student.label}, seed {seed}: {error} (details in {path})", flush=True)
+            return None
+
+    def _run_jointly(
+        self, joint: JointRanks, student: Student, seed: int, *, force: bool
+    ) -> Result | None:
+        """Do as :meth:`run` on all ranks at once; rank 0 looks, writes and speaks for all.
+
+        What keeps any rank from training fails the student on all of them, and the run goes on. Once training has
+        begun nobody knows where the other ranks are: an error then ends the run.
+        """
+        stored = joint.from_first(lambda: None if force else self.find(student, seed))
+        if stored is not None:
+            return stored
+        cell, config = self.cell(student, seed), self.cell_config(student, seed)
+        failures, started = self.output / "failures", time.time()
+        asked = training = False
+
+        def agree() -> None:
+            nonlocal asked, training
+            asked = True
+            joint.agree(None)
+            training = True
+
+        try:
+            return self._train(cell, student, seed, agree)
+        except Exception as error:
+            if not asked:
+                joint.agree(error)
+            text = str(error) if isinstance(error, UserError) else traceback.format_exc()
+            path = failure_path(failures, cell, config)
+            if training and failed_before(path, started):  # by the rank whose end this one noticed
+                joint.give_up()
+                raise UserError(f"{student.label}, seed {seed} failed; see {path}.") from error
+            if training or joint.rank == 0:
+                write_failure(failures, cell, text, config)
+                who = f" on rank {joint.rank}" if training else ""
+                print(
+                    f"failed{who}: {student.label}, seed {seed}: {error} (details in {path})",
+                    flush=True,
+                )
+            if training:
+                joint.give_up()
+                raise UserError(
+                    f"{student.label}, seed {seed} failed on rank {joint.rank} while {joint.world_size} ranks trained "
+                    f"it together, which ends the run; see {path}. Students that are done will be reused."
+                ) from error
+            return None
+
+    def _train(
+        self,
+        cell: Cell,
+        student: Student,
+        seed: int,
+        before_fit: Callable[[], None] | None = None,
+    ) -> Result:
+        config = self.cell_config(student, seed)
+        alone = self.joint is None or self.joint.rank == 0
+        loggers = []
+        if alone:
+            loggers = student_loggers(self.wandb, self.output / "students", cell, config)
+        result = None
+        try:
+            outcome = evaluate_student(
+                self.distilled,
+                self.data,
+                self.teacher,
+                student,
+                self.recipe,
+                seed=seed,
+                trainer=self.trainer,
+                loggers=loggers,
+                labels_folder=self.output / "labels",
+                before_fit=before_fit,
+            )
+            result = self._result(cell, config, outcome)
+            if alone:
+                write_result(self.output / "results", result)
+        finally:
+            finish(loggers, result, self.folder / "images.png")
+        return result
+
+    def _result(self, cell: Cell, config: dict[str, Any], outcome: Outcome) -> Result:
+        teacher = None
+        if self.teacher is not None:
+            teacher = {
+                "arch": self.teacher.arch,
+                "fingerprint": self.teacher.fingerprint,
+                **self.teacher_accuracies,
+            }
+        distilled = {
+            "fingerprint": self.distilled.fingerprint,
+            "images": len(self.distilled),
+            "bytes": self.distilled.image_bytes,
+            "effective_ipc": self.distilled.effective_ipc,
+            "statistics": self.distilled.metadata.get("statistics", {}),
+            "cost": self.distilled.metadata.get("cost", {}),
+            "provenance": self.distilled.metadata.get("provenance", {}),
+        }
+        return make_result(
+            cell=cell,
+            config=config,
+            outcome=outcome,
+            teacher=teacher,
+            distilled=distilled,
+            provenance=provenance(),
+        )

@@ -1,0 +1,306 @@
+"""Ranks of one run: how long they wait, how they train students apart or together, and how they end."""
+
+import contextlib
+import os
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import lightning as L
+import torch
+import torch.distributed as dist
+from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
+from lightning_utilities.core.rank_zero import rank_zero_only
+from torch import nn
+from torch.distributed import FileStore  # type: ignore[attr-defined]
+
+from ddoq.errors import UserError
+
+# Ranks share work that is cut by classes and students, and one of them may train a prior meanwhile: hours apart is
+# normal, while torch gives up after 30 minutes.
+PATIENCE = timedelta(days=7)
+
+_Value = TypeVar("_Value")
+_over = threading.Event()  # the run has ended well: nobody needs to watch the launcher any more
+
+
+@dataclass
+class EvaluationOptions:
+    """How the ranks of a run train students.
+
+    Attributes:
+        ranks: ``apart``: every rank trains its own share of the students on one device, which gives the numbers of a
+            one-device run. ``together``: all ranks train each student by DDP, the recipe's batch shared among them;
+            such rows stand apart in every table.
+        sync_batchnorm: Only for ``together``: take the statistics of batch normalisation over the whole batch, which
+            torch can do on GPUs alone. Otherwise each rank normalises its own share, and the statistics of rank 0
+            are tested.
+    """
+
+    ranks: Literal["apart", "together"] = "apart"
+    sync_batchnorm: bool = True
+
+
+def be_patient() -> None:
+    """Give every DDP strategy that is chosen by its name a timeout of :data:`PATIENCE`.
+
+    The strategies of Lightning's registry are registered anew with that one argument more. A strategy that is given
+    as a class keeps the timeout it was given.
+    """
+    for name in StrategyRegistry.available_strategies():
+        entry = StrategyRegistry[name]
+        if entry["strategy"] is DDPStrategy:
+            arguments = {"timeout": PATIENCE, **entry["init_params"]}
+            StrategyRegistry.register(
+                name, DDPStrategy, entry["description"], override=True, **arguments
+            )
+
+
+def end_with_launcher(interval: float = 2.0) -> None:
+    """End this process when the one that launched it as a rank is gone.
+
+    A rank that waits for another cannot know that it waits for nobody: with NCCL it would wait until the timeout.
+
+    Args:
+        interval: Seconds between two looks.
+    """
+    if "LOCAL_RANK" not in os.environ:
+        return
+    launcher = os.getppid()
+
+    def watch() -> None:
+        while not _over.wait(interval):
+            if os.getppid() != launcher:
+                print("error: the process that launched this rank is gone.", file=sys.stderr)
+                sys.stderr.flush()
+                os._exit(1)  # the main thread may hang in a collective
+
+    threading.Thread(target=watch, daemon=True, name="launcher-watch").start()
+
+
+def one_device(trainer: L.Trainer) -> dict[str, Any]:
+    """Say on which device this rank trains alone, as arguments for ``lightning.Trainer``."""
+    device = trainer.strategy.root_device
+    return {"devices": [device.index] if device.type == "cuda" else 1}
+
+
+def has_batch_norm(network: nn.Module) -> bool:
+    """Tell whether a network takes statistics over a batch.
+
+    Example:
+        >>> has_batch_norm(nn.Sequential(nn.BatchNorm2d(3))), has_batch_norm(nn.GroupNorm(1, 3))
+        (True, False)
+    """
+    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules())
+
+
+def synchronize_batch_norm(network: nn.Module, device: torch.device, name: str) -> nn.Module:
+    """Replace batch normalisation by one that takes its statistics over all ranks.
+
+    timm's conversion keeps the activation that its own layers hold; torch's would drop it without a word.
+
+    Args:
+        network: On any device; its parameters stay the same objects.
+        device: Where it will be trained.
+        name: What an error message calls it.
+
+    Raises:
+        UserError: On a CPU, where torch has no such layer; never for a network without batch normalisation.
+    """
+    if not has_batch_norm(network):
+        return network
+    if device.type == "cpu":
+        raise UserError(
+            f"Student {name!r} has batch normalisation, whose statistics torch cannot share between ranks on a CPU: "
+            "set evaluation.sync_batchnorm to false (each rank then normalises its own share of a batch), or "
+            "evaluation.ranks to apart."
+        )
+    from timm.layers import convert_sync_batchnorm
+
+    converted: nn.Module = convert_sync_batchnorm(network)
+    return converted
+
+
+class Ranks:
+    """The ranks of one run, once it comes to students.
+
+    With ``part`` and ``meet`` every rank is a one-device run of its own in between. Metrics synchronise themselves
+    wherever a process group exists: a student that is trained and tested on one device must not find one. Meeting
+    goes through a file in the output folder, which all ranks share.
+
+    Args:
+        trainer: The trainer that distilled; processes that it has not launched yet are launched now.
+        folder: A folder that all ranks see.
+
+    Raises:
+        UserError: If its strategy starts processes that do not outlive one call.
+    """
+
+    def __init__(self, trainer: L.Trainer, folder: Path) -> None:
+        self.rank = trainer.global_rank
+        self.world_size = trainer.world_size
+        self._trainer = trainer
+        self._assemble()
+        token = trainer.strategy.broadcast(uuid.uuid4().hex)
+        self._file = folder / f".ranks-{token}"
+
+    def _assemble(self) -> None:
+        """Start all processes and their group, where no distillation has done so (`evaluate --distilled`)."""
+        if self.world_size == 1 or dist.is_initialized():
+            return
+        strategy = self._trainer.strategy
+        if strategy.launcher is None or not hasattr(strategy.launcher, "procs"):
+            strategy.setup_environment()
+            return
+        strategy.launcher.launch(strategy.setup_environment)
+
+    def part(self) -> None:
+        """Dissolve the process group; from here on this process acts as the first and only rank."""
+        if self.world_size == 1:
+            return
+        if dist.is_initialized():
+            self._trainer.strategy.barrier("ranks part")
+            dist.destroy_process_group()
+        setattr(rank_zero_only, "rank", 0)  # noqa: B010 - a function attribute, unknown to type checkers
+
+    def meet(self) -> None:
+        """Wait until every rank is here; then only rank 0 speaks again."""
+        if self.world_size == 1:
+            return
+        setattr(rank_zero_only, "rank", self.rank)  # noqa: B010
+        store = FileStore(str(self._file), self.world_size)
+        store.set(f"done-{self.rank}", "1")
+        store.wait([f"done-{rank}" for rank in range(self.world_size)], PATIENCE)
+        _over.set()
+        store.set(f"left-{self.rank}", "1")
+        if self.rank == 0:
+            store.wait([f"left-{rank}" for rank in range(self.world_size)], PATIENCE)
+            with contextlib.suppress(FileNotFoundError):
+                self._file.unlink()
+
+    def part_ways(self) -> None:
+        """Wait until every rank that worked together is here; afterwards each may end on its own."""
+        self._trainer.strategy.barrier("students done")
+        _over.set()
+
+    def joint(self) -> "JointRanks | None":
+        """Return what cells need to train a student on all ranks; None where there is one rank only."""
+        return JointRanks(self._trainer) if self.world_size > 1 else None
+
+
+class JointRanks:
+    """What ranks that train each student together have to agree on.
+
+    Args:
+        trainer: The trainer whose process group they form.
+    """
+
+    def __init__(self, trainer: L.Trainer) -> None:
+        self.rank = trainer.global_rank
+        self.world_size = trainer.world_size
+        self._trainer = trainer
+
+    def from_first(self, make: Callable[[], _Value]) -> _Value:
+        """Call a function on rank 0 and give every rank what it returned, or raise on every rank what it raised.
+
+        Args:
+            make: Returns, or raises as ``UserError``, something that can be pickled.
+        """
+        told: list[_Value] = []
+        error: UserError | None = None
+        if self.rank == 0:
+            try:
+                told = [make()]
+            except UserError as caught:
+                error = caught
+        told, error = self._trainer.strategy.broadcast((told, error))
+        if error is not None:
+            raise error
+        return told[0]
+
+    def agree(self, error: Exception | None) -> None:
+        """Wait for all ranks to be ready, and tell each of them if any is not.
+
+        Args:
+            error: What keeps this rank from being ready.
+
+        Raises:
+            UserError: On a rank that is ready where another is not, naming that one and its trouble.
+        """
+        troubles: list[str | None] = [None] * self.world_size
+        dist.all_gather_object(troubles, None if error is None else str(error))
+        for rank, trouble in enumerate(troubles):
+            if trouble is not None and error is None:
+                raise UserError(f"Rank {rank} of {self.world_size}: {trouble}")
+
+    def give_up(self) -> None:
+        """End the other ranks, which would wait for this one in a collective.
+
+        A rank that was launched by another ends itself, at once: its launcher (Lightning, torchrun, srun) then ends
+        the rest. Rank 0 ends the processes that it launched and returns.
+        """
+        sys.stdout.flush()
+        sys.stderr.flush()
+        launcher = self._trainer.strategy.launcher
+        for process in getattr(launcher, "procs", []):
+            process.kill()
+        if self.rank > 0:
+            os._exit(1)
+
+
+def joint_arguments(
+    options: EvaluationOptions, trainer: L.Trainer, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Say where students that all ranks train together run.
+
+    Args:
+        options: What was asked for.
+        trainer: The trainer of the run.
+        settings: The keys of the configuration under ``trainer``.
+
+    Returns:
+        ``devices``, ``num_nodes``, ``strategy`` and ``sync_batchnorm``, for
+        :func:`benchmarks.students.evaluation.evaluate_student`.
+
+    Raises:
+        UserError: If the strategy cannot train students.
+    """
+    strategy = settings.get("strategy", "auto")
+    if not isinstance(strategy, str) or not isinstance(trainer.strategy, DDPStrategy):
+        raise UserError(
+            "evaluation.ranks is 'together', which needs trainer.strategy by its name, e.g. ddp or "
+            "ddp_find_unused_parameters_true."
+        )
+    return {
+        "devices": settings.get("devices", "auto"),
+        "num_nodes": settings.get("num_nodes") or 1,
+        "strategy": strategy,
+        "sync_batchnorm": options.sync_batchnorm,
+    }
+
+
+def check_strategy(trainer: L.Trainer) -> None:
+    """Refuse strategies whose processes end with the call that starts them.
+
+    Raises:
+        UserError: For the spawning and forking variants of DDP.
+    """
+    method = getattr(trainer.strategy, "_start_method", "popen")
+    if trainer.world_size > 1 and method != "popen":
+        raise UserError(
+            f"trainer.strategy 'ddp_{method}' starts its processes anew for every call, which a run of several stages "
+            "cannot use: set it to ddp."
+        )
+
+
+def failed_before(path: Path, started: float) -> bool:
+    """Tell whether a rank has recorded its failure in a file since a moment (``time.time()``)."""
+    try:
+        return path.stat().st_mtime >= started - 1
+    except OSError:
+        return False

@@ -1,0 +1,1 @@
+"""What can be said of rows: differences, effects, robustness, stability."""

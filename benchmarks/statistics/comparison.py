@@ -1,0 +1,205 @@
+"""Is one method better than another? Paired differences over seeds, with intervals and p-values."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tabulate import tabulate
+
+from benchmarks.commands.arguments import CommandParser
+from benchmarks.results.files import read_results
+from benchmarks.tables.folding import Row, Table, fold
+from ddoq.errors import UserError, suggest
+
+Seeds = tuple[int, int | None]  # of student and distillation
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of paired differences with its uncertainty.
+
+    Attributes:
+        mean: Arithmetic mean.
+        low: Lower end of the interval; None for a single pair.
+        high: Upper end of the interval; None for a single pair.
+        p_value: Two-sided, of the hypothesis that the mean is 0; None for a single pair.
+        n: Number of pairs.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    p_value: float | None
+    n: int
+
+
+def paired_difference(
+    first: Sequence[float], second: Sequence[float], confidence: float = 0.95
+) -> Difference:
+    r"""Compare two methods on the same seeds by Student's paired t-test.
+
+    With differences :math:`d_i = a_i - b_i` of mean :math:`\bar d` and sample standard deviation :math:`s`,
+
+    .. math:: \bar d \pm t_{n-1,\,(1+c)/2} \; s / \sqrt{n} .
+
+    Args:
+        first: Values of one method.
+        second: Values of the other on the same seeds, in the same order.
+        confidence: Coverage c of the interval, in (0, 1).
+
+    Returns:
+        The difference; without an interval where there is one pair, and with p-value 1 or 0 where all
+        differences are equal.
+
+    Raises:
+        ValueError: If the lengths differ or are 0.
+
+    Example:
+        >>> round(paired_difference([0.6, 0.7, 0.8], [0.5, 0.6, 0.6]).mean, 3)
+        0.133
+    """
+    differences = [a - b for a, b in zip(first, second, strict=True)]
+    if not differences:
+        raise ValueError("There must be at least one pair.")
+    mean, n = statistics.fmean(differences), len(differences)
+    if n == 1:
+        return Difference(mean, None, None, None, 1)
+    error = statistics.stdev(differences) / math.sqrt(n)
+    if error == 0:
+        return Difference(mean, mean, mean, 1.0 if mean == 0 else 0.0, n)
+    from scipy.stats import t as student  # half a second, which other commands should not wait for
+
+    reach = float(student.ppf((1 + confidence) / 2, n - 1)) * error
+    p_value = 2 * float(student.sf(abs(mean / error), n - 1))
+    return Difference(mean, mean - reach, mean + reach, p_value, n)
+
+
+def _find(table: Table, name: str) -> Row:
+    exact = [row for row in table.rows if row.label == name]
+    rows = exact or [row for row in table.rows if row.method == name]
+    if len(rows) == 1:
+        return rows[0]
+    labels = [row.label for row in table.rows]
+    where = f"{table.dataset}, {table.ipc} images per class, {table.recipe}"
+    if rows:
+        raise UserError(
+            f"Several rows of {where} are called {name!r}; give one of: "
+            f"{'; '.join(row.label for row in rows)}."
+        )
+    raise UserError(f"No row of {where} is called {name!r}. {suggest(name, labels)}")
+
+
+def paired_accuracies(first: Row, second: Row, column: str) -> dict[Seeds, tuple[float, float]]:
+    """Pair the accuracies of two rows for one student on the seeds that both have.
+
+    Args:
+        first: A row.
+        second: Another row of the same table.
+        column: The student.
+
+    Returns:
+        Top-1 after the last epoch of both rows, by seeds, in a fixed order.
+    """
+    ours, theirs = (
+        {(r.cell.seed, r.cell.distill_seed): r.metrics.top1_last for r in row.cells.get(column, [])}
+        for row in (first, second)
+    )
+    return {
+        seeds: (ours[seeds], theirs[seeds]) for seeds in sorted(set(ours) & set(theirs), key=repr)
+    }
+
+
+def compare(table: Table, first: str, second: str) -> list[tuple[str, Difference]]:
+    """Compare two rows of a table, student by student, on the seeds that both have.
+
+    Args:
+        table: One dataset, one budget, one recipe.
+        first: Label of a row, or its method where only one row has it.
+        second: The other row.
+
+    Returns:
+        Student and difference of top-1 after the last epoch, for students with a common seed.
+
+    Raises:
+        UserError: If a row is not there, or not to be told from another.
+    """
+    a, b = _find(table, first), _find(table, second)
+    found = []
+    for column in table.columns:
+        pairs = list(paired_accuracies(a, b, column).values())
+        if pairs:
+            found.append((column, paired_difference([x for x, _ in pairs], [y for _, y in pairs])))
+    return found
+
+
+def interval_text(difference: Difference) -> str:
+    """Write the interval of a difference in points; nothing where there is none.
+
+    Example:
+        >>> interval_text(Difference(0.01, -0.005, 0.025, 0.2, 3))
+        '-0.50 to +2.50'
+    """
+    if difference.low is None or difference.high is None:
+        return ""
+    return f"{100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
+
+
+def _line(student: str, d: Difference) -> list[str]:
+    p_value = "" if d.p_value is None else f"{d.p_value:.3f}"
+    return [student, f"{100 * d.mean:+.2f}", interval_text(d), p_value, str(d.n)]
+
+
+def comparison(folder: Path, first: str, second: str) -> str:
+    """Compare two methods in every table that has both, as Markdown.
+
+    Args:
+        folder: Result files.
+        first: Label or method.
+        second: Label or method.
+
+    Returns:
+        One table for each dataset, budget and recipe.
+
+    Raises:
+        UserError: If no table has both.
+    """
+    results, problems = read_results(folder)
+    blocks = [f"Left out: {problem}" for problem in problems]
+    mistakes = []
+    for table in fold(results):
+        try:
+            lines = [_line(*entry) for entry in compare(table, first, second)]
+        except UserError as error:
+            mistakes.append(str(error))
+            continue
+        headers = ["student", "difference", "95 % interval", "p", "seeds"]
+        blocks.append(
+            f"## {first} minus {second}: {table.dataset}, {table.ipc} images per class, recipe {table.recipe}\n\n"
+            "Top-1 after the last epoch, in points; paired by seeds, Student's t.\n\n"
+            + tabulate(lines, headers, tablefmt="pipe", disable_numparse=True)
+        )
+    if len(blocks) == len(problems):
+        raise UserError(" ".join(mistakes) or f"{folder} has no results.")
+    return "\n\n".join(blocks)
+
+
+def main(args: list[str]) -> int:
+    """Run ``ddoq-bench compare``.
+
+    Args:
+        args: Options, without the command's name.
+
+    Returns:
+        0.
+    """
+    parser = CommandParser(
+        prog="ddoq-bench compare", description="Compare two methods on the same seeds."
+    )
+    parser.add_argument("folder", type=Path, help="folder with result files")
+    parser.add_argument("first", help="a method, or the label of its row in the leaderboard")
+    parser.add_argument("second", help="the other")
+    options = parser.parse_args(args)
+    print(comparison(options.folder, options.first, options.second))
+    return 0

@@ -1,0 +1,1 @@
+"""Students: who they are, how they are trained on a distilled set, and how they are tested."""

@@ -1,0 +1,305 @@
+"""Evaluation: train one student on a distilled set, test it on the real test set, report exact accuracies."""
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from benchmarks.run.ranks import has_batch_norm, synchronize_batch_norm
+from benchmarks.students.module import StudentModule
+from benchmarks.students.recipes import Plan, Recipe
+from benchmarks.students.stored_labels import StoredLabels
+from benchmarks.students.student import Student
+from ddoq.costs.flops import forward_flops, training_flops
+from ddoq.data.base import ImageDataModule
+from ddoq.distillation.distilled_set import DistilledSet
+from ddoq.errors import UserError
+from ddoq.seeding import derive_seed
+
+if TYPE_CHECKING:
+    from ddoq.teachers import Teacher
+
+# Evaluations in the course of a training where the caller names no interval.
+_EVALUATIONS = 10
+
+
+def evaluation_interval(epochs: int) -> int:
+    """Return the epochs between evaluations, where the caller names no interval.
+
+    Example:
+        >>> evaluation_interval(400), evaluation_interval(3)
+        (40, 1)
+    """
+    return max(1, epochs // _EVALUATIONS)
+
+
+@dataclass
+class Outcome:
+    """What one training of a student came to.
+
+    Attributes:
+        top1_last: Accuracy on the real test set after the last epoch, in [0, 1]: the headline.
+        top1_best: The highest accuracy of the curve: chosen on the test set, so for comparison only.
+        top5_last: As ``top1_last``, for the true class among the five likeliest (or all, if fewer).
+        top5_best: ``top5`` at ``best_epoch``.
+        best_epoch: Completed epochs at ``top1_best``; the earliest.
+        curve: One entry per evaluation; see :class:`benchmarks.students.module.StudentModule`.
+        seconds: Wall-clock time of training and testing.
+        params: Parameters of the student.
+        steps: Optimiser steps.
+        effective_batch: Images per step: the recipe's batch, or the whole set if that is smaller.
+        world_size: Number of ranks that trained it.
+        sync_batchnorm: Whether the statistics of batch normalisation were taken over all ranks; False where each rank
+            normalised its own share of a batch, None on one rank and for a student without batch normalisation.
+        global_batch: Images per step over all ranks; equal to ``effective_batch``, since ranks share a batch.
+        epochs: Passes over the set: the recipe's number for a set of this size.
+        flops: Floating-point operations of the student's training, forward and backward of every image seen, over all
+            ranks; two a multiply-add, see :mod:`ddoq.costs.flops`.
+        test_flops: Of all its evaluations on the test set.
+        teacher_flops: Of the teacher that labelled the images in the course of the training; 0 where it did not.
+        label_bytes: Bytes of the files that hold its labels; 0 where labels are not stored.
+        teacher_bytes: Bytes of the teacher's parameters and buffers where it labels online; 0 elsewhere.
+    """
+
+    top1_last: float
+    top1_best: float
+    top5_last: float
+    top5_best: float
+    best_epoch: int
+    curve: list[dict[str, Any]]
+    seconds: float
+    params: int
+    steps: int
+    effective_batch: int
+    world_size: int
+    global_batch: int
+    epochs: int
+    flops: int | None = None
+    test_flops: int | None = None
+    teacher_flops: int | None = None
+    label_bytes: int = 0
+    teacher_bytes: int = 0
+    sync_batchnorm: bool | None = None
+
+
+def evaluate_student(
+    distilled: DistilledSet,
+    data: ImageDataModule,
+    teacher: "Teacher | None",
+    student: Student,
+    recipe: Recipe,
+    *,
+    seed: int,
+    trainer: Mapping[str, Any],
+    loggers: Sequence[Logger] = (),
+    eval_every: int | None = None,
+    labels_folder: Path | None = None,
+    before_fit: Callable[[], None] | None = None,
+) -> Outcome:
+    """Train a student on a distilled set and test it on the real test set.
+
+    Initial weights, order of images, augmentation and dropout depend on ``seed`` alone; the caller's random state
+    is left as it was. How often is tested changes no result. Where labels are stored, augmentation depends on the
+    recipe's ``label_seed`` instead, and labels that are missing are made before the clock starts.
+
+    Args:
+        distilled: What to train on.
+        data: The dataset whose test split counts.
+        teacher: Labels the images; may be None where the recipe uses hard labels.
+        student: Which network.
+        recipe: How to train.
+        seed: The seed of this student.
+        trainer: Arguments for ``lightning.Trainer`` that say where to run. On several ranks ``sync_batchnorm`` takes
+            batch statistics over all of them.
+        loggers: Where curves go.
+        eval_every: Epochs between evaluations; a tenth of all where omitted. The last epoch is always tested.
+        labels_folder: Root of stored labels; needed where the recipe stores them.
+        before_fit: Called when everything is built and checked; may raise, where another rank is not ready.
+
+    Returns:
+        Accuracies, curve and costs.
+
+    Raises:
+        UserError: If set, dataset, teacher and recipe do not fit one another.
+    """
+    data.setup()
+    plan = recipe.plan(distilled.ipc, data.num_classes, len(distilled), data.image_size)
+    if eval_every is None:
+        eval_every = evaluation_interval(plan.epochs)
+    _check(distilled, data, teacher, recipe, eval_every)
+    stored = None
+    if recipe.labels == "stored" and teacher is not None:
+        if labels_folder is None:
+            raise UserError(f"Recipe {recipe.label!r} stores labels: give labels_folder.")
+        stored = StoredLabels(labels_folder, distilled, teacher, recipe)
+    lr = recipe.learning_rate(student.arch) if student.lr is None else student.lr
+    with isolate_rng(), _quiet():
+        torch.manual_seed(derive_seed(seed, "init"))
+        network = student.build(data)
+        module = StudentModule(
+            network,
+            distilled,
+            recipe,
+            num_classes=data.num_classes,
+            lr=lr,
+            seed=seed,
+            teacher=teacher if recipe.labels == "online" else None,
+            stored=stored,
+            make_test_loader=data.test_dataloader,
+        )
+        runner = L.Trainer(**_trainer_arguments(trainer, plan, loggers, eval_every))
+        _check_share(len(distilled), plan.batch_size, runner.world_size)
+        sync_batchnorm = None
+        if runner.world_size > 1 and has_batch_norm(network):
+            sync_batchnorm = bool(trainer.get("sync_batchnorm"))
+        if sync_batchnorm:
+            device = runner.strategy.root_device
+            module.network = synchronize_batch_norm(network, device, student.label)
+        if stored is not None:
+            stored.make(runner.strategy.root_device)
+        if before_fit is not None:
+            before_fit()
+        started = time.perf_counter()
+        runner.fit(module)
+        steps = runner.global_step
+        if plan.epochs % eval_every:
+            runner.validate(module, verbose=False)
+        seconds = time.perf_counter() - started
+        if sync_batchnorm:  # operations are counted off the GPU, where these layers refuse to work
+            module.network = student.build(data)
+    last = module.curve[-1]
+    best = max(module.curve, key=lambda entry: entry["top1"])
+    return Outcome(
+        top1_last=last["top1"],
+        top1_best=best["top1"],
+        top5_last=last["top5"],
+        top5_best=best["top5"],
+        best_epoch=best["epoch"],
+        curve=module.curve,
+        seconds=seconds,
+        params=sum(parameter.numel() for parameter in module.network.parameters()),
+        steps=steps,
+        effective_batch=plan.batch_size,
+        world_size=runner.world_size,
+        global_batch=plan.batch_size,
+        epochs=plan.epochs,
+        sync_batchnorm=sync_batchnorm,
+        **_flops(module, teacher, recipe, data, plan.epochs * len(distilled)),
+        label_bytes=0 if stored is None else stored.total_bytes,
+        teacher_bytes=_bytes(teacher) if teacher is not None and recipe.labels == "online" else 0,
+    )
+
+
+def _bytes(module: torch.nn.Module) -> int:
+    """Count the bytes of parameters and buffers."""
+    return sum(part.nbytes for part in (*module.parameters(), *module.buffers()))
+
+
+def _flops(
+    module: StudentModule,
+    teacher: "Teacher | None",
+    recipe: Recipe,
+    data: ImageDataModule,
+    seen: int,
+) -> dict[str, int]:
+    """Count what a training came to, from the number of images that it saw."""
+    shape = (3, data.image_size, data.image_size)
+    tested = len(module.curve) * len(data.test)
+    labelled = seen if recipe.labels == "online" else 0
+    return {
+        "flops": seen * training_flops(module.network, shape),
+        "test_flops": tested * forward_flops(module.network, shape),
+        "teacher_flops": labelled * forward_flops(teacher, shape) if teacher and labelled else 0,
+    }
+
+
+def _check(
+    distilled: DistilledSet,
+    data: ImageDataModule,
+    teacher: "Teacher | None",
+    recipe: Recipe,
+    eval_every: int,
+) -> None:
+    """Refuse parts that do not fit one another, before anything is built."""
+    if eval_every < 1:
+        raise UserError(f"eval_every must be at least 1, not {eval_every}.")
+    names = data.classes.names
+    if len(distilled.class_names) != len(names):
+        raise UserError(
+            f"The distilled set has {len(distilled.class_names)} classes, {data.name} has {len(names)}: "
+            "evaluate it on the dataset it was made from."
+        )
+    if distilled.class_names != names and sorted(distilled.class_names) == sorted(names):
+        raise UserError(
+            f"The distilled set has the classes of {data.name} in another order: its labels would be read wrongly."
+        )
+    height, width = distilled.images.shape[-2:]
+    if (height, width) != (data.image_size, data.image_size):
+        raise UserError(
+            f"The distilled images have {height} x {width} pixels, but {data.name} has image_size "
+            f"{data.image_size}: make the two equal."
+        )
+    if recipe.labels != "hard" and teacher is None:
+        raise UserError(
+            f"Recipe {recipe.label!r} needs a teacher: give the key `teacher` in the configuration, "
+            "or use the recipe 'hard'."
+        )
+    if recipe.labels != "hard" and teacher is not None and teacher.num_classes != len(names):
+        raise UserError(
+            f"The teacher knows {teacher.num_classes} classes, {data.name} has {len(names)}."
+        )
+
+
+def _check_share(images: int, batch: int, world_size: int) -> None:
+    """Refuse batches of which some rank would get less than two images."""
+    if world_size > 1 and min(images, batch) < 2 * world_size:
+        what = f"{images} distilled images" if images <= batch else f"Batches of {batch} images"
+        raise UserError(
+            f"{what} cannot be shared by {world_size} ranks, two images each at least: use fewer devices, or set "
+            "evaluation.ranks to apart."
+        )
+
+
+def _trainer_arguments(
+    trainer: Mapping[str, Any], plan: Plan, loggers: Sequence[Logger], eval_every: int
+) -> dict[str, Any]:
+    """Add to where to run what the protocol and its speed ask for."""
+    return {
+        **{key: value for key, value in trainer.items() if key != "sync_batchnorm"},
+        "max_epochs": plan.epochs,
+        "logger": list(loggers) or False,
+        "enable_checkpointing": False,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,  # positions and test images are shared exactly as they are
+        "num_sanity_val_steps": 0,
+        "check_val_every_n_epoch": eval_every,
+        "log_every_n_steps": 1,  # nothing is logged by step; a higher number would only draw a warning
+    }
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what Lightning says about every one of hundreds of students, and nothing else."""
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    level = logger.level
+    logger.setLevel(logging.WARNING)  # devices found, "`max_epochs` reached"
+    try:
+        with warnings.catch_warnings():
+            # Test images are decoded once and then kept: workers would cost more than they save.
+            warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            # Lightning 2.6 calls a helper that torch has renamed.
+            warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated.*")
+            # The loss is averaged over ranks before it is logged.
+            warnings.filterwarnings("ignore", ".*sync_dist=True.*")
+            yield
+    finally:
+        logger.setLevel(level)

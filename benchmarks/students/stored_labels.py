@@ -1,0 +1,327 @@
+"""Soft labels that are made once, kept in files, and read by students of every seed, batch size and number of ranks.
+
+A label belongs to an image and an epoch. All images of some epochs are one file; what a file holds follows from the
+set, the teacher and the recipe alone, so that any process may make any file, and none is made twice.
+"""
+
+import functools
+import json
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from benchmarks.students.recipes import Plan, Recipe
+from ddoq.augmentation.epochs import EpochAugmentation, augment, draw_epoch
+from ddoq.console import say
+from ddoq.distillation.distilled_set import DistilledSet
+from ddoq.errors import UserError
+from ddoq.labels.compact import check_top_k, compress, label_bytes
+from ddoq.storage.files import load_tensors, save_tensors, write_json
+from ddoq.storage.fingerprints import hash_config, plain
+
+if TYPE_CHECKING:
+    from ddoq.teachers import Teacher
+
+# Raised whenever a change of code changes what is stored for one and the same description.
+LABEL_FORMAT = 1
+
+_FILE_BYTES = 128 * 2**20  # a file that a killed run has to make again costs minutes, not hours
+_PIXELS = {"cuda": 2**23, "cpu": 2**20}  # of a batch: 4096 or 1024 images of 32 pixels
+_PAUSE = 10.0  # seconds between lines of progress
+
+
+def draw_recipe_epoch(
+    recipe: Recipe, plan: Plan, images: Tensor, *, collage: int, seed: int, epoch: int
+) -> EpochAugmentation:
+    """Draw how a recipe augments a set in one epoch.
+
+    Args:
+        recipe: How students are trained.
+        plan: What it comes to for this set.
+        images: ``(n, 3, h, w)``; only the shape counts.
+        collage: See :func:`collage_of`.
+        seed: Of the draws: a student's own, or the recipe's ``label_seed``.
+        epoch: Counts from 0.
+
+    Returns:
+        The parameters, on the CPU.
+    """
+    n, _, height, width = images.shape
+    return draw_epoch(
+        n,
+        (height, width),
+        seed=seed,
+        epoch=epoch,
+        crop_scale=plan.crop_scale,
+        crop_ratio=recipe.crop_ratio,
+        flip=recipe.flip,
+        cutmix_alpha=recipe.cutmix_alpha,
+        collage=collage,
+        color_jitter=recipe.color_jitter,
+        pca_lighting=recipe.pca_lighting,
+    )
+
+
+def collage_of(recipe: Recipe, distilled: DistilledSet) -> int:
+    """Return the patches along a side of a set's images that the recipe shuffles; 1 where it shuffles none."""
+    return int(distilled.metadata.get("collage", 1)) if recipe.patch_shuffle else 1
+
+
+class StoredLabels:
+    """The labels of one distilled set by one teacher under one recipe.
+
+    They lie in a folder of their own, named by the hash of everything that decides them; order, initialisation
+    and batch size of a student do not. The teacher labels in float32, whatever the precision of the students.
+
+    Args:
+        root: The folder that holds all stored labels.
+        distilled: What is labelled.
+        teacher: Who labels.
+        recipe: How images are augmented, which seed draws that, and how much of a label is kept.
+        file_bytes: About the size of a file; whole epochs go into one.
+
+    Attributes:
+        description: All that decides the labels, as JSON values.
+        folder: Where they lie.
+
+    Raises:
+        UserError: If ``label_top_k`` does not fit the number of classes.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        distilled: DistilledSet,
+        teacher: "Teacher",
+        recipe: Recipe,
+        *,
+        file_bytes: int = _FILE_BYTES,
+    ) -> None:
+        check_top_k(recipe.label_top_k, teacher.num_classes)
+        self.distilled, self.teacher, self.recipe = distilled, teacher, recipe
+        self.num_classes = teacher.num_classes
+        height, width = distilled.images.shape[-2:]
+        n = len(distilled)
+        self.plan = recipe.plan(distilled.ipc, self.num_classes, n, min(height, width))
+        self.description: dict[str, Any] = plain(
+            {
+                "format": LABEL_FORMAT,
+                "distilled": distilled.fingerprint,
+                "teacher": teacher.fingerprint,
+                "images": n,
+                "classes": self.num_classes,
+                "epochs": self.plan.epochs,
+                "seed": recipe.label_seed,
+                "top_k": recipe.label_top_k,
+                "temperature": recipe.temperature if recipe.label_top_k else None,
+                "crop_scale": self.plan.crop_scale,
+                "crop_ratio": recipe.crop_ratio,
+                "flip": recipe.flip,
+                "cutmix_alpha": recipe.cutmix_alpha,
+                "collage": collage_of(recipe, distilled),
+                "color_jitter": recipe.color_jitter,
+                "pca_lighting": recipe.pca_lighting,
+            }
+        )
+        self.key = hash_config(self.description)
+        self.folder = root / self.key
+        self.epoch_bytes = label_bytes(n, self.num_classes, recipe.label_top_k)
+        self.epochs_per_file = min(self.plan.epochs, max(1, file_bytes // self.epoch_bytes))
+        self._block: tuple[int, dict[str, Tensor]] | None = None
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of the files, all of which must be there."""
+        return sum(self._path(first).stat().st_size for first in self._starts)
+
+    @property
+    def _starts(self) -> range:
+        """The first epoch of every file."""
+        return range(0, self.plan.epochs, self.epochs_per_file)
+
+    def _end(self, first: int) -> int:
+        return min(first + self.epochs_per_file, self.plan.epochs)
+
+    def _path(self, first: int) -> Path:
+        return self.folder / f"epochs-{first:05d}-{self._end(first) - 1:05d}.safetensors"
+
+    def make(self, device: torch.device | str) -> None:
+        """Make the files that are missing; those that another process makes meanwhile are waited for.
+
+        Processes that run this at the same time share the work file by file.
+
+        Args:
+            device: Where the teacher labels.
+
+        Raises:
+            UserError: If a file that is there cannot be used, or if the disk cannot hold those that are missing.
+        """
+        missing = [first for first in self._starts if not self._usable(first)]
+        if not missing:
+            _say_once(f"stored labels: reused, {_size(self.total_bytes)} in {self.folder}")
+            return
+        self._announce(missing)
+        write_json(self.folder / "labels.json", self.description)
+        device = torch.device(device)
+        teacher = self.teacher.eval().requires_grad_(False).to(device)
+        images = self.distilled.images.to(device)
+        progress = _Progress(self.plan.epochs)
+        waiting: list[int] = []
+        for first in missing:  # whatever another process is at now comes last
+            if not self._locked(first, teacher, images, wait=False):
+                waiting.append(first)
+            progress.tell(self._end(first))
+        if waiting:
+            say(f"stored labels: another process makes {len(waiting)} of the files, waiting for it")
+        for first in waiting:
+            self._locked(first, teacher, images, wait=True)
+        say(f"stored labels: complete, {_size(self.total_bytes)} in {self.folder}")
+
+    def _announce(self, missing: list[int]) -> None:
+        """Say how large it gets, before anything is made, and refuse what the disk cannot hold."""
+        epochs = sum(self._end(first) - first for first in missing)
+        needed = epochs * self.epoch_bytes
+        kept = self.recipe.label_top_k or "all"
+        say(
+            f"stored labels: {_size(needed)} for {epochs} of {self.plan.epochs} epochs of {len(self.distilled)} images, "
+            f"{kept} of {self.num_classes} classes each, in {self.folder}"
+        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise UserError(
+                f"The stored labels need {_size(needed)}, but the disk of {self.folder} has {_size(free)} left: make "
+                "room, keep fewer classes with the recipe's label_top_k, or use `labels: online`."
+            )
+
+    def _usable(self, first: int) -> bool:
+        """Say whether a file is there; its header alone is read, its contents are checked when they are used."""
+        path = self._path(first)
+        if not path.exists():
+            return False
+        self._check_key(path, _metadata(path))
+        return True
+
+    def _check_key(self, path: Path, metadata: dict[str, Any]) -> None:
+        if metadata.get("key") != self.key or metadata.get("first") != int(path.name.split("-")[1]):
+            raise UserError(
+                f"{path} holds labels of another set, teacher, recipe or epoch. Delete it and run again."
+            )
+
+    def _locked(
+        self, first: int, teacher: Callable[[Tensor], Tensor], images: Tensor, *, wait: bool
+    ) -> bool:
+        """Make a file unless it is there; return False if another process is at it and we do not wait."""
+        path = self._path(first)
+        lock = path.with_name(f".{path.name}.lock")
+        try:
+            with FileLock(lock, timeout=-1 if wait else 0):
+                if not path.exists():
+                    for left in path.parent.glob(
+                        f".{path.name}.*.tmp"
+                    ):  # of a process that was killed
+                        left.unlink()
+                    self._write(first, teacher, images)
+                # The file is there for good: whoever still waits at the lock will find it.
+                with suppress(OSError):
+                    lock.unlink()
+        except Timeout:
+            return False
+        return True
+
+    def _write(self, first: int, teacher: Callable[[Tensor], Tensor], images: Tensor) -> None:
+        epochs = [self._label(epoch, teacher, images) for epoch in range(first, self._end(first))]
+        tensors = {name: torch.stack([epoch[name] for epoch in epochs]) for name in epochs[0]}
+        save_tensors(self._path(first), tensors, {"key": self.key, "first": first})
+
+    @torch.no_grad()
+    def _label(
+        self, epoch: int, teacher: Callable[[Tensor], Tensor], images: Tensor
+    ) -> dict[str, Tensor]:
+        """Label all images of an epoch, as a student will see them."""
+        recipe = self.recipe
+        drawn = draw_recipe_epoch(
+            recipe,
+            self.plan,
+            images,
+            collage=collage_of(recipe, self.distilled),
+            seed=recipe.label_seed,
+            epoch=epoch,
+        ).to(images.device)
+        height, width = images.shape[-2:]
+        size = max(
+            1, min(4096, _PIXELS.get(images.device.type, _PIXELS["cpu"]) // (height * width))
+        )
+        parts = []
+        for positions in torch.arange(len(images), device=images.device).split(size):
+            logits = teacher(augment(images, positions, drawn))
+            kept = compress(logits, top_k=recipe.label_top_k, temperature=recipe.temperature)
+            parts.append({name: part.cpu() for name, part in kept.items()})
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def epoch(self, epoch: int) -> dict[str, Tensor]:
+        """Read the labels of one epoch; one file at a time is kept in memory.
+
+        Args:
+            epoch: Counts from 0.
+
+        Returns:
+            What :func:`ddoq.labels.compact.expand` takes, on the CPU, row i for image i of the set.
+
+        Raises:
+            UserError: If the file is missing or corrupt.
+        """
+        first = epoch // self.epochs_per_file * self.epochs_per_file
+        if self._block is None or self._block[0] != first:
+            self._block = None  # before the next one is read
+            path = self._path(first)
+            tensors, metadata = load_tensors(path)
+            self._check_key(path, metadata)
+            self._block = (first, tensors)
+        return {name: part[epoch - first] for name, part in self._block[1].items()}
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    """Read the header of a file, which also shows whether the file is as long as it should be."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, Any] = json.loads((file.metadata() or {})["metadata"])
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} is corrupt ({error}). Delete it and run again.") from None
+    return metadata
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    """Print a line that would otherwise come with every student."""
+    say(text)
+
+
+class _Progress:
+    """Lines on how far it is, no more than one in a few seconds."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+        self.started = self.told = time.monotonic()
+
+    def tell(self, done: int) -> None:
+        now = time.monotonic()
+        if now - self.told >= _PAUSE and done < self.epochs:
+            say(f"stored labels: epoch {done} of {self.epochs}, {now - self.started:.0f} s")
+            self.told = now
+
+
+def _size(count: int) -> str:
+    """Write a number of bytes: kB, MB and GB are powers of 1000."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count} bytes"

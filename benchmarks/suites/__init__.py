@@ -1,0 +1,1 @@
+"""Grids of cells: their files, their jobs, their runner and their tables."""

@@ -1,0 +1,114 @@
+"""The end of a suite: its cells as leaderboard files, and as a table for W&B."""
+
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from benchmarks.leaderboard.board import Board, render
+from benchmarks.leaderboard.report import write_report
+from benchmarks.results.files import Result, read_result
+from benchmarks.suites.jobs import Plan
+from benchmarks.tracking.artifacts import log_leaderboard
+from ddoq.errors import UserError
+from ddoq.storage.files import atomic_path, read_json
+
+FILES = {"leaderboard.md": "markdown", "leaderboard.csv": "csv", "leaderboard.html": "html"}
+
+
+def read_cells(reports: Iterable[Path]) -> tuple[list[Result], list[str]]:
+    """Read the results that jobs have reported.
+
+    Args:
+        reports: JSON lists of result files.
+
+    Returns:
+        The results, each once, and a message for every file that cannot be used.
+    """
+    found: dict[str, Result] = {}
+    problems = []
+    for path in dict.fromkeys(Path(name) for report in reports for name in read_json(report)):
+        try:
+            result = read_result(path)
+            found[result.config_hash] = result
+        except UserError as error:
+            problems.append(str(error))
+    return list(found.values()), problems
+
+
+def board_folder(output: Path, name: str) -> Path:
+    """Return where the tables of a suite lie.
+
+    Example:
+        >>> str(board_folder(Path("runs"), "a suite"))
+        'runs/leaderboards/a_suite'
+    """
+    return output / "leaderboards" / re.sub(r"[^\w.-]+", "_", name)
+
+
+def write_boards(board: Board, output: Path, name: str) -> list[Path]:
+    """Write a suite's leaderboard as Markdown, CSV and HTML, each atomically.
+
+    Args:
+        board: The suite's own results and what is missing from them.
+        output: Root of caches and results.
+        name: What the suite is called; its files get a folder of that name.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: If there is no result, or a file cannot be written.
+    """
+    folder = board_folder(output, name)
+    written = []
+    for file, kind in FILES.items():
+        text = render(board, output, kind)
+        try:
+            with atomic_path(folder / file) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"Cannot write {folder / file}: {error.strerror}.") from None
+        written.append(folder / file)
+    return written
+
+
+def finish_suite(plan: Plan, reports: Iterable[Path], complaints: Sequence[str]) -> list[str]:
+    """Print a suite's leaderboard, write it to files, and log it to W&B where all configurations want that.
+
+    Args:
+        plan: What was run.
+        reports: Where the finished cells list their results.
+        complaints: What failed or was not run; stands below the tables.
+
+    Returns:
+        Further complaints, about result files that cannot be used.
+    """
+    results, problems = read_cells(reports)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if not results:
+        print("No cell of this suite has a result.")
+        return problems
+    board = Board(results, [*problems, *complaints], [])
+    print(render(board, plan.output, "markdown"))
+    for path in write_boards(board, plan.output, plan.name):
+        print(f"leaderboard written to {path}")
+    if plan.against:
+        problems += _report(board, plan)
+    # One configuration that keeps away from W&B keeps its row away, and a table without it would be another one.
+    if all(options.mode != "disabled" for options in plan.wandb):
+        log_leaderboard(plan.wandb[0], plan.name, plan.output, results)
+    return problems
+
+
+def _report(board: Board, plan: Plan) -> list[str]:
+    """Write the suite's report; return what keeps it from being written."""
+    path = board_folder(plan.output, plan.name) / "report.md"
+    try:
+        write_report(board, plan.output, plan.against, path, plan.name)
+    except UserError as error:
+        print(f"no report: {error}", file=sys.stderr)
+        return [f"No report: {error}"]
+    print(f"report written to {path}")
+    return []

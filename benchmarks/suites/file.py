@@ -1,0 +1,175 @@
+"""The file of a suite: what it may hold, and what is wrong with one that holds something else."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.configuration.layers import resolve
+from benchmarks.students.student import Student
+from ddoq.errors import UserError, suggest
+
+_KEYS = ("name", "configs", "grid", "students", "seeds", "paired_seeds", "against", "output")
+DISTILL_SEED = "model.init_args.seed"
+OWN = {  # options that a suite gives itself, and what to use instead
+    "students": "list `students` in the suite file",
+    "seeds": "list `seeds` in the suite file",
+    "output": "give `output` in the suite file or `--output`",
+    "report": "leave it out: every process has a report of its own",
+}
+# A distilled set is the same whatever these are, so they need no distillation of their own.
+AFTER_DISTILLATION = ("recipe", "evaluation", "wandb", "force")
+_GRID = ("data", "model", "prior", "teacher", "trainer", "seed_everything", *AFTER_DISTILLATION)
+
+
+def read_suite(path: Path) -> dict[str, Any]:
+    """Read and check a suite file.
+
+    Args:
+        path: YAML with the keys ``configs``, and optionally ``name``, ``grid``, ``students``, ``seeds``, ``paired_seeds``,
+            ``against`` and ``output``. An entry of ``configs`` is a file, or a mapping of ``config`` to a file and ``grid`` to a grid of
+            its own.
+
+    Returns:
+        Its contents.
+
+    Raises:
+        UserError: If it is missing, no YAML mapping, or has unknown, missing or wrong keys.
+    """
+    resolve(path)  # for its errors: missing, no YAML, no mapping
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for key in content:
+        if key not in _KEYS:
+            raise UserError(f"{path}: unknown key {key!r}. {suggest(str(key), _KEYS)}")
+    _check_kinds(path, content)
+    _check_grids(path, content)
+    if "students" in content:
+        check_students(path, content["students"])
+    if "seeds" in content:
+        check_seeds(path, content["seeds"])
+    return content
+
+
+def grids(content: Mapping[str, Any]) -> list[Any]:
+    """Return the grids of a suite or of one of its entries; a single one stands for a list of one.
+
+    Args:
+        content: What the file or the entry holds.
+
+    Returns:
+        Mappings from keys to lists of values; one that is empty where there is no grid.
+
+    Example:
+        >>> grids({"grid": {"seed": [1, 2]}}), grids({})
+        ([{'seed': [1, 2]}], [{}])
+    """
+    grid = content.get("grid", {})
+    return grid if isinstance(grid, list) and grid else [grid]
+
+
+def _check_kinds(path: Path, content: Mapping[str, Any]) -> None:
+    for key in ("configs", "seeds", "students", "against"):
+        value = content.get(key, [0])
+        if not isinstance(value, list) or not value:
+            raise UserError(f"{path}: `{key}` must be a list with at least one entry.")
+    if "configs" not in content:
+        raise UserError(f"{path}: `configs` must list the configurations to run.")
+    if not all(isinstance(name, str) for name in content.get("against", [])):
+        raise UserError(f"{path}: `against` must list methods, e.g. [random].")
+    for key in ("name", "output"):
+        if not (isinstance(content.get(key, "x"), str) and content.get(key, "x")):
+            raise UserError(f"{path}: `{key}` must be text.")
+    if not isinstance(content.get("paired_seeds", False), bool):
+        raise UserError(f"{path}: `paired_seeds` must be true or false.")
+
+
+def _check_grids(path: Path, content: Mapping[str, Any]) -> None:
+    for entry in content["configs"]:
+        _check_entry(path, entry)
+    for part in (content, *(entry for entry in content["configs"] if isinstance(entry, dict))):
+        for grid in grids(part):
+            _check_grid(path, grid)
+            if content.get("paired_seeds") and DISTILL_SEED in grid:
+                raise UserError(
+                    f"{path}: `paired_seeds` sets {DISTILL_SEED!r}: take that out of the grid."
+                )
+
+
+def _check_entry(path: Path, entry: Any) -> None:
+    if isinstance(entry, str):
+        return
+    if not isinstance(entry, dict) or not isinstance(entry.get("config"), str):
+        raise UserError(
+            f"{path}: an entry of `configs` must be a file, or a mapping such as {{config: FILE, grid: {{KEY: [VALUE]}}}}, "
+            f"not {entry!r}."
+        )
+    for key in entry:
+        if key not in ("config", "grid"):
+            raise UserError(
+                f"{path}: unknown key {key!r} beside {entry['config']!r}. {suggest(str(key), ('grid',))}"
+            )
+
+
+def _check_grid(path: Path, grid: Any) -> None:
+    if not isinstance(grid, dict) or not all(isinstance(v, list) and v for v in grid.values()):
+        raise UserError(
+            f"{path}: `grid` must give a list of values for each key, or be a list of such grids."
+        )
+    for key in grid:
+        first = str(key).partition(".")[0]
+        if first in OWN:
+            raise UserError(f"{path}: {key!r} is no key for a grid; {OWN[first]}.")
+        if first not in _GRID:
+            raise UserError(f"{path}: unknown key {key!r} in `grid`. {suggest(first, _GRID)}")
+
+
+def check_students(path: Path, students: Any) -> None:
+    """Refuse a list of students that cannot be trained.
+
+    Args:
+        path: The file that lists them, for errors.
+        students: What it says.
+
+    Raises:
+        UserError: If it is no list of mappings with ``arch``, has unknown keys, or names a student twice.
+    """
+    known = [field.name for field in fields(Student)]
+    if not isinstance(students, list):
+        raise UserError(f"{path}: `students` must be a list, e.g. [{{arch: resnet18}}].")
+    for student in students:
+        if not isinstance(student, dict) or not isinstance(student.get("arch"), str):
+            raise UserError(
+                f"{path}: the student {student!r} must be a mapping with `arch`, e.g. {{arch: resnet18}}."
+            )
+        for key in student:
+            if key not in known:
+                raise UserError(
+                    f"{path}: unknown key {key!r} of the student {label_of(student)!r}. "
+                    f"{suggest(str(key), known)}"
+                )
+    if twice := _twice(students):
+        raise UserError(f"{path}: the student {label_of(twice[0])!r} is listed twice.")
+
+
+def check_seeds(path: Path, seeds: Any) -> None:
+    """Refuse a list of seeds that is none; see :func:`check_students`.
+
+    Raises:
+        UserError: If it is no list of integers of at least 0, or has one twice.
+    """
+    whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
+    if not whole:
+        raise UserError(f"{path}: `seeds` must be a list of integers, at least 0, not {seeds!r}.")
+    if twice := _twice(seeds):
+        raise UserError(f"{path}: the seed {twice[0]} is listed twice.")
+
+
+def _twice(items: Sequence[Any]) -> list[Any]:
+    return [item for index, item in enumerate(items) if item in items[:index]]
+
+
+def label_of(student: Mapping[str, Any]) -> str:
+    """Return what progress lines and errors call a student: its name, or its architecture."""
+    return str(student.get("name") or student.get("arch"))

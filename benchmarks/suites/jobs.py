@@ -1,0 +1,286 @@
+"""A suite is a grid of cells: list the commands that its file stands for."""
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from benchmarks.configuration.layers import resolve
+from benchmarks.suites.file import (
+    AFTER_DISTILLATION,
+    DISTILL_SEED,
+    OWN,
+    check_seeds,
+    check_students,
+    grids,
+    label_of,
+    read_suite,
+)
+from benchmarks.tracking.loggers import WandbOptions
+from ddoq.errors import UserError
+from ddoq.storage.fingerprints import hash_config
+
+
+@dataclass(frozen=True)
+class Job:
+    """One process of a suite.
+
+    Attributes:
+        name: What progress lines call it.
+        command: ``distill`` or ``fit``.
+        arguments: Its options.
+        contents: Hash of the files that the options name: a changed configuration is another job.
+        defaults: Options that a configuration and ``arguments`` overrule; they change no number.
+        needs: Key of the job that must not have failed before this one, if any.
+    """
+
+    name: str
+    command: str
+    arguments: tuple[str, ...]
+    contents: str
+    defaults: tuple[str, ...] = ()
+    needs: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Hash of all that decides what the process makes."""
+        return hash_config([self.command, self.arguments, self.contents])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a suite runs.
+
+    Attributes:
+        sets: Distillations, each once however many cells need it.
+        cells: One student and one seed each.
+        output: Root of caches and results.
+        name: What the suite is called; the group of its W&B runs.
+        wandb: The W&B options of its processes, each once.
+        against: Methods that a report compares all others with; no report where there is none.
+    """
+
+    sets: list[Job]
+    cells: list[Job]
+    output: Path
+    name: str
+    wandb: list[WandbOptions]
+    against: tuple[str, ...] = ()
+
+
+def _last(files: list[Path], key: str) -> tuple[Any, Path | None]:
+    """Find what a configuration says under a top-level key, and in which file; later files win."""
+    found, where = None, None
+    for file in files:
+        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        if key in content:
+            found, where = content[key], file
+    return found, where
+
+
+def _options(values: Mapping[str, Any]) -> list[str]:
+    """Write grid values as options, e.g. ``--model.init_args.ipc=10``."""
+    return [f"--{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in values.items()]
+
+
+def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Split options as typed, ``--key=value`` or ``--key value``, into keys and values."""
+    rest = iter(arguments)
+    for argument in rest:
+        flag, equals, value = argument.partition("=")
+        if not flag.startswith("-"):
+            raise UserError(f"{argument!r} is no option. Further options are --KEY=VALUE.")
+        key = "config" if flag == "-c" else flag.lstrip("-")
+        yield key, value if equals else next(rest, "")
+
+
+def wandb_options(arguments: Sequence[str]) -> WandbOptions:
+    """Find the W&B options of a process without starting it.
+
+    Args:
+        arguments: Its options; configurations among them are read.
+
+    Returns:
+        What the process will use.
+
+    Raises:
+        UserError: If they are wrong, or a configuration cannot be read.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--wandb", type=WandbOptions, default=WandbOptions())
+    told = []
+    for key, value in _pairs(arguments):
+        if key == "config":
+            for file in resolve(Path(value)):
+                content = yaml.safe_load(file.read_text(encoding="utf-8"))
+                told += [f"--wandb={json.dumps(content['wandb'])}"] if "wandb" in content else []
+        elif key.partition(".")[0] == "wandb":
+            told.append(f"--{key}={value}")
+    try:
+        options: WandbOptions = parser.instantiate(parser.parse_args(told)).wandb
+    except ArgumentError as error:
+        raise UserError(f"The options `wandb` are wrong: {error}") from None
+    return options
+
+
+def suite_name(path: Path, content: Mapping[str, Any]) -> str:
+    """Name a suite: its ``name``, or its file's with a hash of what it compares.
+
+    Students and seeds are no part of the hash: whoever adds one stays in the same group.
+
+    Args:
+        path: The suite file.
+        content: What it holds.
+    """
+    if "name" in content:
+        return str(content["name"])
+    compared = hash_config([content["configs"], content.get("grid", {})])
+    return f"{path.stem}-{compared[:6]}"
+
+
+def _layers(grid_keys: Sequence[str], extra: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Part the options of the command line into configurations and the rest; refuse what would be lost."""
+    configs, rest = [], []
+    for key, value in _pairs(extra):
+        if key == "config":
+            configs.append(Path(value))
+            continue
+        if key.partition(".")[0] in OWN:
+            raise UserError(f"--{key} is no option of a suite; {OWN[key.partition('.')[0]]}.")
+        for own in grid_keys:
+            if f"{own}.".startswith(f"{key}.") or f"{key}.".startswith(f"{own}."):
+                raise UserError(
+                    f"--{key} would overrule {own!r} in the suite's grid: change it there."
+                )
+        rest.append(f"--{key}={value}")
+    return configs, rest
+
+
+def _combinations(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        dict(zip(grid, values, strict=True))
+        for grid in grids(content)
+        for values in itertools.product(*grid.values())
+    ]
+
+
+def _grid_keys(content: Mapping[str, Any]) -> list[str]:
+    """List all keys that the suite varies; the command line must not overrule them."""
+    parts = [content, *(entry for entry in content["configs"] if isinstance(entry, dict))]
+    keys = [str(key) for part in parts for grid in grids(part) for key in grid]
+    return [*keys, DISTILL_SEED] if content.get("paired_seeds") else keys
+
+
+def _title(stem: str, values: Mapping[str, Any]) -> str:
+    told = (
+        f"{key.rpartition('.')[2]}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in values.items()
+    )
+    return " ".join([stem, *told])
+
+
+def plan_suite(path: Path, output: Path | None = None, extra: tuple[str, ...] = ()) -> Plan:
+    """List what a suite runs, in order.
+
+    Combinations that differ only in what comes after distillation (recipe, W&B) share one distillation. With
+    ``paired_seeds`` a student of seed s learns from the set that was distilled with seed s.
+
+    Args:
+        path: The suite file.
+        output: Root of caches and results, instead of the file's.
+        extra: Options added to every process; a ``--config`` among them is read after the suite's.
+
+    Returns:
+        The plan.
+
+    Raises:
+        UserError: If the suite or a configuration cannot be read, names no student, or if an option is the suite's own.
+    """
+    content = read_suite(path)
+    root = output or Path(content.get("output", "runs"))
+    name = suite_name(path, content)
+    combinations = _combinations(content)
+    layers, rest = _layers(_grid_keys(content), extra)
+    defaults = (f"--wandb.group={name}",)
+    sets: dict[str, Job] = {}
+    cells: dict[str, Job] = {}
+    wandb: list[WandbOptions] = []
+    for entry in content["configs"]:
+        own_grid = _combinations(entry) if isinstance(entry, dict) else [{}]
+        config = entry["config"] if isinstance(entry, dict) else entry
+        configs = [path.parent / config, *layers]
+        files = [file for each in configs for file in resolve(each)]
+        contents = hash_config([file.read_text(encoding="utf-8") for file in files])
+        students, seeds = _who(path, configs[0], files, content)
+        named = [part for each in configs for part in ("--config", str(each))]
+
+        def arguments(
+            values: Mapping[str, Any], named: Sequence[str] = tuple(named)
+        ) -> tuple[str, ...]:
+            return (*named, *_options(values), *rest, "--output", str(root))
+
+        for common, own, seed in itertools.product(combinations, own_grid, seeds):
+            paired = {DISTILL_SEED: seed} if content.get("paired_seeds") else {}
+            values = {**common, **own, **paired}
+            made = {
+                key: value
+                for key, value in values.items()
+                if key.partition(".")[0] not in AFTER_DISTILLATION
+            }
+            distil = Job(
+                f"{_title(configs[0].stem, made)}: distil",
+                "distill",
+                arguments(made),
+                contents,
+                defaults,
+            )
+            sets.setdefault(distil.key, distil)
+            options = wandb_options((*defaults, *arguments(values)))
+            wandb += [options] if options not in wandb else []
+            title = _title(configs[0].stem, {**common, **own})
+            for student in students:
+                cell = Job(
+                    f"{title}: {label_of(student)}, seed {seed}",
+                    "fit",
+                    (
+                        *arguments(values),
+                        f"--students={json.dumps([student])}",
+                        f"--seeds={json.dumps([seed])}",
+                    ),
+                    contents,
+                    defaults,
+                    distil.key,
+                )
+                cells.setdefault(cell.key, cell)
+    return Plan(
+        list(sets.values()),
+        list(cells.values()),
+        root,
+        name,
+        wandb,
+        tuple(content.get("against", ())),
+    )
+
+
+def _who(
+    path: Path, config: Path, files: list[Path], content: Mapping[str, Any]
+) -> tuple[list[Any], list[Any]]:
+    """Find students and seeds: the suite's, or the configuration's."""
+    students, told_by = content.get("students"), path
+    if not students:
+        students, where = _last(files, "students")
+        told_by = where or config
+    if not students:
+        raise UserError(f"{config} names no student; give `students` there or in {path}.")
+    check_students(told_by, students)
+    seeds, told_by = content.get("seeds"), path
+    if not seeds:
+        seeds, where = _last(files, "seeds")
+        seeds, told_by = seeds or [0], where or config
+    check_seeds(told_by, seeds)
+    return students, seeds

@@ -1,0 +1,1 @@
+"""Result files folded into tables."""

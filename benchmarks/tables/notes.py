@@ -1,0 +1,142 @@
+"""How the numbers of a table were made, told from its results."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from benchmarks.results.records import Result
+from benchmarks.tables.folding import Row, Table
+
+_VERSIONS = (
+    "ddoq-bench",
+    "python",
+    "torch",
+    "torchvision",
+    "lightning",
+    "diffusers",
+    "timm",
+    "faiss-cpu",
+    "faiss-gpu",
+    "faiss-gpu-cuvs",
+    "faiss-gpu-cu12",
+)
+
+
+def how_made(table: Table) -> str:
+    """List what made the numbers of a table.
+
+    Args:
+        table: Any table.
+
+    Returns:
+        A Markdown list: dataset with its limits, recipe, teacher, seeds, methods, hardware, versions, code, dates.
+    """
+    results = table.results
+    dates = sorted({result.created[:10] for result in results})
+    points = [
+        f"Dataset: {_dataset(table)}",
+        f"Recipe: {table.recipe}: {_pairs(table.recipe_fields, skip=('name', 'changed'))}",
+        f"Teacher: {_join(_teacher(result) for result in results)}",
+        f"Seeds of students: {_join(str(r.cell.seed) for r in results)}",
+        f"Seeds of distillation: {_join(_distill_seed(r) for r in results)}",
+        *(f"Method {row.label}: {_method(row)}" for row in table.rows),
+        f"Students trained on: {_join(_hardware(result) for result in results)}",
+        f"Versions: {_versions(results)}",
+        f"Code: {_join(commit for result in results for commit in _commits(result))}",
+        f"Date: {dates[0]}" + (f" to {dates[-1]}" if len(dates) > 1 else ""),
+    ]
+    return "\n".join(f"- {' '.join(point.split())}" for point in points)
+
+
+def _join(texts: Iterable[str]) -> str:
+    """List distinct texts in order, numbers as numbers."""
+    return ", ".join(
+        sorted(set(texts), key=lambda text: (not text.isdigit(), text.zfill(20), text))
+    )
+
+
+def _pairs(values: Any, skip: tuple[str, ...] = ()) -> str:
+    if not isinstance(values, dict):
+        return "not recorded"
+    return (
+        ", ".join(f"{key}={_short(item)}" for key, item in values.items() if key not in skip)
+        or "nothing to set"
+    )
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}={_short(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_short(item) for item in value) + "]"
+    return str(value)
+
+
+def _dataset(table: Table) -> str:
+    data = table.data
+    limits = {
+        key: f"at most {data[key]} a class" if data.get(key) is not None else "all"
+        for key in ("limit_per_class", "test_limit_per_class")
+    }
+    size = data.get("image_size", "unknown")
+    return (
+        f"{table.dataset}, {data.get('num_classes', 'unknown')} classes, {size} x {size} pixels; "
+        f"{data.get('train_images', 'unknown')} training images ({limits['limit_per_class']}), "
+        f"{data.get('test_images', 'unknown')} test images ({limits['test_limit_per_class']}); "
+        f"source {data.get('source', 'unknown')}"
+    )
+
+
+def _teacher(result: Result) -> str:
+    teacher = result.teacher
+    if teacher is None:
+        return "none (hard labels)"
+    accuracy = teacher.get("accuracy_real")
+    told = "not recorded" if accuracy is None else f"{100 * accuracy:.2f} %"
+    fingerprint = teacher.get("fingerprint", "unknown")
+    return f"{teacher.get('arch', 'unknown')} ({told} top-1 on the real test set, fingerprint {fingerprint})"
+
+
+def _distill_seed(result: Result) -> str:
+    return "unknown" if result.cell.distill_seed is None else str(result.cell.distill_seed)
+
+
+def _method(row: Row) -> str:
+    made = row.results[0].config.get("distilled") or {}
+    context = made.get("context") or {}
+    told = {key: context[key] for key in ("prior", "teacher", "precision") if context.get(key)}
+    settings = made.get("settings")
+    sets = _join(str(result.distilled.get("fingerprint")) for result in row.results)
+    both = {**settings, **told} if isinstance(settings, dict) else settings
+    return f"{_pairs(both, skip=('seed', 'ipc'))}; distilled sets {sets}"
+
+
+def _hardware(result: Result) -> str:
+    cost = result.cost
+    ranks = f"world size {cost.get('world_size', 'unknown')}"
+    synchronised = cost.get("sync_batchnorm")  # None on one rank and without batch normalisation
+    if synchronised is not None:
+        ranks += f", batch statistics {'over all ranks' if synchronised else 'per rank'}"
+    return f"{cost.get('device', 'unknown')} ({cost.get('precision', 'unknown')}, {ranks})"
+
+
+def _versions(results: list[Result]) -> str:
+    found: dict[str, set[str]] = {}
+    for record in (part for result in results for part in _provenances(result)):
+        for name, version in (record.get("versions") or {}).items():
+            found.setdefault(name, set()).add(version)
+    known = [name for name in _VERSIONS if name in found]
+    return ", ".join(f"{name} {' and '.join(sorted(found[name]))}" for name in known) or "unknown"
+
+
+def _provenances(result: Result) -> list[dict[str, Any]]:
+    """Return the records of the student's training and of the distillation."""
+    return [result.provenance, result.distilled.get("provenance") or {}]
+
+
+def _commits(result: Result) -> Iterable[str]:
+    for record in _provenances(result):
+        git = record.get("git")
+        if not git:
+            yield "no commit recorded"
+        else:
+            yield f"commit {git['commit'][:12]}" + (" (modified)" if git.get("modified") else "")

@@ -1,0 +1,96 @@
+"""What every layout of a table tells of a row besides its accuracies: seeds and further numbers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.results.columns import flat
+from benchmarks.results.records import Result
+from benchmarks.tables.folding import Row, Score, Table, in_order
+
+
+@dataclass(frozen=True)
+class Further:
+    """A column of further numbers.
+
+    Attributes:
+        heading: Its name.
+        value: Takes a row and the students of its table; None where the number is unknown.
+        spec: How the number is written, e.g. ``.1f``.
+    """
+
+    heading: str
+    value: Callable[[Row, list[str]], float | None]
+    spec: str
+
+    def text(self, row: Row, columns: list[str]) -> str:
+        """Write the number, or nothing where it is unknown."""
+        value = self.value(row, columns)
+        return "" if value is None else format(value, self.spec)
+
+
+def seeds_that_vary(row: Row) -> str:
+    """Say which seeds vary in a row, and which do not."""
+    student = sorted({result.cell.seed for result in row.results})
+    made = {result.cell.distill_seed for result in row.results}
+    distillation = sorted(seed for seed in made if seed is not None)
+    vary = [
+        name
+        for name, seeds in (("distillation", distillation), ("student", student))
+        if len(seeds) > 1
+    ]
+    told = " and ".join(vary) + (" vary" if len(vary) > 1 else " varies") if vary else "none varies"
+    numbers = ", ".join(map(str, student))
+    numbers += "; distillation " + (", ".join(map(str, distillation)) or "unknown")
+    return f"{told} (student {numbers})"
+
+
+def _accuracy(name: str) -> Callable[[Row, list[str]], float | None]:
+    def percent(row: Row, columns: list[str]) -> float | None:
+        mean = row.mean(columns, lambda result: float(getattr(result.metrics, name)))
+        return None if mean is None else 100 * mean
+
+    return percent
+
+
+def _known(name: str, *, factor: float = 1, by_set: bool = True) -> Callable[..., float | None]:
+    """Average a column over the results that have it, one per distilled set where the set decides it."""
+
+    def mean(row: Row, columns: list[str]) -> float | None:
+        values = {}
+        for index, result in enumerate(in_order(row.results)):
+            value = flat(result)[name]
+            if value is not None:
+                values[_made(result) if by_set else index] = float(value)
+        return factor * Score.of(list(values.values())).mean if values else None
+
+    return mean
+
+
+def _made(result: Result) -> str | None:
+    return result.distilled.get("fingerprint")
+
+
+FURTHER = (
+    Further("best top-1 (chosen on the test set)", _accuracy("top1_best"), ".1f"),
+    Further("top-5", _accuracy("top5_last"), ".1f"),
+    Further("teacher on distilled images", _known("teacher_accuracy_distilled", factor=100), ".1f"),
+    Further("W2, cell masses", _known("w2_masses"), ".4g"),
+    Further("W2, uniform weights", _known("w2_uniform"), ".4g"),
+    Further("effective ipc", _known("distilled_effective_ipc"), ".3g"),
+    Further("images", _known("distilled_images"), "g"),
+    Further("image MB", _known("distilled_bytes", factor=1e-6), ".2f"),
+    Further("label MB", _known("label_bytes", factor=1e-6), ".2f"),
+    Further("s to distil", _known("distilled_seconds"), ".1f"),
+    Further("s to train", _known("seconds", by_set=False), ".1f"),
+    Further("TFLOP to distil", _known("distilled_flops", factor=1e-12), ".4g"),
+    Further("TFLOP to train", _known("flops", factor=1e-12, by_set=False), ".4g"),
+)
+
+
+def known_further(table: Table) -> list[Further]:
+    """Return the further columns that some row of a table has a number for, in order."""
+    return [
+        column
+        for column in FURTHER
+        if any(column.value(row, table.columns) is not None for row in table.rows)
+    ]

@@ -1,0 +1,1 @@
+"""Where curves and sets go besides the output folder: CSV files and Weights & Biases."""

@@ -1,0 +1,312 @@
+"""Batched augmentation on any device, with parameters of its own for every image.
+
+All parameters of an epoch are drawn at once for the whole set, on the CPU, and indexed by the position of an
+image. What happens to an image in an epoch therefore depends on the seed, the epoch and the image, and never on the
+batch size, the order of the batches or the number of ranks.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ddoq.augmentation.colors import draw_jitter, draw_lighting, jitter
+from ddoq.augmentation.patches import draw_patches, shuffle_patches
+from ddoq.seeding import generator_for
+
+# torchvision gives up after as many draws that do not fit and takes the largest central crop.
+_ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class EpochAugmentation:
+    """The parameters of one epoch, row i for image i of the set.
+
+    Attributes:
+        crops: int64 ``(n, 4)``: top, left, height, width in pixels.
+        flips: bool ``(n,)``.
+        partners: int64 ``(n,)``: the image that is mixed in; None without CutMix.
+        boxes: int64 ``(n, 4)``: left, top, right, bottom of what the partner covers, ends excluded.
+        lam: float32 ``(n,)``: share of the area that keeps its own pixels, exact for the box; 1 without CutMix.
+        patches: int64 ``(n, 2, f)``: orders of the rows and columns of a collage's patches; None without shuffling.
+        jitter_factors: float32 ``(n, 3)``: of brightness, contrast and saturation; None without colour jitter.
+        jitter_order: int64 ``(n, 3)``: which of them comes first, second and third.
+        lighting: float32 ``(n, 3)``: what is added to red, green and blue; None without.
+    """
+
+    crops: Tensor
+    flips: Tensor
+    partners: Tensor | None
+    boxes: Tensor
+    lam: Tensor
+    patches: Tensor | None = None
+    jitter_factors: Tensor | None = None
+    jitter_order: Tensor | None = None
+    lighting: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> "EpochAugmentation":
+        """Copy to a device."""
+        moved = {
+            name: value.to(device, non_blocking=True)
+            for name, value in vars(self).items()
+            if value is not None
+        }
+        return replace(self, **moved)
+
+
+def draw_crops(
+    n: int,
+    size: tuple[int, int],
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    generator: torch.Generator,
+) -> Tensor:
+    """Draw the boxes of random resized crops: area uniform, aspect ratio log-uniform, place uniform.
+
+    The distribution is that of ``torchvision.transforms.v2.RandomResizedCrop``.
+
+    Args:
+        n: How many.
+        size: Height and width of the images.
+        scale: Smallest and largest share of the area.
+        ratio: Smallest and largest width over height.
+        generator: CPU generator.
+
+    Returns:
+        int64 ``(n, 4)``: top, left, height, width.
+
+    Example:
+        >>> draw_crops(1, (8, 8), (1.0, 1.0), (1.0, 1.0), torch.Generator())
+        tensor([[0, 0, 8, 8]])
+    """
+    height, width = size
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    draws = torch.rand(4, n, _ATTEMPTS, generator=generator, dtype=torch.float64)
+    area = height * width * (scale[0] + draws[0] * (scale[1] - scale[0]))
+    aspect = torch.exp(low + draws[1] * (high - low))
+    widths = torch.round(torch.sqrt(area * aspect)).long()
+    heights = torch.round(torch.sqrt(area / aspect)).long()
+    fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
+    first = fits.int().argmax(dim=1, keepdim=True)
+    crop_width = widths.gather(1, first).squeeze(1)
+    crop_height = heights.gather(1, first).squeeze(1)
+    top = (draws[2, :, 0] * (height - crop_height + 1)).long()
+    left = (draws[3, :, 0] * (width - crop_width + 1)).long()
+    crops = torch.stack([top, left, crop_height, crop_width], dim=1)
+    central = torch.tensor(_central_crop(height, width, ratio))
+    return torch.where(fits.any(dim=1, keepdim=True), crops, central)
+
+
+def _central_crop(height: int, width: int, ratio: tuple[float, float]) -> list[int]:
+    """Return the largest central crop whose aspect ratio is allowed: top, left, height, width."""
+    h, w = height, width
+    if width / height < ratio[0]:
+        h = round(width / ratio[0])
+    elif width / height > ratio[1]:
+        w = round(height * ratio[1])
+    return [(height - h) // 2, (width - w) // 2, h, w]
+
+
+def draw_boxes(
+    n: int, size: tuple[int, int], alpha: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    r"""Draw the boxes of CutMix (Yun et al., 2019), one per image.
+
+    The share to keep is :math:`\lambda \sim \mathrm{Beta}(\alpha, \alpha)`; the box has sides
+    :math:`\sqrt{1 - \lambda}` times the image's, its centre is uniform, and what sticks out is cut off.
+
+    Args:
+        n: How many.
+        size: Height and width of the images.
+        alpha: Parameter of the Beta distribution, above 0.
+        generator: CPU generator.
+
+    Returns:
+        int64 ``(n, 4)``: left, top, right, bottom; and float32 ``(n,)``: the share truly kept.
+
+    Example:
+        >>> boxes, lam = draw_boxes(3, (8, 8), 1.0, torch.Generator().manual_seed(0))
+        >>> area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        >>> bool((lam == 1 - area / 64).all())
+        True
+    """
+    height, width = size
+    # torch's Beta distribution takes no generator, so that NumPy draws, from a seed that torch drew.
+    seed = int(torch.randint(2**62, (1,), generator=generator))
+    share = torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, size=n))
+    half = 0.5 * torch.sqrt(1 - share)
+    half_width, half_height = (half * width).long(), (half * height).long()
+    x = torch.randint(width, (n,), generator=generator)
+    y = torch.randint(height, (n,), generator=generator)
+    left, right = (x - half_width).clamp(min=0), (x + half_width).clamp(max=width)
+    top, bottom = (y - half_height).clamp(min=0), (y + half_height).clamp(max=height)
+    covered = (right - left) * (bottom - top)
+    return torch.stack([left, top, right, bottom], dim=1), 1 - covered.float() / (height * width)
+
+
+def draw_epoch(
+    n: int,
+    size: tuple[int, int],
+    *,
+    seed: int,
+    epoch: int,
+    crop_scale: tuple[float, float] = (1.0, 1.0),
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    flip: bool = False,
+    cutmix_alpha: float = 0.0,
+    collage: int = 1,
+    color_jitter: float = 0.0,
+    pca_lighting: float = 0.0,
+) -> EpochAugmentation:
+    """Draw all parameters of one epoch; each kind from a generator of its own.
+
+    Args:
+        n: Images in the set.
+        size: Height and width of the images.
+        seed: The seed of the student.
+        epoch: Counts from 0.
+        crop_scale: Smallest and largest share of the area that a crop keeps; (1, 1) crops nothing.
+        crop_ratio: Smallest and largest width over height of a crop.
+        flip: Whether half of the images are mirrored.
+        cutmix_alpha: Parameter of CutMix; 0 mixes nothing.
+        collage: Patches along a side of the images, whose rows and columns are shuffled; 1 shuffles nothing.
+        color_jitter: Largest change of brightness, contrast and saturation; 0 changes nothing.
+        pca_lighting: Standard deviation of the lighting noise; 0 adds none.
+
+    Returns:
+        The parameters, on the CPU. Partners are a random permutation of the whole set.
+
+    Example:
+        >>> epoch = draw_epoch(2, (8, 8), seed=0, epoch=0)
+        >>> epoch.crops.tolist(), epoch.flips.tolist(), epoch.partners
+        ([[0, 0, 8, 8], [0, 0, 8, 8]], [False, False], None)
+    """
+
+    def generator(kind: str) -> torch.Generator:
+        return generator_for(seed, "augment", epoch, kind)
+
+    if crop_scale == (1.0, 1.0):
+        crops = torch.tensor([0, 0, *size]).expand(n, 4)
+    else:
+        crops = draw_crops(n, size, crop_scale, crop_ratio, generator("crop"))
+    flips = torch.rand(n, generator=generator("flip")) < (0.5 if flip else 0.0)
+    if cutmix_alpha == 0:
+        nothing = torch.zeros(n, 4, dtype=torch.int64)
+        drawn = EpochAugmentation(crops, flips, None, nothing, torch.ones(n))
+    else:
+        partners = torch.randperm(n, generator=generator("partner"))
+        boxes, lam = draw_boxes(n, size, cutmix_alpha, generator("box"))
+        drawn = EpochAugmentation(crops, flips, partners, boxes, lam)
+    if collage > 1:
+        drawn = replace(drawn, patches=draw_patches(n, collage, generator("patches")))
+    if color_jitter > 0:
+        factors, order = draw_jitter(n, color_jitter, generator("jitter"))
+        drawn = replace(drawn, jitter_factors=factors, jitter_order=order)
+    if pca_lighting > 0:
+        drawn = replace(drawn, lighting=draw_lighting(n, pca_lighting, generator("lighting")))
+    return drawn
+
+
+def crop_and_flip(images: Tensor, crops: Tensor, flips: Tensor) -> Tensor:
+    """Cut a box out of every image, enlarge it to the image's size (bilinear), and mirror some.
+
+    Values equal those of ``torchvision.transforms.v2.functional.resized_crop``; since a box is never larger
+    than the image, antialiasing would change nothing.
+
+    Args:
+        images: float ``(n, c, h, w)``.
+        crops: int64 ``(n, 4)``: top, left, height, width.
+        flips: bool ``(n,)``.
+
+    Returns:
+        float ``(n, c, h, w)``.
+
+    Example:
+        >>> image = torch.arange(4.0).reshape(1, 1, 1, 4)
+        >>> crop_and_flip(image, torch.tensor([[0, 0, 1, 4]]), torch.tensor([True])).flatten().tolist()
+        [3.0, 2.0, 1.0, 0.0]
+    """
+    n, _, height, width = images.shape
+    top, left, crop_height, crop_width = crops.to(images.dtype).unsqueeze(2).unbind(1)
+    y = (torch.arange(height, device=images.device, dtype=images.dtype) + 0.5) / height
+    x = (torch.arange(width, device=images.device, dtype=images.dtype) + 0.5) / width
+    x = torch.where(flips.unsqueeze(1), 1 - x, x)
+    # Clamped to the box: the border of a crop must not look at pixels outside it.
+    rows = (top + y * crop_height - 0.5).clamp(top, top + crop_height - 1)
+    columns = (left + x * crop_width - 0.5).clamp(left, left + crop_width - 1)
+    rows, columns = (2 * rows + 1) / height - 1, (2 * columns + 1) / width - 1
+    grid = torch.stack(
+        [
+            columns.unsqueeze(1).expand(n, height, width),
+            rows.unsqueeze(2).expand(n, height, width),
+        ],
+        dim=3,
+    )
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def cutmix(images: Tensor, partners: Tensor, boxes: Tensor) -> Tensor:
+    """Paste a box of another image into every image, at the same place.
+
+    Args:
+        images: float ``(n, c, h, w)``.
+        partners: float ``(n, c, h, w)``: the images that are pasted.
+        boxes: int64 ``(n, 4)``: left, top, right, bottom, ends excluded.
+
+    Returns:
+        float ``(n, c, h, w)``.
+
+    Example:
+        >>> zeros, ones = torch.zeros(1, 1, 1, 4), torch.ones(1, 1, 1, 4)
+        >>> cutmix(zeros, ones, torch.tensor([[1, 0, 3, 1]])).flatten().tolist()
+        [0.0, 1.0, 1.0, 0.0]
+    """
+    left, top, right, bottom = boxes.unsqueeze(2).unbind(1)
+    y = torch.arange(images.shape[2], device=images.device)
+    x = torch.arange(images.shape[3], device=images.device)
+    rows = (y >= top) & (y < bottom)
+    columns = (x >= left) & (x < right)
+    inside = (rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)
+    return torch.where(inside, partners, images)
+
+
+def augment(images: Tensor, positions: Tensor, epoch: EpochAugmentation) -> Tensor:
+    """Make the training images of a batch.
+
+    A partner is augmented by its own parameters before it is mixed in.
+
+    Args:
+        images: uint8 ``(n, c, h, w)``: the whole set.
+        positions: int64 ``(b,)``: which images of it.
+        epoch: The parameters of the epoch, on the same device.
+
+    Returns:
+        float32 ``(b, c, h, w)`` in [0, 1]; with lighting noise a little beyond.
+
+    Example:
+        >>> images = torch.full((2, 3, 4, 4), 255, dtype=torch.uint8)
+        >>> augment(images, torch.tensor([1]), draw_epoch(2, (4, 4), seed=0, epoch=0)).mean().item()
+        1.0
+    """
+    if epoch.partners is None:
+        return _single(images, positions, epoch)
+    both = _single(images, torch.cat([positions, epoch.partners[positions]]), epoch)
+    own, partners = both.chunk(2)
+    return cutmix(own, partners, epoch.boxes[positions])
+
+
+def _single(images: Tensor, positions: Tensor, epoch: EpochAugmentation) -> Tensor:
+    """Shuffle patches, crop, mirror and recolour, in this order (RDED's, IDC's)."""
+    pixels = images[positions]
+    if epoch.patches is not None:
+        pixels = shuffle_patches(pixels, epoch.patches[positions])
+    pixels = pixels.to(torch.float32) / 255
+    pixels = crop_and_flip(pixels, epoch.crops[positions], epoch.flips[positions])
+    if epoch.jitter_factors is not None and epoch.jitter_order is not None:
+        pixels = jitter(pixels, epoch.jitter_factors[positions], epoch.jitter_order[positions])
+    if epoch.lighting is not None:
+        pixels = pixels + epoch.lighting[positions, :, None, None]
+    return pixels

@@ -1,0 +1,1 @@
+"""Latents of a dataset: encoded once, kept, quantised class by class."""

@@ -1,0 +1,1 @@
+"""Files that are whole or absent, hashes of what made them, and the record of where they were made."""

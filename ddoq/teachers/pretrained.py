@@ -1,0 +1,242 @@
+"""Teachers whose weights were trained elsewhere: opened by name, cut to the dataset's classes, measured, kept."""
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from ddoq.data.base import ImageDataModule
+from ddoq.errors import UserError
+from ddoq.storage.files import build_once
+from ddoq.storage.fingerprints import hash_config, hash_files
+from ddoq.teachers.accuracy import split_accuracies
+from ddoq.teachers.teacher import TEACHER_FORMAT, Teacher
+from ddoq.teachers.weights import (
+    Preset,
+    build_classifier,
+    count_outputs,
+    find_preset,
+    load_network,
+    open_file,
+    open_named,
+    output_keys,
+    select_outputs,
+)
+
+if TYPE_CHECKING:
+    from ddoq.teachers.sources import PretrainedTeacher
+
+# Raised whenever a change of code changes what is kept of weights.
+NAMED_FORMAT = 1
+
+_IMAGENET_CLASSES = 1000
+
+
+def obtain_named(
+    source: "PretrainedTeacher", data: ImageDataModule, cache: Path, trainer: Mapping[str, Any]
+) -> tuple[Teacher, str]:
+    """Open named weights, or a state dict, as a teacher of a dataset.
+
+    Args:
+        source: What to open; its ``arch`` is given.
+        data: The dataset, set up. Its test split measures the teacher, once.
+        cache: Root of the cache.
+        trainer: Arguments of ``lightning.Trainer`` that say where to run.
+
+    Returns:
+        The teacher, on the CPU, and how it was had, in words.
+
+    Raises:
+        UserError: If the weights are unknown or cannot be had, or if their classes are not the dataset's.
+    """
+    assert source.arch is not None
+    named = source.path is None or source.weights is not None
+    preset = find_preset(source.arch, source.weights) if named else None
+    file = None if source.path is None else Path(source.path).expanduser()
+    if file is not None:
+        if file.is_dir():
+            raise UserError(
+                f"teacher.path {file} is a folder; with teacher.arch it names a .safetensors file. Leave teacher.arch "
+                "out, or name the file."
+            )
+        if not file.is_file():
+            raise UserError(f"teacher.path {file} does not exist: it names a .safetensors file.")
+    elif source.stem is not None:
+        raise UserError(
+            "teacher.stem changes the network, and weights with a name were trained on their own stem: leave it out."
+        )
+    classes = _numbers(source.classes, data)
+    mean = source.mean or (preset.mean if preset else data.mean)
+    std = source.std or (preset.std if preset else data.std)
+    settings: dict[str, Any] = {
+        "format": [TEACHER_FORMAT, NAMED_FORMAT],
+        "arch": source.arch,
+        "weights": preset.name if preset else None,
+        "file": hash_files([file]) if file else None,
+        "classes": classes,
+        "mean": mean,
+        "std": std,
+        "kwargs": source.kwargs,
+        "stem": source.stem,
+        "data": data.fingerprint,
+    }
+    safe_name = re.sub(r"[^\w.-]", "_", source.arch)
+    folder = Path(cache) / "teachers" / f"{safe_name}-{hash_config(settings)}"
+
+    def build(unfinished: Path) -> None:
+        started = time.perf_counter()
+        network, outputs = _open(source, data, file, preset, classes)
+        teacher = Teacher(
+            network,
+            arch=source.arch or "",
+            kwargs=source.kwargs,
+            stem=source.stem,
+            class_names=data.classes.names,
+            class_keys=data.classes.keys,
+            image_size=data.image_size,
+            mean=mean,
+            std=std,
+            accuracy=0.0,
+        )
+        _measure(teacher, data, trainer)
+        teacher.training_record = {
+            **settings,
+            "outputs": outputs,
+            "input_size": preset.image_size if preset else None,
+            "seconds": time.perf_counter() - started,
+        }
+        teacher.save(unfinished)
+
+    built = build_once(folder, build)
+    what = preset.name if preset else str(file)
+    how = f"weights {what}, {'measured now and kept' if built else 'reused'} in {folder}"
+    if preset and preset.image_size != data.image_size:
+        how += f"; trained at {preset.image_size} pixels, used at {data.image_size}"
+    return Teacher.load(folder), how
+
+
+def _numbers(classes: Sequence[int] | str | None, data: ImageDataModule) -> list[int] | None:
+    """Return the output of every class, looked up by WordNet id where ``imagenet`` says so."""
+    if classes is None:
+        return None
+    if isinstance(classes, str):
+        from ddoq.data import imagenet_indices
+
+        return imagenet_indices(data.classes)
+    return list(classes)
+
+
+def _open(
+    source: "PretrainedTeacher",
+    data: ImageDataModule,
+    file: Path | None,
+    preset: Preset | None,
+    classes: list[int] | None,
+) -> tuple[nn.Module, int]:
+    """Return the network with the dataset's outputs only, and how many outputs the weights have."""
+    arch, size = source.arch or "", data.image_size
+
+    def build(outputs: int) -> nn.Module:
+        return build_classifier(arch, outputs, size, stem=source.stem, **source.kwargs)
+
+    whole: nn.Module | None = None
+    if file is not None:
+        state, what = open_file(file), str(file)
+    else:
+        assert preset is not None
+        check_classes(classes, preset.outputs, data, preset.name)  # before anything is downloaded
+        if classes is None and preset.outputs == _IMAGENET_CLASSES:
+            _check_imagenet_order(data, preset.name)
+        whole = open_named(arch, source.weights, size, source.kwargs)
+        state, what = whole.state_dict(), preset.name
+    keys = output_keys(build, data.num_classes)
+    outputs = count_outputs(state, keys, what)
+    check_classes(classes, outputs, data, what)
+    if classes is not None:
+        state = select_outputs(state, keys, classes)
+    network = load_network(build, data.num_classes, state, what).float()
+    if whole is not None:
+        _compare(network, whole.float(), classes, size, what)
+    return network, outputs
+
+
+def check_classes(
+    classes: Sequence[int] | None, outputs: int, data: ImageDataModule, what: str
+) -> None:
+    """Refuse a choice of outputs that cannot be the dataset's classes.
+
+    Args:
+        classes: The output of each class; None where the classes are the same.
+        outputs: Outputs of the weights.
+        data: The dataset, set up.
+        what: What to call the weights in errors.
+
+    Raises:
+        UserError: If numbers, or their order, do not fit.
+    """
+    count = data.num_classes
+    if classes is None:
+        if outputs != count:
+            raise UserError(
+                f"{what} knows {outputs} classes, but {data.name} has {count}. Set teacher.classes: `imagenet` finds "
+                f"them in ImageNet-1K by WordNet id, a list of {count} numbers names the output of each."
+            )
+        return
+    if len(classes) != count:
+        raise UserError(
+            f"teacher.classes lists {len(classes)} outputs, but {data.name} has {count} classes: list one for each, "
+            "in the dataset's order."
+        )
+    wrong = [number for number in classes if not 0 <= number < outputs]
+    if wrong:
+        raise UserError(
+            f"teacher.classes lists {wrong[0]}, but {what} has outputs 0 to {outputs - 1}."
+        )
+    twice = sorted({number for number in classes if list(classes).count(number) > 1})
+    if twice:
+        raise UserError(f"teacher.classes lists output {twice[0]} more than once.")
+
+
+def _check_imagenet_order(data: ImageDataModule, what: str) -> None:
+    """Where all keys are WordNet ids, make sure that they stand in ImageNet's order."""
+    from ddoq.data import imagenet_indices
+
+    try:
+        numbers = imagenet_indices(data.classes)
+    except UserError:
+        return  # other classes, of which nothing is known here
+    if numbers != list(range(_IMAGENET_CLASSES)):
+        first = next(i for i, number in enumerate(numbers) if i != number)
+        raise UserError(
+            f"{data.name} has ImageNet's classes in another order than {what}: label {first} is number "
+            f"{numbers[first]} there. Set teacher.classes: imagenet."
+        )
+
+
+@torch.no_grad()
+def _compare(
+    network: nn.Module, whole: nn.Module, classes: list[int] | None, size: int, what: str
+) -> None:
+    """Make sure that nothing was lost when the network was built anew, e.g. an option that comes with the weights."""
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    expected = whole(images)
+    if classes is not None:
+        expected = expected[:, classes]
+    if not torch.allclose(network(images), expected, rtol=1e-3, atol=1e-3):
+        raise UserError(
+            f"{what} cannot be built anew without its weights, since it comes with further options: give them in "
+            "teacher.kwargs, or choose another network."
+        )
+
+
+def _measure(teacher: Teacher, data: ImageDataModule, trainer: Mapping[str, Any]) -> None:
+    """Measure a teacher on the real test images where the trainer would run."""
+    from ddoq.priors.training.fitting import device_of
+
+    teacher.to(device_of(trainer))
+    teacher.accuracy, teacher.accuracy_top5 = split_accuracies(teacher, data.test)
+    teacher.cpu()

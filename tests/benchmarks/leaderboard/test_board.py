@@ -1,0 +1,343 @@
+import csv
+import io
+import random
+import re
+import statistics
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.leaderboard.board import cell_table, leaderboard, main
+from benchmarks.results.files import write_failure, write_result
+from benchmarks.tables.folding import distinguish, fold
+from ddoq.errors import UserError
+
+
+@pytest.fixture
+def board(tmp_path, result_of):
+    """Write results, each described by keyword arguments, and return their folder."""
+
+    def write(*described):
+        for keywords in described:
+            write_result(tmp_path / "results", result_of(**keywords))
+        return tmp_path
+
+    return write
+
+
+RANDOM = {"method": "random", "top1": 0.3}
+
+
+def rows_of(text):
+    """Parse all tables of a Markdown text: cells by first cell."""
+    lines = [line for line in text.splitlines() if line.startswith("|") and ":--" not in line]
+    return [[cell.strip() for cell in line.strip("|").split(" |")] for line in lines]
+
+
+def test_mean_and_sample_standard_deviation_over_seeds(board):
+    accuracies = [0.51, 0.55, 0.62]
+    folder = board(*({"seed": s, "top1": a} for s, a in enumerate(accuracies)), RANDOM)
+    text = leaderboard(folder)
+    mean, std = 100 * statistics.fmean(accuracies), 100 * statistics.stdev(accuracies)
+    assert f"{mean:.1f} ± {std:.1f} (n=3)" in text
+    assert "30.0 (n=1)" in text
+    assert "student varies (student 0, 1, 2; distillation 0)" in text
+    assert "none varies (student 0; distillation 0)" in text
+
+
+HARD = {"recipe_label": "hard", "recipe": {"labels": "hard"}}
+
+
+def test_intervals_stand_in_a_table_of_their_own(board):
+    folder = board(*({"seed": s, "top1": 0.5 + s / 50} for s in (0, 1)), RANDOM)
+    rows = rows_of(leaderboard(folder))
+    assert rows[-3][:2] == ["method", "resnet18"]
+    assert rows[-2][1] == "38.3 to 63.7"
+    assert rows[-1][1] == ""
+    lines = list(csv.DictReader(io.StringIO(leaderboard(folder, "csv"))))
+    assert float(lines[0]["cell_top1_low95"]) == pytest.approx(0.51 - 12.7062 * 0.01, abs=1e-6)
+    assert float(lines[0]["cell_top1_high95"]) == pytest.approx(0.51 + 12.7062 * 0.01, abs=1e-6)
+    assert lines[0]["cell_n"] == "2"
+    assert lines[0]["row_seeds"].startswith("student varies")
+    assert lines[2]["cell_top1_low95"] == ""
+
+
+def test_the_ceiling_is_the_last_row(board):
+    text = leaderboard(board({"top1": 0.5}, RANDOM, {"method": "full", "ipc": 20, "top1": 0.9}))
+    assert [row[0] for row in rows_of(text)[:4]] == ["method", "ddoq", "random", "full (ceiling)"]
+    assert rows_of(text)[3][1:3] == ["90.0 (n=1)", "90.0"]
+    assert "## toy, all training images (up to 20 per class), recipe unified" in text
+    assert "Random selection is missing" not in text
+
+
+def test_without_several_seeds_or_recipes_nothing_is_derived(board, capsys):
+    folder = board({}, RANDOM)
+    text = leaderboard(folder)
+    assert not [word for word in ("95 %", "Robust", "Rank stability") if word in text]
+    assert main([str(folder), "--format", "robust-csv"]) == 2
+    assert "--recipe.name hard" in capsys.readouterr().err
+
+
+def test_scores_and_ranks_follow_the_tables(board):
+    folder = board(
+        {}, RANDOM, HARD, {**RANDOM, **HARD}, {"method": "full", "ipc": 20, "top1": 0.9, **HARD}
+    )
+    text = leaderboard(folder)
+    assert "## Robust scores: toy, 10 images per class" in text
+    assert "## Rank stability: toy, 10 images per class" in text
+    lines = list(csv.DictReader(io.StringIO(leaderboard(folder, "robust-csv"))))
+    assert {line["row"] for line in lines} == {"ddoq", "random"}
+
+
+def test_headline_is_last_and_best_stands_apart(board):
+    rows = rows_of(leaderboard(board({"top1": 0.5}, RANDOM)))
+    assert rows[0] == ["method", "resnet18", "mean", "seeds"]
+    assert rows[1][:3] == ["ddoq", "50.0 (n=1)", "50.0"]
+    assert rows[3][1] == "best top-1 (chosen on the test set)"
+    assert rows[4][:2] == ["ddoq", "51.0"]
+
+
+def test_order_by_mean_then_name_with_incomplete_rows_last(board):
+    text = leaderboard(
+        board(
+            {"method": "b", "top1": 0.5},
+            {"method": "b", "student": "vit", "top1": 0.3},
+            {"method": "a", "top1": 0.3},
+            {"method": "a", "student": "vit", "top1": 0.5},
+            {"method": "c", "top1": 0.6},
+            {"method": "c", "student": "vit", "top1": 0.5},
+            {"method": "easy", "top1": 0.9},
+        )
+    )
+    assert [row[0] for row in rows_of(text)[:5]] == ["method", "c", "a", "b", "easy"]
+    assert rows_of(text)[4][1:4] == ["90.0 (n=1)", "", ""]
+    assert "Rows that lack a student" in text
+
+
+def test_text_does_not_depend_on_the_order_of_files(tmp_path, result_of):
+    generator = random.Random(0)
+    results = [
+        result_of(method=m, student=s, seed=i, distill_seed=d, top1=generator.random())
+        for m in ("ddoq", "random", "d4m")
+        for s in ("vit", "resnet18")
+        for i in range(3)
+        for d in range(2)
+    ]
+    results += [
+        result_of(method=m, student="vit", seed=i, top1=generator.random(), ipc=n, **HARD)
+        for m, n in (("ddoq", 10), ("random", 10), ("d4m", 10), ("full", 20))
+        for i in range(2)
+    ]
+    texts = set()
+    for turn in range(4):
+        generator.shuffle(results)
+        folder = tmp_path / str(turn)
+        for index, result in enumerate(results):
+            write_result(folder / f"part-{index % (turn + 2)}", result)
+        formats = ("markdown", "csv", "robust-csv", "html")
+        texts.add(tuple(leaderboard(folder, format) for format in formats))
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"data": {"name": "other"}}, "## other, 10 images"),
+        ({"data": {"limit_per_class": 5}}, "(limit_per_class=5)"),
+        ({"data": {"source": "edited"}}, "(source=edited)"),
+        ({"ipc": 1}, "## toy, 1 images"),
+        ({"recipe_label": "hard", "recipe": {"labels": "hard"}}, "recipe hard, hard labels"),
+        ({"recipe": {"labels": "stored"}}, "recipe unified, stored labels"),
+        ({"recipe": {"epochs": 6}}, "(epochs=6)"),
+    ],
+)
+def test_unequal_conditions_never_share_a_table(board, change, told):
+    folder = board(RANDOM, {}, {"method": "d4m", **change})
+    text = leaderboard(folder)
+    assert text.count("\n## toy") + text.count("\n## other") == 2
+    assert told in text
+    assert text.count("Random selection is missing") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "labels"),
+    [
+        ({"settings": {"power": 0.5}}, ["ddoq [power=0.5]", "ddoq [power=absent]"]),
+        ({"config": {"teacher": "t1"}}, ["ddoq [teacher=t1]", "ddoq [teacher=teacher0]"]),
+        ({"config": {"precision": "16"}}, ["ddoq [precision=16]", "ddoq [precision=32-true]"]),
+        ({"world_size": 2, "seed": 1}, ["ddoq [world_size=2]", "ddoq [world_size=1]"]),
+    ],
+)
+def test_settings_are_never_averaged(board, change, labels):
+    text = leaderboard(board({"top1": 0.4}, {"top1": 0.6, **change}))
+    assert [row[0] for row in rows_of(text)[1:3]] == labels
+    assert "(n=2)" not in text
+
+
+def test_seeds_of_both_kinds_are_averaged_and_said(board):
+    text = leaderboard(board(*({"seed": s, "distill_seed": d} for s in (0, 1) for d in (0, 1))))
+    assert "50.0 ± 0.0 (n=4)" in text
+    assert "distillation and student vary (student 0, 1; distillation 0, 1)" in text
+    assert [row[4] for row in rows_of(text)[3:4]] == ["2"]  # W2: the mean of 1.5 and 2.5
+
+
+def test_imported_sets_are_told_apart_by_their_contents(board):
+    text = leaderboard(
+        board(
+            {"method": "imported", "imported": "aa", "top1": 0.2},
+            {"method": "imported", "imported": "bb", "top1": 0.4},
+        )
+    )
+    assert [row[0] for row in rows_of(text)[1:3]] == [
+        "imported [fingerprint=bb]",
+        "imported [fingerprint=aa]",
+    ]
+
+
+def test_students_of_equal_names_but_other_networks_are_two_columns(board):
+    text = leaderboard(board({}, {"kwargs": {"width": 2}}))
+    assert rows_of(text)[0][1:3] == ["resnet18 [width=2]", "resnet18 [width=absent]"]
+
+
+def test_every_table_says_how_it_was_made(board):
+    git = {"commit": "b" * 40, "modified": True}
+    text = leaderboard(board({"git": git, "data": {"limit_per_class": 20}}))
+    for told in (
+        "8 x 8 pixels; 60 training images (at most 20 a class), 30 test images (all)",
+        "Recipe: unified: epochs=5, labels=online",
+        "convnet3 (97.22 % top-1 on the real test set, fingerprint teacher0)",
+        "a CPU (32-true, world size 1)",
+        "python 3.11.0, torch 2.14.1",
+        "commit aaaaaaaaaaaa, commit bbbbbbbbbbbb (modified)",
+        "Date: 20",
+    ):
+        assert told in text
+
+
+def test_pipes_in_names_do_not_break_tables(board):
+    rows = rows_of(leaderboard(board({"student": "a|b"})))
+    assert rows[0][1] == "a\\|b"
+
+
+def test_csv_has_a_line_per_result_unrounded(board):
+    folder = board({"top1": 0.123456789}, {"seed": 1}, RANDOM)
+    lines = list(csv.DictReader(io.StringIO(leaderboard(folder, "csv"))))
+    assert [(line["method"], line["seed"]) for line in lines] == [
+        ("ddoq", "0"),
+        ("ddoq", "1"),
+        ("random", "0"),
+    ]
+    first = lines[0]
+    assert float(first["top1_last"]) == 0.123456789
+    assert first["commit"] == "a" * 40
+    assert {"params", "steps", "w2_masses", "world_size", "config_hash"} <= set(first)
+
+
+def test_statuses_and_messages_of_the_command(board, tmp_path, capsys, result_of):
+    assert main([str(tmp_path)]) == 2
+    assert "no usable result" in capsys.readouterr().err
+    folder = board({}, RANDOM)
+    assert main([str(folder)]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert shown.out == leaderboard(folder)
+    write_failure(folder / "failures", result_of(seed=9).cell, "Traceback\nValueError: boom")
+    assert main([str(folder)]) == 1
+    shown = capsys.readouterr()
+    assert "seed 9" in shown.err
+    assert "ValueError: boom" in shown.err
+    assert "## Left out" in shown.out
+
+
+def test_a_damaged_file_is_reported_and_the_rest_is_shown(board, capsys, result_of):
+    folder = board({}, RANDOM)
+    bad = write_result(folder / "results", result_of(seed=5))
+    bad.write_text(bad.read_text().replace("0.5", "0.9"))
+    assert main([str(folder)]) == 1
+    shown = capsys.readouterr()
+    assert bad.name in shown.err
+    assert "50.0 (n=1)" in shown.out
+
+
+@pytest.mark.parametrize("arguments", [["nowhere"], [], ["--format", "html", "."], ["--x", "."]])
+def test_mistakes_end_with_status_2_and_one_line(arguments, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_output_file_decides_the_format(board, tmp_path, capsys):
+    folder = board({}, RANDOM)
+    target = tmp_path / "new" / "board.csv"
+    assert main([str(folder), "--output", str(target)]) == 0
+    assert capsys.readouterr().out == ""
+    assert target.read_text() == leaderboard(folder, "csv")
+    assert main([str(folder), "--output", str(folder)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "starts"),
+    [
+        ("board.tex", "latex", "% Tables of ddoq-bench leaderboard."),
+        ("board.html", "html", "<!doctype html>"),
+        ("BOARD.HTM", "html", "<!doctype html>"),
+        ("board.md", "markdown", "# Leaderboard"),
+    ],
+)
+def test_endings_stand_for_formats(board, tmp_path, capsys, name, format, starts):
+    folder = board({}, RANDOM)
+    assert main([str(folder), "--output", str(tmp_path / name)]) == 0
+    text = (tmp_path / name).read_text(encoding="utf-8")
+    assert text == leaderboard(folder, format)
+    assert text.startswith(starts)
+    assert main([str(folder), "--format", format]) == 0
+    assert capsys.readouterr().out == text
+
+
+@pytest.mark.parametrize("format", ["latex", "html"])
+def test_every_format_names_what_was_left_out(board, capsys, result_of, format):
+    folder = board({}, RANDOM)
+    write_failure(folder / "failures", result_of(seed=9).cell, "ValueError: boom")
+    assert main([str(folder), "--format", format]) == 1
+    shown = capsys.readouterr()
+    assert "ValueError: boom" in shown.out
+    assert "ValueError: boom" in shown.err
+
+
+def test_a_page_is_written_without_torch(board, tmp_path):
+    folder = board({}, RANDOM)
+    script = (
+        "import sys; from benchmarks.leaderboard.board import main; "
+        f"assert not {{'torch', 'jinja2', 'PIL'}} & set(sys.modules); assert main([{str(folder)!r}, '--output', "
+        f"{str(tmp_path / 'page.html')!r}]) == 0; assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_unknown_formats_are_mistakes(board):
+    with pytest.raises(UserError, match="Did you mean 'markdown'"):
+        leaderboard(board({}), "markdwn")
+
+
+def test_cell_table_keeps_the_order_of_students(result_of):
+    results = [result_of(student="vit", seed=s, top1=0.4 + 0.2 * s) for s in (0, 1)]
+    text = cell_table([*results, result_of(student="convnet3", top1=0.25)])
+    lines = text.splitlines()
+    assert lines[0].startswith("ddoq on toy, 10 images per class, recipe unified")
+    cells = ["vit", "1,234,567", "50", "50.0 ± 14.1 (n=2)", "51.0 ± 14.1 (n=2)"]
+    assert re.split(r"\s{2,}", lines[3].strip()) == [*cells, "100.0 ± 0.0 (n=2)", "2.0"]
+    assert lines[4].split()[0] == "convnet3"
+
+
+def test_distinguish_names_nested_keys_in_full_where_needed():
+    items = [{"a": {"k": 1}, "b": {"k": 2}}, {"a": {"k": 3}, "b": {"k": 4}}]
+    assert distinguish(items) == ["a.k=1, b.k=2", "a.k=3, b.k=4"]
+    assert distinguish([{"a": 1}]) == [""]
+
+
+def test_fold_of_nothing_is_nothing():
+    assert fold([]) == []

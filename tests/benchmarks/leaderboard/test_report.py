@@ -1,0 +1,86 @@
+import re
+
+import pytest
+from PIL import Image
+
+from benchmarks.cli import main
+from benchmarks.results.files import write_result
+
+
+@pytest.fixture
+def folder(tmp_path, result_of):
+    for student, bonus in (("vit", 0.03), ("resnet18", 0.05)):
+        for seed, noise in enumerate((0.0, 0.01, 0.005)):
+            for method, top1 in (("d4m", 0.5), ("ddoq", 0.5 + bonus), ("random", 0.497)):
+                # Noise is common to all but a thousandth, so that pairs differ a little.
+                value = top1 + noise + (0.001 * seed if method == "ddoq" else 0)
+                cell = result_of(
+                    method=method, student=student, seed=seed, distill_seed=seed, top1=value
+                )
+                write_result(tmp_path / "results", cell)
+    return tmp_path / "results"
+
+
+def report(folder, output, *more):
+    return main(["report", str(folder), "--against", "d4m", "--output", str(output), *more])
+
+
+def test_it_says_what_the_numbers_say(folder, tmp_path):
+    assert report(folder, tmp_path / "out" / "weights.md", "--title", "Weights") == 0
+    text = (tmp_path / "out" / "weights.md").read_text()
+    assert text.startswith("# Weights\n")
+    assert "**ddoq** minus **d4m** is +4.10 points" in text
+    assert "better; alone better for 2 of 2 students." in text
+    assert "**random** minus **d4m** is -0.30 points" in text
+    assert "distillation and student vary (student 0, 1, 2; distillation 0, 1, 2)" in text
+    assert re.search(r"\| toy, ipc 10 +\| unified +\| ddoq +\| vit +\| +\+3\.10 ", text)
+    assert "## All tables" in text
+    assert "### toy, 10 images per class, recipe unified, online labels" in text
+
+
+def test_figures_lie_beside_it_and_are_named_in_it(folder, tmp_path):
+    report(folder, tmp_path / "weights.md")
+    text = (tmp_path / "weights.md").read_text()
+    for name in ("weights-accuracy.png", "weights-d4m.png"):
+        assert f"]({name})" in text
+        with Image.open(tmp_path / name) as figure:
+            colours = figure.convert("RGB").getcolors(1 << 24)
+        assert len(colours) > 20  # something is drawn
+
+
+def test_equal_results_give_equal_files(folder, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        report(folder, tmp_path / name / "report.md")
+    for file in ("report.md", "report-accuracy.png", "report-d4m.png"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_an_unknown_method_is_named_with_the_nearest(folder, tmp_path, capsys):
+    assert (
+        main(["report", str(folder), "--against", "d4n", "--output", str(tmp_path / "r.md")]) == 2
+    )
+    message = capsys.readouterr().err
+    assert "'d4n'" in message
+    assert "d4m" in message
+    assert not (tmp_path / "r.md").exists()
+
+
+def test_an_empty_folder_says_what_to_run(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert report(tmp_path / "empty", tmp_path / "r.md") == 2
+    assert "ddoq-bench suite" in capsys.readouterr().err
+
+
+def test_nothing_in_common_is_an_error(tmp_path, result_of, capsys):
+    write_result(tmp_path / "results", result_of(method="d4m", seed=0))
+    write_result(tmp_path / "results", result_of(method="ddoq", seed=1))
+    assert report(tmp_path / "results", tmp_path / "r.md") == 2
+    assert "no seeds in common" in capsys.readouterr().err
+
+
+def test_a_file_left_out_shows_in_the_status_and_the_text(folder, tmp_path):
+    broken = folder / "0123456789abcdef.json"
+    broken.write_text("{}")
+    assert report(folder, tmp_path / "r.md") == 1
+    assert "0123456789abcdef.json" in (tmp_path / "r.md").read_text()

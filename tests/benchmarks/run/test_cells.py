@@ -1,0 +1,110 @@
+"""One cell: what decides its numbers, what is stored, and what a failure leaves behind."""
+
+import json
+
+import pytest
+import torch
+
+from benchmarks.run.cells import CellRunner
+from benchmarks.students.recipes import load_recipe
+from benchmarks.students.student import Student
+from benchmarks.tracking.loggers import WandbOptions
+from ddoq.distillation.distilled_set import DistilledSet
+
+
+@pytest.fixture
+def make_runner(coloured_noise, tmp_path):
+    def make(weights: torch.Tensor | None = None, **recipe) -> CellRunner:
+        data = coloured_noise()
+        chosen = torch.cat([data.train.of_class(label)[:2] for label in range(3)])
+        labels = data.train.labels[chosen]
+        distilled = DistilledSet(
+            data.train.load(chosen.tolist()),
+            labels,
+            torch.ones(6) if weights is None else weights,
+            data.classes.names,
+            {"method": "random", "ipc": 2, "seed": 0, "settings": {"ipc": 2}, "context": {}},
+        )
+        return CellRunner(
+            data=data,
+            distilled=distilled,
+            folder=tmp_path,
+            teacher=None,
+            teacher_accuracies={},
+            recipe=load_recipe("hard", {"epochs": 1, **recipe}),
+            wandb=WandbOptions(mode="disabled"),
+            output=tmp_path / "runs",
+            trainer={"accelerator": "cpu", "devices": 1, "enable_progress_bar": False},
+            config={},
+        )
+
+    return make
+
+
+STUDENT = Student("convnet2-w8", name="small")
+
+
+def test_a_cell_is_run_stored_and_found_again(make_runner):
+    runner = make_runner()
+    assert runner.find(STUDENT, 0) is None
+    result = runner.run(STUDENT, 0)
+    assert result is not None
+    assert runner.find(STUDENT, 0) == result
+    assert result.cell.student == "small"
+    assert result.cell.recipe == "hard[epochs=1]"
+    assert result.teacher is None
+    assert result.distilled["bytes"] == 6 * 3 * 8 * 8
+
+
+def test_a_stored_result_is_not_trained_again_unless_forced(make_runner, monkeypatch):
+    runner = make_runner()
+    first = runner.run(STUDENT, 0)
+    calls = []
+    monkeypatch.setattr(
+        "benchmarks.run.cells.evaluate_student", lambda *a, **k: calls.append(1) or 1 / 0
+    )
+    assert runner.run(STUDENT, 0) == first
+    assert calls == []
+    assert runner.run(STUDENT, 0, force=True) is None
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("change", ["seed", "student", "recipe", "weights"])
+def test_whatever_decides_the_numbers_is_in_the_key(make_runner, change):
+    base = make_runner().cell_config(STUDENT, 0)
+    others = {
+        "seed": lambda: make_runner().cell_config(STUDENT, 1),
+        "student": lambda: make_runner().cell_config(Student("convnet2-w8", lr=0.1), 0),
+        "recipe": lambda: make_runner(lr=0.1).cell_config(STUDENT, 0),
+        "weights": lambda: make_runner(torch.tensor([0.5, 1.5] * 3)).cell_config(STUDENT, 0),
+    }
+    assert others[change]() != base
+    assert make_runner().cell_config(STUDENT, 0) == base
+
+
+def test_a_failure_is_told_recorded_and_stops_nobody_else(make_runner, capsys):
+    runner = make_runner()
+    broken = Student("convnet9", name="too deep")
+    assert runner.run(broken, 0) is None
+    assert "failed: too deep, seed 0" in capsys.readouterr().out
+    (path,) = (runner.output / "failures").glob("*.json")
+    assert json.loads(path.read_text())["cell"]["student"] == "too deep"
+    assert runner.run(STUDENT, 0) is not None
+
+
+def test_an_interrupt_is_no_failure(make_runner, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    runner = make_runner()
+    monkeypatch.setattr("benchmarks.run.cells.evaluate_student", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(STUDENT, 0)
+    assert not (runner.output / "failures").exists()
+
+
+def test_the_format_of_stored_labels_is_in_the_key_where_they_are_used(make_runner):
+    hard, stored = make_runner(), make_runner()
+    stored.recipe = load_recipe("unified", {"labels": "stored"})
+    assert stored.cell_config(STUDENT, 0)["label_format"] == 1
+    assert "label_format" not in hard.cell_config(STUDENT, 0)

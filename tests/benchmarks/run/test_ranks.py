@@ -1,0 +1,156 @@
+"""What ranks need that can be seen without several of them; the rest is in tests/ddp."""
+
+import os
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
+from timm.layers import BatchNormAct2d
+from torch import nn
+
+from benchmarks.run.ranks import (
+    PATIENCE,
+    EvaluationOptions,
+    Ranks,
+    be_patient,
+    check_strategy,
+    failed_before,
+    has_batch_norm,
+    joint_arguments,
+    one_device,
+    synchronize_batch_norm,
+)
+from ddoq.errors import UserError
+
+CUDA = torch.device("cuda", 0)  # only named: nothing is put there
+
+
+def trainer(strategy="auto", devices=1):
+    return L.Trainer(
+        accelerator="cpu",
+        devices=devices,
+        strategy=strategy,
+        logger=False,
+        enable_checkpointing=False,
+    )
+
+
+@pytest.mark.parametrize("name", ["ddp", "ddp_find_unused_parameters_true", "auto"])
+def test_a_strategy_given_by_name_waits_for_days(name):
+    be_patient()
+    be_patient()  # a second run in the same process changes nothing
+    strategy = trainer(name, devices=2).strategy
+    assert isinstance(strategy, DDPStrategy)
+    assert strategy._timeout == PATIENCE == timedelta(days=7)
+    unused = strategy._ddp_kwargs.get("find_unused_parameters", False)
+    assert unused is (name == "ddp_find_unused_parameters_true")
+
+
+def test_a_strategy_given_as_a_class_keeps_its_timeout():
+    be_patient()
+    strategy = trainer(DDPStrategy(timeout=timedelta(minutes=3)), devices=2).strategy
+    assert strategy._timeout == timedelta(minutes=3)
+    assert StrategyRegistry["ddp_spawn"]["init_params"]["start_method"] == "spawn"
+
+
+def test_synchronised_layers_keep_parameters_and_activations():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), BatchNormAct2d(4), nn.BatchNorm2d(4))
+    images = torch.randn(5, 3, 2, 2)
+    expected, before = network.eval()(images), list(network.parameters())
+    converted = synchronize_batch_norm(network, CUDA, "s")
+    kinds = [isinstance(m, nn.SyncBatchNorm) for m in converted]
+    assert kinds == [False, True, True]
+    assert [id(p) for p in converted.parameters()] == [id(p) for p in before]
+    assert torch.equal(converted.eval()(images), expected)
+    assert (converted[:2](images) >= 0).all()  # the ReLU inside timm's layer is still there
+
+
+def test_batch_norm_cannot_be_synchronised_on_a_cpu():
+    cpu = torch.device("cpu")
+    with pytest.raises(UserError, match=r"'small'.*evaluation.sync_batchnorm to false"):
+        synchronize_batch_norm(nn.Sequential(nn.BatchNorm1d(2)), cpu, "small")
+    other = nn.Sequential(nn.GroupNorm(1, 2), nn.LayerNorm(2), nn.InstanceNorm2d(2))
+    assert not has_batch_norm(other)
+    assert synchronize_batch_norm(other, cpu, "small") is other
+
+
+def test_torch_still_refuses_synchronised_batch_norm_on_a_cpu(tmp_path):
+    # If this fails, torch has learnt it and the error above can go.
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        with pytest.raises(ValueError, match="GPU"):
+            nn.SyncBatchNorm(2)(torch.randn(4, 2))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_where_joint_students_run():
+    options = EvaluationOptions("together", sync_batchnorm=False)
+    settings = {"strategy": "ddp", "devices": 2, "num_nodes": 1, "precision": None}
+    assert joint_arguments(options, trainer("ddp", 2), settings) == {
+        "devices": 2,
+        "num_nodes": 1,
+        "strategy": "ddp",
+        "sync_batchnorm": False,
+    }
+    given = {"class_path": "DDPStrategy", "init_args": {}}
+    with pytest.raises(UserError, match=r"trainer.strategy by its name, e.g. ddp"):
+        joint_arguments(options, trainer(DDPStrategy(), 2), {**settings, "strategy": given})
+
+
+def test_strategies_that_start_processes_for_every_call_are_refused():
+    check_strategy(trainer())
+    check_strategy(trainer("ddp", 2))
+    with pytest.raises(UserError, match=r"'ddp_spawn'.*set it to ddp"):
+        check_strategy(trainer("ddp_spawn", 2))
+
+
+def test_one_rank_neither_parts_nor_meets(tmp_path):
+    ranks = Ranks(trainer(), tmp_path)
+    ranks.part()
+    ranks.meet()
+    assert ranks.joint() is None
+    assert list(tmp_path.iterdir()) == []
+    assert one_device(trainer()) == {"devices": 1}
+
+
+def test_a_failure_of_an_earlier_run_is_not_this_ones(tmp_path):
+    path = tmp_path / "failure.json"
+    assert not failed_before(path, time.time())
+    path.write_text("{}")
+    os.utime(path, (1_000, 1_000))
+    assert not failed_before(path, time.time())
+    os.utime(path)
+    assert failed_before(path, time.time())
+
+
+def test_a_rank_ends_with_its_launcher(tmp_path):
+    rank = (
+        "import os, pathlib, time; from benchmarks.run.ranks import end_with_launcher\n"
+        "end_with_launcher(0.1)\n"
+        f"pathlib.Path({str(tmp_path / 'up')!r}).write_text(str(os.getpid()))\n"
+        "time.sleep(100)\n"
+    )
+    launcher = (
+        "import os, pathlib, subprocess, sys, time\n"
+        f"subprocess.Popen([sys.executable, '-c', {rank!r}], env=os.environ | {{'LOCAL_RANK': '1'}})\n"
+        f"while not pathlib.Path({str(tmp_path / 'up')!r}).exists(): time.sleep(0.1)\n"
+    )
+    root = str(Path(__file__).parents[3])
+    done = subprocess.run(
+        [sys.executable, "-c", launcher],
+        env={**os.environ, "PYTHONPATH": root},
+        check=True,
+        capture_output=True,  # ends when the rank, too, has closed its output
+        text=True,
+        timeout=90,
+    )
+    assert "the process that launched this rank is gone" in done.stderr

@@ -1,0 +1,257 @@
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import top_k_accuracy_score
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from benchmarks.students.module import StudentModule
+from benchmarks.students.recipes import Recipe, load_recipe
+from ddoq.augmentation.epochs import augment
+from ddoq.distillation.distilled_set import DistilledSet
+
+PLAIN = {
+    "optimizer": "sgd",
+    "momentum": 0.0,
+    "lr": 0.5,
+    "weight_decay": 0.0,
+    "crop_scale": [1.0, 1.0],
+    "flip": False,
+    "cutmix_alpha": 0.0,
+    "epochs": 1,
+}
+
+
+def make_set(weights: torch.Tensor | None = None) -> DistilledSet:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (12, 3, 4, 4), generator=generator, dtype=torch.uint8)
+    weights = torch.ones(12) if weights is None else weights
+    return DistilledSet(images, torch.arange(12) % 3, weights, ["a", "b", "c"])
+
+
+def linear(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
+
+
+def fit(
+    distilled: DistilledSet,
+    recipe: Recipe,
+    network: nn.Module | None = None,
+    teacher: nn.Module | None = None,
+    **options: Any,
+) -> StudentModule:
+    module = StudentModule(
+        network or linear(),
+        distilled,
+        recipe,
+        num_classes=3,
+        lr=recipe.lr,
+        teacher=teacher,
+        **options,
+    )
+    trainer = L.Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_epochs=recipe.epochs,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module)
+    return module
+
+
+def weights_of(module: nn.Module) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
+
+
+def sgd_step(network: nn.Module, loss: torch.Tensor, lr: float = 0.5) -> torch.Tensor:
+    gradients = torch.autograd.grad(loss, list(network.parameters()))
+    return weights_of(network) - lr * torch.cat([g.flatten() for g in gradients])
+
+
+def test_one_step_on_hard_labels_equals_plain_torch():
+    distilled, network = make_set(), linear()
+    loss = F.cross_entropy(network(distilled.images.float() / 255), distilled.labels)
+    trained = fit(distilled, load_recipe("hard", PLAIN))
+    torch.testing.assert_close(weights_of(trained.network), sgd_step(network, loss))
+
+
+@pytest.mark.parametrize("loss_name", ["kl", "ce"])
+def test_one_step_on_soft_labels_equals_plain_torch(loss_name):
+    distilled, network, teacher = make_set(), linear(), linear(1)
+    images = distilled.images.float() / 255
+    loss = F.kl_div(
+        F.log_softmax(network(images) / 2, 1),
+        F.softmax(teacher(images) / 2, 1),
+        reduction="batchmean",
+    )
+    recipe = load_recipe("unified", {**PLAIN, "temperature": 2.0, "loss": loss_name})
+    trained = fit(distilled, recipe, teacher=teacher)
+    torch.testing.assert_close(weights_of(trained.network), sgd_step(network, loss))
+
+
+def test_the_teacher_labels_the_mixed_images():
+    seen = {}
+
+    class Spy(nn.Module):
+        def __init__(self, key: str) -> None:
+            super().__init__()
+            self.key, self.network = key, linear()
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen[self.key] = images.detach().clone()
+            return self.network(images)
+
+    recipe = load_recipe("unified", {"epochs": 1})
+    fit(make_set(), recipe, network=Spy("student"), teacher=Spy("teacher"))
+    assert torch.equal(seen["student"], seen["teacher"])
+    originals = {tuple(image.flatten().tolist()) for image in make_set().images.float() / 255}
+    assert not {tuple(image.flatten().tolist()) for image in seen["student"]} <= originals
+
+
+@pytest.mark.parametrize("reduction", ["batch", "weights"])
+def test_unit_weights_equal_no_weights(reduction):
+    recipe = load_recipe("hard", {**PLAIN, "reduction": reduction})
+    distilled, network = make_set(), linear()
+    loss = F.cross_entropy(network(distilled.images.float() / 255), distilled.labels)
+    torch.testing.assert_close(weights_of(fit(distilled, recipe).network), sgd_step(network, loss))
+
+
+def test_a_doubled_weight_equals_a_duplicated_image():
+    weights = torch.ones(12)
+    weights[0], weights[3] = 2.0, 0.0  # both of class 0, whose mean stays 1
+    weighted = fit(make_set(weights), load_recipe("hard", PLAIN))
+    duplicated = make_set()
+    duplicated.images[3] = duplicated.images[0]
+    repeated = fit(duplicated, load_recipe("hard", PLAIN))
+    torch.testing.assert_close(weights_of(weighted.network), weights_of(repeated.network))
+
+
+@pytest.mark.parametrize("rule", ["mix", "base"])
+def test_weights_under_cutmix(rule):
+    weights = torch.where(torch.arange(12) < 6, 0.5, 1.5)
+    module = fit(
+        make_set(weights),
+        load_recipe("unified", {"epochs": 1, "weight_under_cutmix": rule}),
+        teacher=linear(1),
+    )
+    positions = torch.tensor([7, 0, 3])
+    draws = module._draws
+    expected = weights[positions]
+    if rule == "mix":
+        partners = weights[draws.partners[positions]]
+        expected = draws.lam[positions] * expected + (1 - draws.lam[positions]) * partners
+    torch.testing.assert_close(module.sample_weights(positions), expected)
+
+
+def test_hard_labels_under_cutmix_are_mixed():
+    module = fit(make_set(), load_recipe("hard", {"cutmix_alpha": 1.0, "epochs": 1}))
+    draws, positions = module._draws, torch.arange(12)
+    labels = make_set().labels
+    targets = draws.lam[:, None] * F.one_hot(labels, 3)
+    targets = targets + (1 - draws.lam[:, None]) * F.one_hot(labels[draws.partners], 3)
+    logits = module(augment(make_set().images, positions, draws))
+    reference = F.cross_entropy(logits, targets, reduction="none")
+    torch.testing.assert_close(module.sample_losses(positions), reference)
+
+
+def test_set_and_teacher_are_no_part_of_the_student():
+    teacher = nn.Sequential(linear(1), nn.BatchNorm1d(3))
+    module = fit(make_set(), load_recipe("unified", {"epochs": 1}), teacher=teacher)
+    assert all(key.startswith("network.") for key in module.state_dict())
+    assert len(list(module.parameters())) == 2
+    assert not teacher.training
+    assert teacher[1].num_batches_tracked == 0
+
+
+def test_only_collages_are_shuffled_and_only_by_recipes_that_say_so():
+    plain, collage = make_set(), make_set()
+    collage.metadata["collage"] = 2
+    for name, distilled, shuffled in (
+        ("rded", collage, True),
+        ("rded", plain, False),
+        ("unified", collage, False),
+    ):
+        module = fit(distilled, load_recipe(name, {"epochs": 1}), teacher=linear(1))
+        assert (module._draws.patches is not None) is shuffled
+
+
+def test_hard_idc_recolours_and_takes_its_epochs_from_the_set():
+    module = StudentModule(linear(), make_set(), load_recipe("hard_idc"), num_classes=3, lr=0.01)
+    assert (module.plan.epochs, module.plan.batch_size) == (2000, 12)  # 4 images per class
+    assert module.configure_optimizers()["lr_scheduler"]["scheduler"].lr_lambdas[0](1334) == 0.2
+    trained = fit(make_set(), load_recipe("hard_idc", {"epochs": 1}))
+    assert trained._draws.jitter_factors.shape == (12, 3)
+    assert trained._draws.lighting.shape == (12, 3)
+
+
+def test_only_matrices_decay():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 3))
+    for rule, decayed in (
+        ("matrices", {True: 0.01, False: 0.0}),
+        ("all", {True: 0.01, False: 0.01}),
+    ):
+        recipe = load_recipe("sre2l", {"weight_decay_on": rule})
+        module = StudentModule(network, make_set(), recipe, num_classes=3, lr=0.1)
+        optimizer = module.configure_optimizers()["optimizer"]
+        found = {
+            id(p): group["weight_decay"]
+            for group in optimizer.param_groups
+            for p in group["params"]
+        }
+        assert found == {id(p): decayed[p.ndim >= 2] for p in network.parameters()}
+        assert optimizer.param_groups[0]["betas"] == (0.9, 0.999)
+
+
+def test_learning_rate_follows_the_schedule_once_an_epoch():
+    seen = []
+
+    class Recorder(StudentModule):
+        def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+            seen.append(self.optimizers().param_groups[0]["lr"])
+            return super().training_step(batch, batch_idx)
+
+    recipe = load_recipe("hard", {"epochs": 4, "batch_size": 6})
+    module = Recorder(linear(), make_set(), recipe, num_classes=3, lr=0.1)
+    L.Trainer(
+        accelerator="cpu",
+        max_epochs=4,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    ).fit(module)
+    assert seen == pytest.approx([0.1 * recipe.lr_factor(e, 4) for e in range(4) for _ in range(2)])
+
+
+def test_accuracy_equals_scikit_learns():
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (101, 3, 4, 4), generator=generator, dtype=torch.uint8)
+    # Unequal classes: micro and macro averages differ.
+    labels = torch.randint(0, 20, (101,), generator=generator).clamp(max=7)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(48, 8))
+    distilled = DistilledSet(images[:8], torch.arange(8), torch.ones(8), list("abcdefgh"))
+    module = StudentModule(
+        network,
+        distilled,
+        load_recipe("hard"),
+        num_classes=8,
+        lr=0.1,
+        make_test_loader=lambda: DataLoader(TensorDataset(images, labels), batch_size=10),
+    )
+    L.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False
+    ).validate(module, verbose=False)
+    with torch.no_grad():
+        scores = network(images.float() / 255).numpy()
+    entry = module.curve[-1]
+    for key, k in (("top1", 1), ("top5", 5)):
+        reference = top_k_accuracy_score(labels.numpy(), scores, k=k, labels=range(8))
+        assert entry[key] == pytest.approx(reference, abs=1e-7)

@@ -1,0 +1,49 @@
+import math
+import statistics
+import subprocess
+import sys
+
+import pytest
+from scipy.stats import t as student
+
+from benchmarks.tables.folding import Score, budget, fold
+
+
+def test_the_interval_by_hand():
+    # 2 degrees of freedom: t = 4.302653; s = 0.1; 4.302653 * 0.1 / sqrt(3) = 0.248414
+    low, high = Score.of([0.4, 0.5, 0.6]).interval
+    assert low == pytest.approx(0.5 - 0.248414, abs=1e-6)
+    assert high == pytest.approx(0.5 + 0.248414, abs=1e-6)
+
+
+@pytest.mark.parametrize("n", [2, 5, 30])
+def test_the_interval_is_students(n):
+    values = [math.sin(number) for number in range(n)]
+    error = statistics.stdev(values) / math.sqrt(n)
+    expected = student.interval(0.95, n - 1, statistics.fmean(values), error)
+    assert Score.of(values).interval == pytest.approx(expected)
+
+
+def test_one_value_has_no_interval_and_equal_ones_a_point():
+    assert Score.of([0.5]).interval is None
+    assert Score.of([0.5]).percent_interval() == ""
+    assert Score.of([0.5, 0.5]).interval == (0.5, 0.5)
+    assert Score.of([0.5, 0.5]).percent_interval() == "50.0 to 50.0"
+
+
+def test_nothing_waits_for_scipy_before_an_interval_is_asked_for():
+    script = (
+        "import sys; from benchmarks.tables.folding import Score; import benchmarks.leaderboard.board; "
+        "Score.of([0.1, 0.2]).percent(); Score.of([0.1]).interval; assert 'scipy' not in sys.modules; "
+        "Score.of([0.1, 0.2]).interval; assert 'scipy.special' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_table_of_all_real_images_says_so(result_of):
+    few, whole = fold([result_of(method="ddoq"), result_of(method="full", ipc=20)])
+    assert (few.budget, few.is_full, few.lacks_random) == ("10 images per class", False, True)
+    assert (whole.is_full, whole.lacks_random) == (True, False)
+    assert whole.budget == budget(20, full=True) == "all training images (up to 20 per class)"
+    (both,) = fold([result_of(method="full"), result_of(method="random")])
+    assert (both.is_full, both.lacks_random) == (False, False)
