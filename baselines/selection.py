@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ddoq.data import ImageDataModule
-from ddoq.distillation.distiller import Shard
+from ddoq.distillation.shard import Shard
 
 
 def keep(

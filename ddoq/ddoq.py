@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor
 
 from ddoq.data import ImageDataModule
-from ddoq.distillation.distiller import Shard
+from ddoq.distillation.shard import Shard
 from ddoq.errors import UserError
 from ddoq.latents.quantization import LatentQuantization, Quantizer
 from ddoq.priors.base import Sampling

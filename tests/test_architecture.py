@@ -1,47 +1,177 @@
-"""The lines that the layout draws: imports go one way, and the command line starts light."""
+"""The lines that the layout draws: imports go one way, in no circle, and the command line starts light."""
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FORBIDDEN = {"ddoq": {"baselines", "benchmarks"}, "baselines": {"benchmarks"}}
+
+# Rooms from the ground up: each may import from those before it and from nothing behind it.
+FLOORS = {
+    "ddoq": (
+        *("errors", "console", "seeding", "images", "storage", "data", "networks", "augmentation"),
+        *("labels", "quantization", "priors", "teachers", "costs", "distillation", "latents"),
+        *("exchange", "ddoq"),
+    ),
+    "baselines": (),  # a method may take another's parts; circles are refused below
+    "benchmarks": (
+        *(
+            "configuration",
+            "results",
+            "tables",
+            "tracking",
+            "students",
+            "statistics",
+            "leaderboard",
+        ),
+        *("planning", "run", "suites", "commands", "cli", "__main__"),
+    ),
+}
+# Mathematics on tensors, without Lightning in sight.
+PURE = (
+    "ddoq/augmentation/*.py",
+    "ddoq/labels/*.py",
+    "ddoq/networks/*.py",
+    "ddoq/quantization/*.py",
+    "baselines/sre2l/recover.py",
+)
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for package in FLOORS:
+        for file in (ROOT / package).rglob("*.py"):
+            parts = file.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
+
+
+MODULES = modules()
 
 
 def imported(path: Path) -> set[str]:
+    """List the dotted names that a file imports: of modules, and of what it takes out of them."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module.split(".")[0])
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return names
 
 
-@pytest.mark.parametrize("package", ["ddoq", "baselines"])
+def graph() -> dict[str, set[str]]:
+    """Say which of our modules import which, a package's own ``__init__`` only where nothing below it is meant."""
+    edges = {}
+    for name, path in MODULES.items():
+        mine = {other for other in imported(path) if other in MODULES} - {name}
+        edges[name] = {
+            other for other in mine if not any(deeper.startswith(f"{other}.") for deeper in mine)
+        }
+    return edges
+
+
+def room(name: str) -> str:
+    return ".".join(name.split(".")[:2])
+
+
+def circles(edges: dict[str, set[str]]) -> Iterator[list[str]]:
+    """Walk from every node; yield a path that comes back to where it has been."""
+    done: set[str] = set()
+
+    def walk(node: str, path: list[str]) -> Iterator[list[str]]:
+        if node in path:
+            yield [*path[path.index(node) :], node]
+            return
+        if node in done:
+            return
+        for other in sorted(edges.get(node, ())):
+            yield from walk(other, [*path, node])
+        done.add(node)
+
+    for node in sorted(edges):
+        yield from walk(node, [])
+
+
+def test_circles_are_noticed():
+    assert list(circles({"a": {"b"}, "b": {"c"}, "c": {"a"}})) == [["a", "b", "c", "a"]]
+    assert list(circles({"a": {"b", "c"}, "b": {"c"}, "c": set()})) == []
+
+
+def test_no_circle_of_modules():
+    assert list(circles(graph())) == []
+
+
+def test_no_circle_of_rooms():
+    rooms: dict[str, set[str]] = {}
+    for name, others in graph().items():
+        rooms.setdefault(room(name), set()).update(room(other) for other in others)
+    for name, others in rooms.items():
+        others.discard(name)
+    # `ddoq/__init__.py` offers classes of the rooms above it, imported when asked for.
+    assert rooms.pop("ddoq") <= {"ddoq.ddoq", "ddoq.distillation"}
+    assert list(circles(rooms)) == []
+
+
+@pytest.mark.parametrize("package", FLOORS)
 def test_imports_go_one_way(package):
-    files = list((ROOT / package).rglob("*.py"))
-    assert files
-    wrong = [str(file) for file in files if imported(file) & FORBIDDEN[package]]
+    allowed = {"ddoq": {"ddoq"}, "baselines": {"ddoq", "baselines"}}.get(package, set(FLOORS))
+    names = [name for name in MODULES if name.split(".")[0] == package]
+    assert len(names) > 5
+    for name in names:
+        used = {other.split(".")[0] for other in imported(MODULES[name])} & set(FLOORS)
+        assert used <= allowed, name
+
+
+@pytest.mark.parametrize("package", [package for package, floors in FLOORS.items() if floors])
+def test_every_room_stands_on_those_below(package):
+    floors = FLOORS[package]
+    here = {name.split(".")[1] for name in MODULES if name.startswith(f"{package}.")}
+    assert here == set(floors), "a room is new or gone: say in FLOORS on which floor it stands"
+    for name, others in graph().items():
+        if not name.startswith(f"{package}."):
+            continue
+        mine = floors.index(name.split(".")[1])
+        above = {
+            other
+            for other in others
+            if other.startswith(f"{package}.") and floors.index(other.split(".")[1]) > mine
+        }
+        assert not above, f"{name} imports {above} from a floor above its own"
+
+
+@pytest.mark.parametrize("pattern", PURE)
+def test_mathematics_knows_no_lightning(pattern):
+    files = list(ROOT.glob(pattern))
+    assert files, f"{pattern} matches nothing: the test would hold nothing"
+    heavy = {"lightning"}
+    wrong = [str(f) for f in files if heavy & {name.split(".")[0] for name in imported(f)}]
     assert wrong == []
 
 
-def test_mathematics_knows_no_lightning():
-    pure = [*(ROOT / "ddoq" / "quantization").glob("*.py"), ROOT / "ddoq" / "labels" / "losses.py"]
-    pure += [
-        ROOT / "ddoq" / "augmentation" / "epochs.py",
-        ROOT / "baselines" / "sre2l" / "recover.py",
-    ]
-    assert [str(file) for file in pure if "lightning" in imported(file)] == []
+def test_tests_mirror_the_source():
+    """A folder of tests that no longer has its source would hold nothing."""
+    for folder in (ROOT / "tests").rglob("*"):
+        parts = folder.relative_to(ROOT / "tests").parts
+        if folder.is_dir() and parts[0] in FLOORS and "__pycache__" not in parts:
+            assert (ROOT / Path(*parts)).is_dir(), f"{folder} mirrors no folder of the source"
 
 
 def test_files_stay_short():
-    files = [f for p in ("ddoq", "baselines", "benchmarks") for f in (ROOT / p).rglob("*.py")]
-    long = {f.name: n for f in files if (n := len(f.read_text().splitlines())) > 400}
+    assert len(MODULES) > 150
+    long = {name: n for name, f in MODULES.items() if (n := len(f.read_text().splitlines())) > 400}
     assert long == {}
+
+
+def test_folders_stay_small():
+    folders: dict[Path, int] = {}
+    for file in MODULES.values():
+        folders[file.parent] = folders.get(file.parent, 0) + (file.name != "__init__.py")
+    assert {str(folder): n for folder, n in folders.items() if n > 15} == {}
 
 
 def test_help_imports_nothing_heavy():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.cli import COMMANDS
+from benchmarks.commands.names import COMMANDS
 from benchmarks.leaderboard.board import Board, leaderboard
 from benchmarks.leaderboard.report import write_report
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ddoq.data import ImageDataModule
-from ddoq.distillation.distiller import Shard
+from ddoq.distillation.shard import Shard
 from ddoq.errors import UserError
 from ddoq.images import to_uint8
 from ddoq.latents.cache import Posterior

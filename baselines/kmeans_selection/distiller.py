@@ -10,7 +10,7 @@ from torch import Tensor
 from baselines.selection import keep
 from ddoq.costs.workload import Parts, Sizes, Stage, assignment_flops, encoding_stages, image_bytes
 from ddoq.data import ImageDataModule
-from ddoq.distillation.distiller import Shard, WorkItem, check_budget, class_items
+from ddoq.distillation.shard import Shard, WorkItem, check_budget, class_items
 from ddoq.errors import UserError, suggest
 from ddoq.images import to_float
 from ddoq.latents.distiller import LatentDistiller

@@ -5,7 +5,8 @@ import torch
 from baselines.selection import keep
 from ddoq.costs.workload import Parts, Sizes, Stage, image_bytes
 from ddoq.data import ImageDataModule
-from ddoq.distillation.distiller import Distiller, Shard, WorkItem, check_budget, class_items
+from ddoq.distillation.distiller import Distiller
+from ddoq.distillation.shard import Shard, WorkItem, check_budget, class_items
 from ddoq.seeding import generator_for
 
 

@@ -14,7 +14,8 @@ from baselines.sre2l.compiled import CompiledObjective
 from baselines.sre2l.recover import Recovery, batch_norms, recover
 from ddoq.costs.workload import Parts, Sizes, Stage, gradient_stage, image_bytes, judging_stage
 from ddoq.data import ImageDataModule
-from ddoq.distillation.distiller import Distiller, Shard, WorkItem
+from ddoq.distillation.distiller import Distiller
+from ddoq.distillation.shard import Shard, WorkItem
 from ddoq.errors import UserError
 from ddoq.images import to_uint8
 from ddoq.priors.base import Prior

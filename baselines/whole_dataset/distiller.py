@@ -6,7 +6,8 @@ import torch
 
 from baselines.selection import keep
 from ddoq.data import ImageDataModule
-from ddoq.distillation.distiller import Distiller, Shard, WorkItem, class_items
+from ddoq.distillation.distiller import Distiller
+from ddoq.distillation.shard import Shard, WorkItem, class_items
 from ddoq.priors.base import Prior
 from ddoq.teachers import Teacher
 

@@ -12,7 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import baselines  # noqa: F401 - YAML may say `class_path: SRe2L` once the class is known
 import ddoq.ddoq  # noqa: F401
-from benchmarks.cli import COMMANDS
+from benchmarks.commands.names import COMMANDS
 from benchmarks.commands.plan import PlanOptions, add_plan_arguments, plan_bench
 from benchmarks.configuration.layers import expand
 from benchmarks.configuration.mistakes import explain
@@ -200,7 +200,7 @@ def quiet() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command of :data:`benchmarks.cli.COMMANDS`.
+    """Run one command of :data:`benchmarks.commands.names.COMMANDS`.
 
     Args:
         arguments: The command and its options.

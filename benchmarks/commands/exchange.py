@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.commands.arguments import CommandParser
+from benchmarks.configuration.arguments import CommandParser
 from ddoq.errors import UserError
 
 if TYPE_CHECKING:  # `--help` must not wait for torch

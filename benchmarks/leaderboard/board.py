@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from benchmarks.commands.arguments import CommandParser
+from benchmarks.configuration.arguments import CommandParser
 from benchmarks.leaderboard.latex import latex
 from benchmarks.results.columns import flat
 from benchmarks.results.files import Failure, Result, read_failures, read_results
@@ -21,7 +21,7 @@ from benchmarks.statistics.listings import (
     robustness_listings,
     stability_listings,
 )
-from benchmarks.tables.folding import Row, Score, Table, fold, in_order
+from benchmarks.tables.folding import Row, Table, fold, in_order
 from benchmarks.tables.matching import ceilings
 from benchmarks.tables.notes import how_made
 from benchmarks.tables.summaries import known_further, seeds_that_vary
@@ -199,40 +199,6 @@ def _pipes(headers: list[str], rows: list[list[str]], names: int = 1) -> str:
     return tabulate(
         escaped, list(map(_escape, headers)), "pipe", disable_numparse=True, colalign=align
     )
-
-
-def cell_table(results: list[Result]) -> str:
-    """Write the results of one run for the terminal: a line per student.
-
-    Args:
-        results: Results of one distilled set under one recipe.
-
-    Returns:
-        A table of students in the order given, with accuracies in %.
-
-    Example:
-        >>> cell_table([])
-        'No student has finished.'
-    """
-    if not results:
-        return "No student has finished."
-    cell = results[0].cell
-    students: dict[str, list[Result]] = {}
-    for result in results:
-        students.setdefault(result.cell.student, []).append(result)
-    rows = []
-    for label, group in students.items():
-        metrics = [
-            Score.of([getattr(r.metrics, name) for r in group]).percent()
-            for name in ("top1_last", "top1_best", "top5_last")
-        ]
-        cost = group[0].cost
-        seconds = Score.of([float(r.cost["seconds"]) for r in group]).mean
-        rows.append([label, f"{cost['params']:,}", cost["steps"], *metrics, f"{seconds:.1f}"])
-    headers = ["student", "params", "steps", "top-1 last", "top-1 best", "top-5", "seconds"]
-    title = f"{cell.method} on {cell.dataset}, {cell.ipc} images per class, recipe {cell.recipe}, accuracy in %:"
-    align = ["left"] + ["right"] * (len(headers) - 1)
-    return f"{title}\n{tabulate(rows, headers, 'simple', disable_numparse=True, colalign=align)}"
 
 
 def _parser() -> CommandParser:

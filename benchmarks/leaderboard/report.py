@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from benchmarks.commands.arguments import CommandParser
+from benchmarks.configuration.arguments import CommandParser
 from benchmarks.leaderboard.board import Board, render
 from benchmarks.statistics.comparison import interval_text
 from benchmarks.statistics.effects import OVER_STUDENTS, Effect, effects

@@ -12,7 +12,7 @@ from ddoq.storage.fingerprints import hash_config, plain
 from ddoq.storage.provenance import peak_memory
 
 if TYPE_CHECKING:  # reading results must not wait for torch
-    from benchmarks.students.evaluation import Outcome
+    from benchmarks.results.outcome import Outcome
 
 RESULT_FORMAT = 1  # raised when a reader of the old layout would misread the new one
 RESULT, FAILURE = "ddoq-bench result", "ddoq-bench failure"

@@ -8,19 +8,14 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from benchmarks.leaderboard.board import cell_table
 from benchmarks.results.files import Result, read_failures
 from benchmarks.results.records import now
 from benchmarks.run.cells import CellRunner
-from benchmarks.run.ranks import (
-    EvaluationOptions,
-    Ranks,
-    check_strategy,
-    joint_arguments,
-    synchronize_batch_norm,
-)
+from benchmarks.run.ranks import EvaluationOptions, Ranks, check_strategy, joint_arguments
+from benchmarks.students.batch_norm import synchronize_batch_norm
 from benchmarks.students.recipes import load_recipe
 from benchmarks.students.student import Student
+from benchmarks.tables.cell_table import cell_table
 from benchmarks.tracking.artifacts import log_distilled_set
 from benchmarks.tracking.loggers import WandbOptions
 from ddoq.console import say

@@ -16,8 +16,9 @@ from benchmarks.results.files import (
     write_failure,
     write_result,
 )
+from benchmarks.results.outcome import Outcome
 from benchmarks.run.ranks import JointRanks, failed_before
-from benchmarks.students.evaluation import Outcome, evaluate_student
+from benchmarks.students.evaluation import evaluate_student
 from benchmarks.students.recipes import Recipe
 from benchmarks.students.stored_labels import LABEL_FORMAT
 from benchmarks.students.student import Student

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from benchmarks.commands.arguments import CommandParser
+from benchmarks.configuration.arguments import CommandParser
 from benchmarks.results.files import read_results
 from benchmarks.tables.folding import Row, Table, fold
 from ddoq.errors import UserError, suggest

@@ -10,9 +10,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
+from benchmarks.students.augmentation import collage_of, draw_recipe_epoch
 from benchmarks.students.batches import Batch, CachedBatches, EpochPositions, cache_budget
 from benchmarks.students.recipes import Recipe
-from benchmarks.students.stored_labels import StoredLabels, collage_of, draw_recipe_epoch
+from benchmarks.students.stored_labels import StoredLabels
 from ddoq.augmentation.epochs import EpochAugmentation, augment
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.labels.compact import expand

@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import NoReturn
 
-from benchmarks.commands.arguments import CommandParser
+from benchmarks.configuration.arguments import CommandParser
 from benchmarks.suites.board import finish_suite
 from benchmarks.suites.jobs import Job, Plan, plan_suite
 from ddoq.errors import UserError

@@ -20,7 +20,7 @@ from ddoq.costs.workload import (
     prior_stage,
 )
 from ddoq.data import ImageDataModule
-from ddoq.distillation.distiller import Shard, WorkItem, check_budget, class_items
+from ddoq.distillation.shard import Shard, WorkItem, check_budget, class_items
 from ddoq.errors import UserError, suggest
 from ddoq.images import to_uint8
 from ddoq.latents.cache import Posterior

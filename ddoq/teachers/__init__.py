@@ -2,7 +2,8 @@
 
 from ddoq.teachers.accuracy import split_accuracies, teacher_accuracy
 from ddoq.teachers.label_check import label_order_check, labels_disagree
-from ddoq.teachers.sources import PretrainedTeacher, TeacherSource
+from ddoq.teachers.pretrained import PretrainedTeacher
+from ddoq.teachers.sources import TeacherSource
 from ddoq.teachers.teacher import Teacher
 from ddoq.teachers.trained import TrainedTeacher
 

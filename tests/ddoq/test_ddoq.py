@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ddoq.ddoq import DDOQ
-from ddoq.distillation.distiller import Shard
+from ddoq.distillation.shard import Shard
 from ddoq.errors import UserError
 from ddoq.latents.quantization import Quantizer
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddoq.distillation.distiller import Shard
+from ddoq.distillation.shard import Shard
 
 TINY = Path(__file__).parent.parent / "configs" / "tiny.yaml"
 MODELS = {

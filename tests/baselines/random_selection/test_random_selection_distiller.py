@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from baselines.random_selection import RandomSelection
-from ddoq.distillation.distiller import Shard
+from ddoq.distillation.shard import Shard
 from ddoq.errors import UserError
 
 

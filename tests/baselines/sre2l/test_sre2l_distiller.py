@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from baselines.sre2l import SRe2L
 from baselines.sre2l.recover import collect_gaps
 from ddoq.distillation.distilled_set import DistilledSet
-from ddoq.distillation.distiller import Shard
+from ddoq.distillation.shard import Shard
 from ddoq.errors import UserError
 from ddoq.images import to_float
 from ddoq.networks import Normalize, build_network

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from benchmarks.leaderboard.board import cell_table, leaderboard, main
+from benchmarks.leaderboard.board import leaderboard, main
 from benchmarks.results.files import write_failure, write_result
+from benchmarks.tables.cell_table import cell_table
 from benchmarks.tables.folding import distinguish, fold
 from ddoq.errors import UserError
 

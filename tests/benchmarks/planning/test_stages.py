@@ -17,7 +17,8 @@ from ddoq.costs.workload import Parts, Sizes, network_flops
 from ddoq.data import Digits
 from ddoq.ddoq import DDOQ
 from ddoq.distillation.distilled_set import DistilledSet
-from ddoq.distillation.distiller import Distiller, WorkItem
+from ddoq.distillation.distiller import Distiller
+from ddoq.distillation.shard import WorkItem
 from ddoq.latents.cache import encode_class
 from ddoq.priors import DiTConfig, PretrainedPrior, TrainedPrior, VAEConfig
 from ddoq.priors.base import Sampling

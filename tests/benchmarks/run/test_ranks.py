@@ -21,11 +21,10 @@ from benchmarks.run.ranks import (
     be_patient,
     check_strategy,
     failed_before,
-    has_batch_norm,
     joint_arguments,
     one_device,
-    synchronize_batch_norm,
 )
+from benchmarks.students.batch_norm import has_batch_norm, synchronize_batch_norm
 from ddoq.errors import UserError
 
 CUDA = torch.device("cuda", 0)  # only named: nothing is put there

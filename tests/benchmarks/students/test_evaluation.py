@@ -7,7 +7,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from benchmarks.students.evaluation import Outcome, evaluate_student
+from benchmarks.results.outcome import Outcome
+from benchmarks.students.evaluation import evaluate_student
 from benchmarks.students.module import StudentModule
 from benchmarks.students.recipes import load_recipe
 from benchmarks.students.student import Student

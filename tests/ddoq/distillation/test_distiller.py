@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from ddoq.distillation.distilled_set import DistilledSet
-from ddoq.distillation.distiller import Distiller, Shard, WorkItem, check_budget, class_items
+from ddoq.distillation.distiller import Distiller
+from ddoq.distillation.shard import Shard, WorkItem, check_budget, class_items
 from ddoq.errors import UserError
 from ddoq.seeding import generator_for
 from ddoq.storage.fingerprints import hash_config

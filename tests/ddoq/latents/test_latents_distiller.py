@@ -7,7 +7,7 @@ from latent_runs import distil, forbid, latent_files
 from baselines.d4m import D4M
 from baselines.kmeans_selection import KMeansSelection
 from ddoq.ddoq import DDOQ
-from ddoq.distillation.distiller import Shard
+from ddoq.distillation.shard import Shard
 from ddoq.latents.cache import encode_class
 
 CPU = torch.device("cpu")

@@ -1,7 +1,7 @@
 import pytest
 
 from benchmarks.cli import main
-from benchmarks.commands.arguments import CommandParser
+from benchmarks.configuration.arguments import CommandParser
 from ddoq.errors import UserError
 
 
