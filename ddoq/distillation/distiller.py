@@ -16,6 +16,7 @@ from ddoq.costs.workload import Parts, Sizes, Stage, network_flops
 from ddoq.data import ImageDataModule
 from ddoq.data.sampler import ExactDistributedSampler
 from ddoq.distillation.distilled_set import DistilledSet
+from ddoq.distillation.merging import merge_shards
 from ddoq.distillation.shard import Shard, WorkItem
 from ddoq.errors import UserError
 from ddoq.priors.base import Prior
@@ -240,10 +241,12 @@ class Distiller(L.LightningModule, ABC):
     def _merge(self) -> DistilledSet:
         items = self.work_items(self.data)
         shards, records = zip(*(Shard.load(self._path(item)) for item in items), strict=True)
-        labels = torch.cat([shard.labels for shard in shards])
-        weights = torch.cat([self.weigh(shard) for shard in shards])
-        images = torch.cat([shard.images for shard in shards])
-        order = torch.argsort(labels, stable=True)
+        seconds = math.fsum(
+            record["seconds"] + self.reused_seconds(shard.info)
+            for shard, record in zip(shards, records, strict=True)
+        )
+        # Of all that is behind the images, even where latents or shards were reused.
+        stages = self.workload(Sizes.of(self.data), Parts.of(self.prior, self.teacher))
         metadata = {
             "method": self.method,
             "ipc": self.ipc,
@@ -255,18 +258,11 @@ class Distiller(L.LightningModule, ABC):
             **self.facts(),
             "statistics": self.summarize([shard.info for shard in shards]),
             "cost": {
-                "seconds": math.fsum(
-                    record["seconds"] + self.reused_seconds(shard.info)
-                    for shard, record in zip(shards, records, strict=True)
-                ),
+                "seconds": seconds,
                 "work_items": len(items),
-                # Of all that is behind the images, even where latents or shards were reused.
-                "flops": network_flops(
-                    self.workload(Sizes.of(self.data), Parts.of(self.prior, self.teacher))
-                ),
+                "flops": network_flops(stages),
             },
             "provenance": records[0]["provenance"],
         }
-        return DistilledSet(
-            images[order], labels[order], weights[order], self.data.classes.names, metadata
-        )
+        weights = [self.weigh(shard) for shard in shards]
+        return merge_shards(shards, weights, self.data.classes.names, metadata)
