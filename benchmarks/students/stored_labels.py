@@ -7,8 +7,7 @@ set, the teacher and the recipe alone, so that any process may make any file, an
 import functools
 import json
 import shutil
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from torch import Tensor
 from benchmarks.students.augmentation import collage_of, draw_recipe_epoch
 from benchmarks.students.recipes import Recipe
 from ddoq.augmentation.epochs import augment
-from ddoq.console import say
+from ddoq.console import Progress, say
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
 from ddoq.labels.compact import check_top_k, compress, label_bytes
@@ -36,7 +35,6 @@ LABEL_FORMAT = 1
 
 _FILE_BYTES = 128 * 2**20  # a file that a killed run has to make again costs minutes, not hours
 _PIXELS = {"cuda": 2**23, "cpu": 2**20}  # of a batch: 4096 or 1024 images of 32 pixels
-_PAUSE = 10.0  # seconds between lines of progress
 
 
 class StoredLabels:
@@ -137,21 +135,30 @@ class StoredLabels:
         device = torch.device(device)
         teacher = self.teacher.eval().requires_grad_(False).to(device)
         images = self.distilled.images.to(device)
-        progress = _Progress(self.plan.epochs)
+        done = self.plan.epochs - self._count_epochs(missing)
+        progress = Progress("stored labels", self.plan.epochs, unit="epochs", done=done)
+
+        def label(epoch: int) -> dict[str, Tensor]:
+            labels = self._label(epoch, teacher, images)
+            progress.update(done + epoch % self.epochs_per_file + 1)
+            return labels
+
         waiting: list[int] = []
         for first in missing:  # whatever another process is at now comes last
-            if not self._locked(first, teacher, images, wait=False):
+            if self._locked(first, label, wait=False):
+                done += self._end(first) - first
+            else:
                 waiting.append(first)
-            progress.tell(self._end(first))
         if waiting:
             say(f"stored labels: another process makes {len(waiting)} of the files, waiting for it")
         for first in waiting:
-            self._locked(first, teacher, images, wait=True)
+            self._locked(first, label, wait=True)
+            done += self._end(first) - first
         say(f"stored labels: complete, {_size(self.total_bytes)} in {self.folder}")
 
     def _announce(self, missing: list[int]) -> None:
         """Say how large it gets, before anything is made, and refuse what the disk cannot hold."""
-        epochs = sum(self._end(first) - first for first in missing)
+        epochs = self._count_epochs(missing)
         needed = epochs * self.epoch_bytes
         kept = self.recipe.label_top_k or "all"
         say(
@@ -180,9 +187,10 @@ class StoredLabels:
                 f"{path} holds labels of another set, teacher, recipe or epoch. Delete it and run again."
             )
 
-    def _locked(
-        self, first: int, teacher: Callable[[Tensor], Tensor], images: Tensor, *, wait: bool
-    ) -> bool:
+    def _count_epochs(self, starts: Iterable[int]) -> int:
+        return sum(self._end(first) - first for first in starts)
+
+    def _locked(self, first: int, label: Callable[[int], dict[str, Tensor]], *, wait: bool) -> bool:
         """Make a file unless it is there; return False if another process is at it and we do not wait."""
         path = self._path(first)
         lock = path.with_name(f".{path.name}.lock")
@@ -193,7 +201,7 @@ class StoredLabels:
                         f".{path.name}.*.tmp"
                     ):  # of a process that was killed
                         left.unlink()
-                    self._write(first, teacher, images)
+                    self._write(first, label)
                 # The file is there for good: whoever still waits at the lock will find it.
                 with suppress(OSError):
                     lock.unlink()
@@ -201,8 +209,8 @@ class StoredLabels:
             return False
         return True
 
-    def _write(self, first: int, teacher: Callable[[Tensor], Tensor], images: Tensor) -> None:
-        epochs = [self._label(epoch, teacher, images) for epoch in range(first, self._end(first))]
+    def _write(self, first: int, label: Callable[[int], dict[str, Tensor]]) -> None:
+        epochs = [label(epoch) for epoch in range(first, self._end(first))]
         tensors = {name: torch.stack([epoch[name] for epoch in epochs]) for name in epochs[0]}
         save_tensors(self._path(first), tensors, {"key": self.key, "first": first})
 
@@ -267,20 +275,6 @@ def _metadata(path: Path) -> dict[str, Any]:
 def _say_once(text: str) -> None:
     """Print a line that would otherwise come with every student."""
     say(text)
-
-
-class _Progress:
-    """Lines on how far it is, no more than one in a few seconds."""
-
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
-        self.started = self.told = time.monotonic()
-
-    def tell(self, done: int) -> None:
-        now = time.monotonic()
-        if now - self.told >= _PAUSE and done < self.epochs:
-            say(f"stored labels: epoch {done} of {self.epochs}, {now - self.started:.0f} s")
-            self.told = now
 
 
 def _size(count: int) -> str:

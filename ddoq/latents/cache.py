@@ -13,7 +13,7 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ddoq.console import say
+from ddoq.console import Progress, say
 from ddoq.data import ImageDataModule, ImageSplit
 from ddoq.errors import UserError
 from ddoq.images import to_float
@@ -28,7 +28,6 @@ LATENT_FORMAT = 2
 Posterior = Literal["mode", "sample"]
 
 _BYTES = 2  # of a value
-_PAUSE = 10.0  # seconds between two lines of progress
 
 
 @dataclass(frozen=True)
@@ -187,7 +186,7 @@ class LatentCache:
         self._sizes = torch.bincount(data.train.labels, minlength=data.num_classes).tolist()
         self._encoded = 0
         self._seconds = 0.0
-        self._told = time.perf_counter()
+        self._progress: Progress | None = None
 
     def path(self, label: int) -> Path:
         """Return the file of a class."""
@@ -249,7 +248,7 @@ class LatentCache:
                 f"latents: {self._encoded:,} images encoded in {self._seconds:.1f} s"
                 f" ({self._encoded / max(self._seconds, 1e-9):,.0f} a second)"
             )
-        self._encoded, self._seconds = 0, 0.0
+        self._encoded, self._seconds, self._progress = 0, 0.0, None
 
     @property
     def _latent_bytes(self) -> int:
@@ -258,11 +257,20 @@ class LatentCache:
     def _make(self, label: int, batch_size: int, device: torch.device) -> ClassLatents:
         started = time.perf_counter()
         before = self._seconds
+        if self._progress is None:
+            self._progress = Progress(
+                "latents", sum(self._sizes), unit="images", done=self._images_kept()
+            )
+        progress = self._progress
+        images = 0
 
-        def progress(count: int) -> None:
+        def count_batch(count: int) -> None:
+            nonlocal images
+            images += count
             self._encoded += count
             self._seconds = before + time.perf_counter() - started
-            self._tell()
+            if progress.due():  # files are counted, since other processes encode as well
+                progress.update(self._images_kept() + images)
 
         values = encode_class(
             self.prior,
@@ -271,7 +279,7 @@ class LatentCache:
             batch_size=batch_size,
             device=device,
             sample_seed=self.sample_seed,
-            on_batch=progress,
+            on_batch=count_batch,
         )
         seconds = time.perf_counter() - started
         positions = self.data.train.of_class(label)
@@ -330,16 +338,11 @@ class LatentCache:
         finally:
             lock.release()
 
-    def _tell(self) -> None:
-        """Print a line of progress now and then."""
-        now = time.perf_counter()
-        if now - self._told < _PAUSE:
-            return
-        self._told = now
+    def _images_kept(self) -> int:
+        """Count the images of all classes whose latents are there."""
         count = self.data.num_classes
-        done = count - len(self.missing(range(count)))
-        rate = self._encoded / max(self._seconds, 1e-9)
-        say(f"latents: {done} of {count} classes done, {rate:,.0f} images a second in this process")
+        missing = set(self.missing(range(count)))
+        return sum(self._sizes[label] for label in range(count) if label not in missing)
 
 
 _MEND = "Free some space, give another --output, or encode anew in every run: model.init_args.latent_cache false."

@@ -190,6 +190,22 @@ def test_labels_are_made_once_and_their_size_is_told_before(tmp_path, distilled,
     ]
 
 
+def test_progress_counts_epochs_and_what_is_there(
+    tmp_path, distilled, teacher, capsys, monkeypatch
+):
+    monkeypatch.setattr("ddoq.console.PAUSE", 0.0)
+    labels = make(tmp_path, distilled, teacher, file_bytes=2 * ONE_EPOCH + 1)
+
+    def shown():
+        lines = capsys.readouterr().out.splitlines()
+        return [line.split(", ")[0] for line in lines if "to go" in line]
+
+    assert shown() == [f"stored labels: {done} of 6 epochs" for done in range(1, 6)]
+    files(labels)[1].unlink()
+    make(tmp_path, distilled, teacher, file_bytes=2 * ONE_EPOCH + 1)
+    assert shown() == ["stored labels: 5 of 6 epochs"]
+
+
 def test_files_hold_whole_epochs_and_say_the_same_at_any_size(tmp_path, distilled, teacher):
     large = make(tmp_path / "large", distilled, teacher)
     small = make(tmp_path / "small", distilled, teacher, file_bytes=2 * ONE_EPOCH + 1)

@@ -142,16 +142,19 @@ def test_second_time_nothing_is_encoded_and_the_bits_are_the_same(parts, tmp_pat
     assert again.seconds == first.seconds > 0
 
 
-def test_progress_is_told_now_and_then(parts, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("ddoq.latents.cache._PAUSE", 0.0)
+def test_progress_is_printed_now_and_then(parts, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("ddoq.console.PAUSE", 0.0)
     cache = open_cache(tmp_path, parts[1], parts[0])
-    for label in range(3):
-        obtain(cache, label, batch_size=20)
+    obtain(open_cache(tmp_path, parts[1], parts[0]), 2, batch_size=20)  # by another process
+    capsys.readouterr()
+    for label in range(2):
+        obtain(cache, label, batch_size=10)
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(" done")[0] for line in lines] == [
-        f"latents: {done} of 3 classes" for done in range(3)
+    # In batches of ten, 20 of 60 images done by the other; at the end there is nothing to wait for.
+    assert [line.split(" images")[0] for line in lines] == [
+        f"latents: {done} of 60" for done in (30, 40, 50)
     ]
-    assert all("images a second" in line for line in lines)
+    assert all("images a second" in line and "to go" in line for line in lines)
 
 
 def test_the_file_says_what_it_holds(parts, tmp_path):
