@@ -195,6 +195,7 @@ def _import(given: argparse.Namespace) -> int:
     from ddoq.distillation.figures import image_sheet
     from ddoq.exchange import Columns, import_set
     from ddoq.exchange.record import whole_folder
+    from ddoq.storage.run_folder import SetFolder
 
     weight = None if given.weight_column == "none" else given.weight_column
     with whole_folder(given.output) as folder:
@@ -209,7 +210,7 @@ def _import(given: argparse.Namespace) -> int:
         )
         distilled.save(folder)
         names = distilled.class_names
-        sheet = folder / "images.png"  # where the leaderboard looks for it
+        sheet = SetFolder(folder).sheet  # where the leaderboard looks for it
         image_sheet(distilled.images, distilled.labels, distilled.weights, names, sheet)
     codec = distilled.metadata.get("imported", {}).get("codec")
     print(

@@ -27,6 +27,7 @@ from benchmarks.tables.summaries import known_further, seeds_that_vary
 from ddoq.errors import UserError
 from ddoq.storage.files import read_json
 from ddoq.storage.fingerprints import hash_config
+from ddoq.storage.run_folder import RunFolder, SetFolder
 
 _SHADES = 10  # classes h0 to h9 of the style sheet
 _LARGEST_SHEET = 200_000  # bytes of a picture that is taken as it is; larger ones are reduced
@@ -249,11 +250,11 @@ def sheets(results: Iterable[Result], folder: Path) -> dict[str, str]:
         ``data:`` addresses by fingerprint of the set. What is missing or cannot be read is left out.
     """
     wanted = {str(result.distilled.get("fingerprint")) for result in results}
-    root = folder.resolve().parent if folder.resolve().name == "results" else folder
+    root = folder.resolve().parent if folder.resolve().name == RunFolder.RESULTS else folder
     found: dict[str, str] = {}
-    for path in sorted(root.rglob("images.png")):
+    for path in sorted(root.rglob(SetFolder.SHEET)):
         try:
-            record = read_json(path.with_name("metadata.json"))
+            record = read_json(SetFolder(path.parent).record)
             fingerprint = str(record.get("fingerprint")) if isinstance(record, dict) else ""
             if fingerprint in wanted and fingerprint not in found:
                 found[fingerprint] = _data_address(path)

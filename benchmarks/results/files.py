@@ -20,6 +20,7 @@ from benchmarks.results.records import (
 from ddoq.errors import UserError
 from ddoq.storage.files import read_json, write_json
 from ddoq.storage.fingerprints import hash_config
+from ddoq.storage.run_folder import RunFolder
 
 __all__ = [
     "Cell",
@@ -171,7 +172,7 @@ def read_results(folder: Path) -> tuple[list[Result], list[str]]:
         raise UserError(f"{folder} is not a folder with results.")
     found: dict[str, tuple[Path, Result]] = {}
     problems = []
-    for path in _candidates(folder, RESULT, "results"):
+    for path in _candidates(folder, RESULT, RunFolder.RESULTS):
         try:
             result = read_result(path)
         except UserError as error:
@@ -224,10 +225,12 @@ def read_failures(folder: Path, results: list[Result]) -> tuple[list[Failure], l
         The failures and a message for every file that could not be read.
     """
     folders = [folder]
-    if folder.name == "results":
-        folders.append(folder.parent / "failures")
+    if folder.name == RunFolder.RESULTS:
+        folders.append(RunFolder(folder.parent).failures)
     failures, problems = [], []
-    for path in (path for root in folders for path in _candidates(root, FAILURE, "failures")):
+    for path in (
+        path for root in folders for path in _candidates(root, FAILURE, RunFolder.FAILURES)
+    ):
         try:
             record = read_json(path)
             values = {item.name: record[item.name] for item in fields(Failure)}

@@ -28,6 +28,7 @@ from ddoq.labels.compact import check_top_k
 from ddoq.priors import Prior, PriorSource
 from ddoq.storage.files import write_json
 from ddoq.storage.fingerprints import hash_config
+from ddoq.storage.run_folder import RunFolder, SetFolder
 from ddoq.teachers import Teacher, TeacherSource, label_order_check, teacher_accuracy
 
 
@@ -122,7 +123,7 @@ class Bench:
         self.distiller.attach(self.data, prior=prior, teacher=teacher)
         distilled, folder = self.distiller.run(self.trainer, self.output)
         if self.trainer.is_global_zero:
-            sheet = folder / "images.png"
+            sheet = SetFolder(folder).sheet
             if not sheet.exists():
                 image_sheet(
                     distilled.images,
@@ -131,7 +132,7 @@ class Bench:
                     distilled.class_names,
                     sheet,
                 )
-            write_json(folder / "config.json", self.config)
+            write_json(SetFolder(folder).config, self.config)
             log_distilled_set(self.wandb, folder, self.output, self.config)
         say(
             f"distilled set: {len(distilled)} images by {self.distiller.method}, "
@@ -224,8 +225,8 @@ class Bench:
             ranks.meet()
         results = [found for cell in cells if (found := runner.find(*cell)) is not None]
         say(cell_table(results))
-        names = [f"{result.config_hash}.json" for result in results]
-        self._write_report([self.output / "results" / name for name in names])
+        run = RunFolder(self.output)
+        self._write_report([run.result(result.config_hash) for result in results])
         self._check_failures(
             {hash_config(runner.cell_config(*cell)) for cell in cells}, results, started
         )
@@ -234,14 +235,14 @@ class Bench:
     def _check_failures(self, cells: set[str], results: list[Result], started: str) -> None:
         """End with an error if a cell has no result, or has failed on any rank since ``started``."""
         missing = cells - {result.config_hash for result in results}
-        failures, _ = read_failures(self.output / "failures", results)
+        failures, _ = read_failures(RunFolder(self.output).failures, results)
         again = {failure.config_hash for failure in failures if failure.created >= started}
         failed = missing | (cells & again)
         if failed:
             kept = len(failed) - len(missing)
             older = f" ({kept} of them keep the result of an earlier run)" if kept else ""
             raise UserError(
-                f"{len(failed)} of {len(cells)} students failed{older}; see {self.output / 'failures'}."
+                f"{len(failed)} of {len(cells)} students failed{older}; see {RunFolder(self.output).failures}."
             )
 
     def _write_report(self, made: list[Path]) -> None:

@@ -27,6 +27,7 @@ from ddoq.data import ImageDataModule
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
 from ddoq.storage.provenance import provenance
+from ddoq.storage.run_folder import RunFolder, SetFolder
 from ddoq.teachers import Teacher
 
 # Raised whenever a change of code changes how a student is trained or tested, so that old rows are not reused.
@@ -104,7 +105,7 @@ class CellRunner:
 
     def find(self, student: Student, seed: int) -> Result | None:
         """Return the stored result of a cell, if any."""
-        return find_result(self.output / "results", self.cell_config(student, seed))
+        return find_result(RunFolder(self.output).results, self.cell_config(student, seed))
 
     def run(self, student: Student, seed: int, *, force: bool = False) -> Result | None:
         """Train and test one student, or reuse its result.
@@ -128,7 +129,7 @@ class CellRunner:
         except Exception as error:  # noqa: BLE001 - recorded, told, and the run ends with an error
             text = str(error) if isinstance(error, UserError) else traceback.format_exc()
             path = write_failure(
-                self.output / "failures", cell, text, self.cell_config(student, seed)
+                RunFolder(self.output).failures, cell, text, self.cell_config(student, seed)
             )
             print(f"failed: {student.label}, seed {seed}: {error} (details in {path})", flush=True)
             return None
@@ -145,7 +146,7 @@ class CellRunner:
         if stored is not None:
             return stored
         cell, config = self.cell(student, seed), self.cell_config(student, seed)
-        failures, started = self.output / "failures", time.time()
+        failures, started = RunFolder(self.output).failures, time.time()
         asked = training = False
 
         def agree() -> None:
@@ -190,7 +191,7 @@ class CellRunner:
         alone = self.joint is None or self.joint.rank == 0
         loggers = []
         if alone:
-            loggers = student_loggers(self.wandb, self.output / "students", cell, config)
+            loggers = student_loggers(self.wandb, RunFolder(self.output).students, cell, config)
         result = None
         try:
             outcome = evaluate_student(
@@ -202,14 +203,14 @@ class CellRunner:
                 seed=seed,
                 trainer=self.trainer,
                 loggers=loggers,
-                labels_folder=self.output / "labels",
+                labels_folder=RunFolder(self.output).labels,
                 before_fit=before_fit,
             )
             result = self._result(cell, config, outcome)
             if alone:
-                write_result(self.output / "results", result)
+                write_result(RunFolder(self.output).results, result)
         finally:
-            finish(loggers, result, self.folder / "images.png")
+            finish(loggers, result, SetFolder(self.folder).sheet)
         return result
 
     def _result(self, cell: Cell, config: dict[str, Any], outcome: Outcome) -> Result:

@@ -18,6 +18,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from torch.distributed import FileStore  # type: ignore[attr-defined]
 
 from ddoq.errors import UserError
+from ddoq.storage.run_folder import RunFolder
 
 # Ranks share work that is cut by classes and students, and one of them may train a prior meanwhile: hours apart is
 # normal, while torch gives up after 30 minutes.
@@ -108,7 +109,7 @@ class Ranks:
         self._trainer = trainer
         self._assemble()
         token = trainer.strategy.broadcast(uuid.uuid4().hex)
-        self._file = folder / f".ranks-{token}"
+        self._file = RunFolder(folder).ranks(token)
 
     def _assemble(self) -> None:
         """Start all processes and their group, where no distillation has done so (`evaluate --distilled`)."""

@@ -1,6 +1,5 @@
 """The end of a suite: its cells as leaderboard files, and as a table for W&B."""
 
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,8 +11,7 @@ from benchmarks.suites.jobs import Plan
 from benchmarks.tracking.artifacts import log_leaderboard
 from ddoq.errors import UserError
 from ddoq.storage.files import atomic_path, read_json
-
-FILES = {"leaderboard.md": "markdown", "leaderboard.csv": "csv", "leaderboard.html": "html"}
+from ddoq.storage.run_folder import RunFolder
 
 
 def read_cells(reports: Iterable[Path]) -> tuple[list[Result], list[str]]:
@@ -36,16 +34,6 @@ def read_cells(reports: Iterable[Path]) -> tuple[list[Result], list[str]]:
     return list(found.values()), problems
 
 
-def board_folder(output: Path, name: str) -> Path:
-    """Return where the tables of a suite lie.
-
-    Example:
-        >>> str(board_folder(Path("runs"), "a suite"))
-        'runs/leaderboards/a_suite'
-    """
-    return output / "leaderboards" / re.sub(r"[^\w.-]+", "_", name)
-
-
 def write_boards(board: Board, output: Path, name: str) -> list[Path]:
     """Write a suite's leaderboard as Markdown, CSV and HTML, each atomically.
 
@@ -60,17 +48,15 @@ def write_boards(board: Board, output: Path, name: str) -> list[Path]:
     Raises:
         UserError: If there is no result, or a file cannot be written.
     """
-    folder = board_folder(output, name)
-    written = []
-    for file, kind in FILES.items():
+    files = RunFolder(output).board_files(name)
+    for kind, path in files.items():
         text = render(board, output, kind)
         try:
-            with atomic_path(folder / file) as temporary:
+            with atomic_path(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         except OSError as error:
-            raise UserError(f"Cannot write {folder / file}: {error.strerror}.") from None
-        written.append(folder / file)
-    return written
+            raise UserError(f"Cannot write {path}: {error.strerror}.") from None
+    return list(files.values())
 
 
 def finish_suite(plan: Plan, reports: Iterable[Path], complaints: Sequence[str]) -> list[str]:
@@ -104,7 +90,7 @@ def finish_suite(plan: Plan, reports: Iterable[Path], complaints: Sequence[str])
 
 def _report(board: Board, plan: Plan) -> list[str]:
     """Write the suite's report; return what keeps it from being written."""
-    path = board_folder(plan.output, plan.name) / "report.md"
+    path = RunFolder(plan.output).board_report(plan.name)
     try:
         write_report(board, plan.output, plan.against, path, plan.name)
     except UserError as error:

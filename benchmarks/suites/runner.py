@@ -20,6 +20,7 @@ from benchmarks.suites.board import finish_suite
 from benchmarks.suites.jobs import Job, Plan, plan_suite
 from ddoq.errors import UserError
 from ddoq.storage.files import read_json
+from ddoq.storage.run_folder import RunFolder
 
 INTERRUPTED = 130  # the exit status that shells give for Ctrl-C
 _PATIENCE = 20.0  # seconds that processes have to end after they were told to
@@ -66,7 +67,8 @@ class SuiteRunner:
     """
 
     def __init__(self, output: Path, workers: int) -> None:
-        self.folder = output / "suite"
+        self.names = RunFolder(output)
+        self.folder = self.names.jobs
         self.workers = workers
         self.gpus = _visible_gpus() if workers > 1 else []
         self._turn = count()
@@ -76,11 +78,11 @@ class SuiteRunner:
 
     def report(self, job: Job) -> Path:
         """Return where a job lists what it made."""
-        return self.folder / f"{job.key}.json"
+        return self.names.job_report(job.key)
 
     def log(self, job: Job) -> Path:
         """Return where a job's output goes."""
-        return self.folder / f"{job.key}.log"
+        return self.names.job_log(job.key)
 
     def is_done(self, job: Job) -> bool:
         """Say whether all that a job made is still there."""

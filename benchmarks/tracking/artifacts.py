@@ -15,9 +15,8 @@ from benchmarks.tracking.loggers import WandbOptions, enabled, files_in, start_r
 from ddoq.errors import UserError
 from ddoq.storage.files import read_json, write_json
 from ddoq.storage.fingerprints import hash_config, plain
+from ddoq.storage.run_folder import RunFolder, SetFolder
 
-_FOLDER = "wandb"  # in the output folder
-_MARK = "logged.json"  # says what was logged; W&B's own folders may be deleted once they were sent
 _LONGEST_NAME = 100  # W&B takes 128 characters
 
 
@@ -51,10 +50,14 @@ def log_distilled_set(
     """
 
     def log() -> bool:
-        record = read_json(folder / "metadata.json")
+        record = read_json(SetFolder(folder).record)
         name = artifact_name(record["method"], record["data"]["name"], record["ipc"])
-        home = output / _FOLDER / "distill" / f"{name}-{record['fingerprint']}"
-        with _once(home, _destination(options) | {"set": record["fingerprint"]}) as new:
+        place = ("distill", f"{name}-{record['fingerprint']}")
+        home = RunFolder(output).tracked(*place)
+        with _once(
+            RunFolder(output).tracked_mark(*place),
+            _destination(options) | {"set": record["fingerprint"]},
+        ) as new:
             if new:
                 _log_set(options, home, name, folder, record, config)
         return new
@@ -84,20 +87,19 @@ def _log_set(
     with _run(options, home, name, "distill", whole) as run:
         # Later runs write their own configuration beside the set, and a set that was deleted and made again has
         # other times in its record: what an artifact points at must stay as it was.
-        copies = home / f"files-{run.id}"
-        write_json(copies / "config.json", config)
-        copyfile(folder / "metadata.json", copies / "metadata.json")
-        files = [folder / "distilled.safetensors", *sorted(copies.iterdir())]
-        sheet = folder / "images.png"
-        if sheet.is_file():
-            files.append(sheet)
-            run.log({"distilled_images": wandb.Image(str(sheet))})
+        logged, copies = SetFolder(folder), SetFolder(home / f"files-{run.id}")
+        write_json(copies.config, config)
+        copyfile(logged.record, copies.record)
+        files = [logged.tensors, copies.config, copies.record]
+        if logged.sheet.is_file():
+            files.append(logged.sheet)
+            run.log({"distilled_images": wandb.Image(str(logged.sheet))})
         artifact = wandb.Artifact(name, type="distilled-set", metadata=metadata)
         for file in files:
             _add(artifact, file)
         run.log_artifact(artifact, aliases=["latest", record["fingerprint"]])
         resolved = wandb.Artifact(f"{name}-config", type="config", metadata=metadata)
-        _add(resolved, copies / "config.json")
+        _add(resolved, copies.config)
         run.log_artifact(resolved, aliases=["latest", record["fingerprint"]])
         run.summary.update({"fingerprint": record["fingerprint"], **metadata["cost"]})
 
@@ -123,10 +125,11 @@ def log_leaderboard(
     """
 
     def log() -> bool:
-        home = output / _FOLDER / "leaderboard" / re.sub(r"[^\w.-]+", "_", name)
+        home = RunFolder(output).tracked("leaderboard", name)
+        mark = RunFolder(output).tracked_mark("leaderboard", name)
         # Anyone who can see what W&B has sees all of them, so one that changed makes another table.
         rows = [[result.config_hash, result.created] for result in in_order(results)]
-        with _once(home, _destination(options) | {"group": options.group, "rows": rows}) as new:
+        with _once(mark, _destination(options) | {"group": options.group, "rows": rows}) as new:
             if new:
                 _log_table(options, home, name, results)
         return new
@@ -174,9 +177,9 @@ def _destination(options: WandbOptions) -> dict[str, Any]:
 
 
 @contextmanager
-def _once(home: Path, what: Mapping[str, Any]) -> Iterator[bool]:
+def _once(mark: Path, what: Mapping[str, Any]) -> Iterator[bool]:
     """Say whether something was not logged there before, and remember it if the block ends well."""
-    mark, key = home / _MARK, hash_config(what)
+    key = hash_config(what)
     logged: list[str] = read_json(mark) if mark.is_file() else []
     yield key not in logged
     if key not in logged:

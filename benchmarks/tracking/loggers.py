@@ -14,6 +14,7 @@ from benchmarks.results.columns import flat
 from benchmarks.results.records import Cell, Result
 from ddoq.errors import UserError
 from ddoq.storage.fingerprints import hash_config
+from ddoq.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger, WandbLogger
@@ -75,9 +76,11 @@ def student_loggers(
     # Two cells may share a name (settings of the method are no part of it); their configurations differ.
     slug = re.sub(r"[^\w.-]+", "_", name)[:100]
     folder = run_folder / f"{slug}-{hash_config(config)}"
-    shutil.rmtree(folder / "curves", ignore_errors=True)  # of an earlier run of the same cell
+    shutil.rmtree(
+        folder / RunFolder.CURVES, ignore_errors=True
+    )  # of an earlier run of the same cell
     folder.mkdir(parents=True, exist_ok=True)
-    loggers: list[Logger] = [CSVLogger(folder, name="", version="curves")]
+    loggers: list[Logger] = [CSVLogger(folder, name="", version=RunFolder.CURVES)]
     if enabled(options):
         loggers.append(_wandb_logger(options, folder, name, {"cell": asdict(cell), **config}))
     return loggers

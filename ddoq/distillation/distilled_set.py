@@ -10,10 +10,9 @@ from torch import Tensor
 from ddoq.errors import UserError
 from ddoq.storage.files import load_tensors, read_json, save_tensors, write_json
 from ddoq.storage.fingerprints import hash_tensors
+from ddoq.storage.run_folder import SetFolder
 
 FORMAT = 1  # raised when a reader of the old layout would misread the new one
-_TENSORS = "distilled.safetensors"
-_METADATA = "metadata.json"
 
 
 @dataclass
@@ -115,14 +114,14 @@ class DistilledSet:
             "fingerprint": self.fingerprint,
             **self.metadata,
         }
-        write_json(folder / _METADATA, record)
+        write_json(SetFolder(folder).record, record)
         tensors = {"images": self.images, "label": self.labels, "weight": self.weights}
-        save_tensors(folder / _TENSORS, tensors, {"format": FORMAT})
+        save_tensors(SetFolder(folder).tensors, tensors, {"format": FORMAT})
 
     @classmethod
     def exists(cls, folder: Path) -> bool:
         """Say whether a whole set is stored there."""
-        return (folder / _TENSORS).is_file()
+        return (SetFolder(folder).tensors).is_file()
 
     @classmethod
     def load(cls, folder: Path) -> "DistilledSet":
@@ -136,23 +135,23 @@ class DistilledSet:
         """
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder with a distilled set.")
-        record = read_json(folder / _METADATA)
-        tensors, _ = load_tensors(folder / _TENSORS)
+        record = read_json(SetFolder(folder).record)
+        tensors, _ = load_tensors(SetFolder(folder).tensors)
         missing = {"format", "class_names", "fingerprint"} - set(record)
         if missing:
-            raise UserError(f"{folder / _METADATA} lacks {', '.join(sorted(missing))}.")
+            raise UserError(f"{SetFolder(folder).record} lacks {', '.join(sorted(missing))}.")
         if record["format"] != FORMAT:
             raise UserError(
-                f"{folder / _METADATA} has format {record['format']}; this version reads {FORMAT}."
+                f"{SetFolder(folder).record} has format {record['format']}; this version reads {FORMAT}."
             )
         try:
             parts = (tensors["images"], tensors["label"], tensors["weight"])
         except KeyError as error:
-            raise UserError(f"{folder / _TENSORS} lacks the tensor {error}.") from None
+            raise UserError(f"{SetFolder(folder).tensors} lacks the tensor {error}.") from None
         kept = {k: v for k, v in record.items() if k not in ("format", "decode", "fingerprint")}
         loaded = cls(*parts, kept.pop("class_names"), kept)
         if loaded.fingerprint != record["fingerprint"]:
             raise UserError(
-                f"{folder}: {_TENSORS} and {_METADATA} do not belong together (fingerprints differ)."
+                f"{folder}: {SetFolder.TENSORS} and {SetFolder.RECORD} do not belong together (fingerprints differ)."
             )
         return loaded

@@ -22,6 +22,7 @@ from ddoq.errors import UserError
 from ddoq.priors.base import Prior
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.provenance import peak_memory, provenance
+from ddoq.storage.run_folder import RunFolder
 from ddoq.teachers import Teacher
 
 # Raised whenever a change of code changes what shards hold, so that old ones are not reused.
@@ -51,7 +52,7 @@ class Distiller(L.LightningModule, ABC):
         self.prior: Prior | None = None
         self.teacher: Teacher | None = None
         self._root: Path | None = None
-        self._folder: Path | None = None
+        self._key = ""
         self._context: dict[str, Any] = {}
 
     @property
@@ -179,9 +180,10 @@ class Distiller(L.LightningModule, ABC):
         keyed = {**self._context, **self.formats()}
         key = hash_config({"settings": self.shard_settings(), **keyed})
         self._root = root
-        self._folder = root / "shards" / key
+        self._key = key
         whole = {"method": self.method, "settings": self.settings(), **keyed}
-        target = root / "distilled" / f"{self.method}-ipc{self.ipc}-{hash_config(whole)}"
+        name = f"{self.method}-ipc{self.ipc}-{hash_config(whole)}"
+        target = RunFolder(root).distilled(name).path
         if trainer.world_size > 1 or (not DistilledSet.exists(target) and self._pending()):
             # With several ranks always: the other processes start in here and must not miss it.
             trainer.predict(self, return_predictions=False)
@@ -192,8 +194,8 @@ class Distiller(L.LightningModule, ABC):
         return DistilledSet.load(target), target
 
     def _path(self, item: WorkItem) -> Path:
-        assert self._folder is not None
-        return self._folder / f"{item.name}.safetensors"
+        assert self._root is not None
+        return RunFolder(self._root).shard(self._key, item.name)
 
     def _pending(self) -> list[WorkItem]:
         pending = []

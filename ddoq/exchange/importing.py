@@ -53,7 +53,7 @@ def import_set(
     record = read_record(source) if source.is_dir() else None
     if record is not None:
         return _restore(source, record, classes, method, image_size, collage)
-    if source.is_dir() and (source / "distilled.safetensors").is_file():
+    if DistilledSet.exists(source):
         raise UserError(f"{source} is a distilled set already: evaluate it with --distilled.")
     if not method:
         raise UserError(

@@ -10,9 +10,10 @@ from typing import Any
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
 from ddoq.storage.files import read_json, write_json
+from ddoq.storage.run_folder import SetFolder
 
 FORMAT = 1  # raised when a reader of the old layout would misread the new one
-RECORD = "metadata.json"
+RECORD = SetFolder.RECORD  # as of a set of our own
 _KIND = "ddoq-bench export"
 _KEYS = ("layout", "fingerprint", "class_names", "record")
 

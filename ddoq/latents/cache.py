@@ -21,6 +21,7 @@ from ddoq.priors.base import Prior
 from ddoq.seeding import generator_for
 from ddoq.storage.files import load_tensors, save_tensors, write_json
 from ddoq.storage.fingerprints import hash_config
+from ddoq.storage.run_folder import RunFolder
 
 # Raised whenever a change of code changes what latents hold, so that old ones are not reused.
 LATENT_FORMAT = 2
@@ -182,15 +183,21 @@ class LatentCache:
             "latent_shape": prior.latent_shape,
             **encoded_at(prior, data),
         }
-        self.folder = root / "latents" / hash_config(self.description)
+        self.run = RunFolder(root)
+        self.key = hash_config(self.description)
         self._sizes = torch.bincount(data.train.labels, minlength=data.num_classes).tolist()
         self._encoded = 0
         self._seconds = 0.0
         self._progress: Progress | None = None
 
+    @property
+    def folder(self) -> Path:
+        """Where the latents lie."""
+        return self.run.latents(self.key)
+
     def path(self, label: int) -> Path:
         """Return the file of a class."""
-        return self.folder / f"class-{label:04d}.safetensors"
+        return self.run.class_latents(self.key, label)
 
     def missing(self, labels: Sequence[int]) -> list[int]:
         """Return those classes that are not encoded yet."""
@@ -329,9 +336,9 @@ class LatentCache:
         lock = FileLock(path.with_name(f".{path.stem}.lock"))
         with _writing(path):
             self.folder.mkdir(parents=True, exist_ok=True)
-            if not (self.folder / "latents.json").exists():
-                about = {**self.description, "dataset": self.data.describe()}
-                write_json(self.folder / "latents.json", about)
+            record = self.run.latents_record(self.key)
+            if not record.exists():
+                write_json(record, {**self.description, "dataset": self.data.describe()})
             lock.acquire()
         try:
             yield

@@ -25,6 +25,7 @@ from ddoq.priors.training.report import save_reconstructions, save_samples
 from ddoq.priors.training.vae import train_vae
 from ddoq.storage.files import build_once, read_json, write_json
 from ddoq.storage.fingerprints import hash_config
+from ddoq.storage.run_folder import RunFolder
 
 # Raised whenever a change of code changes what training makes, so that old priors are not reused.
 TRAINING_FORMAT = 1
@@ -86,10 +87,9 @@ class TrainedPrior(PriorSource):
             "precision": precision,
             "format": TRAINING_FORMAT,
         }
-        return (
-            cache / "priors" / f"vae-{hash_config(base)}",
-            cache / "priors" / f"prior-{hash_config({**base, 'dit': self.dit})}",
-        )
+        run = RunFolder(cache)
+        whole = {**base, "dit": self.dit}
+        return run.prior(f"vae-{hash_config(base)}"), run.prior(f"prior-{hash_config(whole)}")
 
     def obtain(self, data: ImageDataModule, cache: Path, trainer: Mapping[str, Any]) -> Prior:
         """Train the prior or reuse it; see :meth:`PriorSource.obtain`."""

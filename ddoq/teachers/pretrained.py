@@ -13,6 +13,7 @@ from ddoq.data.base import ImageDataModule
 from ddoq.errors import UserError
 from ddoq.storage.files import build_once
 from ddoq.storage.fingerprints import hash_config, hash_files
+from ddoq.storage.run_folder import RunFolder
 from ddoq.teachers.accuracy import split_accuracies
 from ddoq.teachers.sources import TeacherSource, announce
 from ddoq.teachers.teacher import TEACHER_FORMAT, Teacher
@@ -161,7 +162,7 @@ def obtain_named(
         "data": data.fingerprint,
     }
     safe_name = re.sub(r"[^\w.-]", "_", source.arch)
-    folder = Path(cache) / "teachers" / f"{safe_name}-{hash_config(settings)}"
+    folder = RunFolder(cache).teacher(f"{safe_name}-{hash_config(settings)}")
 
     def build(unfinished: Path) -> None:
         started = time.perf_counter()

@@ -17,6 +17,7 @@ from ddoq.networks import build_network
 from ddoq.seeding import derive_seed
 from ddoq.storage.files import build_once
 from ddoq.storage.fingerprints import hash_config
+from ddoq.storage.run_folder import RunFolder
 from ddoq.teachers.accuracy import split_accuracies
 from ddoq.teachers.sources import TeacherSource, announce
 from ddoq.teachers.teacher import TEACHER_FORMAT, Teacher
@@ -112,7 +113,7 @@ class TrainedTeacher(TeacherSource):
         data.setup()
         settings = self.settings_for(data, trainer)
         safe_name = re.sub(r"[^\w.-]", "_", self.arch)
-        folder = Path(cache) / "teachers" / f"{safe_name}-{hash_config(settings)}"
+        folder = RunFolder(cache).teacher(f"{safe_name}-{hash_config(settings)}")
         was_there = folder.is_dir()
         started = time.perf_counter()
         built = build_once(

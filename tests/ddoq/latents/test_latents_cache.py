@@ -222,7 +222,7 @@ def test_file_of_another_shape_is_refused(parts, pooling_prior, tmp_path):
     cache = open_cache(tmp_path, prior, data)
     obtain(cache, 0)
     finer = open_cache(tmp_path, pooling_prior(factor=2), data)
-    finer.folder = cache.folder
+    finer.key = cache.key
     with pytest.raises(
         UserError, match=r"latents \(3, 4, 4\), the file holds torch.float16 \(20, 3, 2, 2\)"
     ):

@@ -1,0 +1,170 @@
+"""The names of all that lies in an output: where caches, sets, results and logs of a run are."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class SetFolder:
+    """The folder of a distilled set, in an output or anywhere else.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    TENSORS: ClassVar[str] = "distilled.safetensors"
+    RECORD: ClassVar[str] = "metadata.json"
+    SHEET: ClassVar[str] = "images.png"
+    CONFIG: ClassVar[str] = "config.json"
+
+    @property
+    def tensors(self) -> Path:
+        """Images, labels and weights; the folder is whole once this file is there."""
+        return self.path / self.TENSORS
+
+    @property
+    def record(self) -> Path:
+        """How the set was made."""
+        return self.path / self.RECORD
+
+    @property
+    def sheet(self) -> Path:
+        """A picture of the set."""
+        return self.path / self.SHEET
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration of the last run that used the set."""
+        return self.path / self.CONFIG
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The output folder of runs: every file and folder in it is named here and nowhere else.
+
+    Priors, teachers and stored labels are folders whose inner files their own classes name.
+
+    Attributes:
+        root: The output folder.
+
+    Example:
+        >>> str(RunFolder(Path("runs")).shard("0123", "class-0001"))
+        'runs/shards/0123/class-0001.safetensors'
+    """
+
+    root: Path
+
+    RESULTS: ClassVar[str] = "results"
+    FAILURES: ClassVar[str] = "failures"
+    CURVES: ClassVar[str] = "curves"
+    _BOARDS: ClassVar[dict[str, str]] = {
+        "markdown": "leaderboard.md",
+        "csv": "leaderboard.csv",
+        "html": "leaderboard.html",
+    }
+
+    def prior(self, name: str) -> Path:
+        """Folder of a trained prior, or of its autoencoder alone."""
+        return self.root / "priors" / name
+
+    def teacher(self, name: str) -> Path:
+        """Folder of a teacher."""
+        return self.root / "teachers" / name
+
+    def latents(self, key: str) -> Path:
+        """Folder of the latents of one dataset under one encoder."""
+        return self.root / "latents" / key
+
+    def class_latents(self, key: str, label: int) -> Path:
+        """File of the latents of a class."""
+        return self.latents(key) / f"class-{label:04d}.safetensors"
+
+    def latents_record(self, key: str) -> Path:
+        """File that says what latents are of."""
+        return self.latents(key) / "latents.json"
+
+    def shards(self, key: str) -> Path:
+        """Folder of the shards that are made alike."""
+        return self.root / "shards" / key
+
+    def shard(self, key: str, item: str) -> Path:
+        """File of the shard of a work item."""
+        return self.shards(key) / f"{item}.safetensors"
+
+    def distilled(self, name: str) -> SetFolder:
+        """Folder of a distilled set."""
+        return SetFolder(self.root / "distilled" / name)
+
+    @property
+    def labels(self) -> Path:
+        """Folder of all stored labels; each description of them has a folder in it."""
+        return self.root / "labels"
+
+    @property
+    def results(self) -> Path:
+        """Folder of the results, a file a cell."""
+        return self.root / self.RESULTS
+
+    @property
+    def failures(self) -> Path:
+        """Folder of the cells that ended in an error, a file each."""
+        return self.root / self.FAILURES
+
+    def result(self, config_hash: str) -> Path:
+        """File of the result of a cell."""
+        return self.results / f"{config_hash}.json"
+
+    @property
+    def students(self) -> Path:
+        """Folder of the logs of students' trainings, a folder each, with :attr:`CURVES` in it."""
+        return self.root / "students"
+
+    @property
+    def jobs(self) -> Path:
+        """Folder of what the jobs of suites report and print."""
+        return self.root / "suite"
+
+    def job_report(self, key: str) -> Path:
+        """File in which a job of a suite lists what it made."""
+        return self.jobs / f"{key}.json"
+
+    def job_log(self, key: str) -> Path:
+        """File with what a job of a suite printed."""
+        return self.jobs / f"{key}.log"
+
+    def board(self, suite: str) -> Path:
+        """Folder of the tables of a suite and of its report.
+
+        Example:
+            >>> str(RunFolder(Path("runs")).board("a suite"))
+            'runs/leaderboards/a_suite'
+        """
+        return self.root / "leaderboards" / _slug(suite)
+
+    def board_files(self, suite: str) -> dict[str, Path]:
+        """Files of the tables of a suite, by their kind."""
+        return {kind: self.board(suite) / name for kind, name in self._BOARDS.items()}
+
+    def board_report(self, suite: str) -> Path:
+        """File of the report of a suite."""
+        return self.board(suite) / "report.md"
+
+    def tracked(self, job_type: str, name: str) -> Path:
+        """Folder of what W&B gets beside students: ``distill`` or ``leaderboard``."""
+        return self.root / "wandb" / job_type / _slug(name)
+
+    def tracked_mark(self, job_type: str, name: str) -> Path:
+        """File that says what W&B got; its own folders may be deleted once they were sent."""
+        return self.tracked(job_type, name) / "logged.json"
+
+    def ranks(self, token: str) -> Path:
+        """File through which the ranks of one run meet."""
+        return self.root / f".ranks-{token}"
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name)
