@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ddoq.errors import UserError, suggest
-from ddoq.networks.convnet import ConvNet, parse_convnet
+from ddoq.networks.convnet import PATTERN, ConvNet, parse_convnet
 from ddoq.networks.resnet_ap import ResNetAP, parse_resnet_ap
 from ddoq.networks.stems import STEMS, use_small_stem
+from ddoq.seeding import derive_seed
 
 _OWN = re.compile(
     "convnet|resnet_?ap"
@@ -34,7 +35,7 @@ def build_network(
     """Build a classifier with random weights from torch's global generator.
 
     Args:
-        name: ``convnet<depth>[-w<width>][-bn|-in]``, ``resnetap<10|18>[-bn|-in]`` or any architecture of timm.
+        name: ``convnet<depth>[-w<width>][-bn|-in][-pad<padding>]``, ``resnetap<10|18>[-bn|-in]`` or any architecture of timm.
         num_classes: Number of logits.
         image_size: Side of the square images in pixels. Vision transformers of timm are built for it.
         stem: ``small`` keeps the resolution in the first layers, for at most 64 pixels (ResNets, MobileNets,
@@ -65,6 +66,34 @@ def build_network(
         use_small_stem(network, name, image_size)
     _try_out(network, name, num_classes, image_size)
     return network
+
+
+def draw_network(
+    name: str, num_classes: int, image_size: int, *keys: int | str, seed: int, **kwargs: Any
+) -> nn.Module:
+    """Build a classifier whose weights depend on a seed and keys, whatever was drawn before.
+
+    Torch's global generator is left as it was.
+
+    Args:
+        name: See :func:`build_network`.
+        num_classes: Number of logits.
+        image_size: Side of the square images in pixels.
+        keys: What the network is for, e.g. a purpose and a step; see :func:`ddoq.seeding.derive_seed`.
+        seed: The seed of the run.
+        kwargs: Further arguments of :func:`build_network`.
+
+    Returns:
+        The network, on the CPU.
+
+    Example:
+        >>> first, again = (draw_network("convnet1-w4", 2, 8, "pool", 3, seed=0) for _ in range(2))
+        >>> torch.equal(first.classifier.weight, again.classifier.weight)
+        True
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive_seed(seed, *keys))
+        return build_network(name, num_classes, image_size, **kwargs)
 
 
 def _build_own(
@@ -98,7 +127,7 @@ def _build_timm(name: str, num_classes: int, image_size: int, kwargs: dict[str, 
         near = difflib.get_close_matches(name, names, n=3) or ["resnet18", "mobilenetv2_100"]
         raise UserError(
             f"No network is called {name!r}. Near it in timm: {', '.join(near)}. Valid: "
-            f"convnet<depth>[-w<width>][-bn|-in], resnetap<10|18>[-bn|-in] and the {len(names)} architectures of timm.list_models()."
+            f"{PATTERN}, resnetap<10|18>[-bn|-in] and the {len(names)} architectures of timm.list_models()."
         )
     reserved = [key for key in kwargs if key in _RESERVED]
     if reserved:

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from ddoq.errors import UserError
-from ddoq.networks import build_network, count_parameters
+from ddoq.networks import build_network, count_parameters, draw_network
 
 
 @pytest.fixture(autouse=True)
@@ -152,3 +152,24 @@ def test_mistakes_are_explained(name, image_size, options, message):
 def test_no_class_is_refused():
     with pytest.raises(UserError, match="num_classes"):
         build_network("convnet3", 0, 32)
+
+
+def test_drawn_networks_depend_on_seed_and_keys_alone():
+    def weights(seed: int, *keys: int | str) -> torch.Tensor:
+        network = draw_network("convnet1-w4", 2, 8, *keys, seed=seed)
+        return network.features[0][0].weight
+
+    torch.manual_seed(1)
+    first = weights(0, "pool", 1)
+    torch.manual_seed(2)
+    assert torch.equal(weights(0, "pool", 1), first)
+    assert not torch.equal(weights(0, "pool", 2), first)
+    assert not torch.equal(weights(1, "pool", 1), first)
+
+
+def test_drawing_a_network_leaves_other_draws_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    draw_network("convnet1-w4", 2, 8, "pool", seed=0)
+    assert torch.equal(torch.rand(4), expected)

@@ -4,7 +4,7 @@ from torch import nn
 
 from ddoq.errors import UserError
 from ddoq.networks import build_network, count_parameters
-from ddoq.networks.convnet import ConvNetShape, parse_convnet
+from ddoq.networks.convnet import ConvNet, ConvNetShape, parse_convnet
 
 
 def closed_form(depth: int, width: int, num_classes: int, image_size: int) -> int:
@@ -22,6 +22,8 @@ def closed_form(depth: int, width: int, num_classes: int, image_size: int) -> in
         ("convnet3-bn", ConvNetShape(3, 128, "bn")),
         ("convnet3-w64-in", ConvNetShape(3, 64, "in")),
         ("convnet12-w8-bn", ConvNetShape(12, 8, "bn")),
+        ("convnet3-pad3", ConvNetShape(3, 128, "in", padding=3)),
+        ("convnet3-w16-bn-pad2", ConvNetShape(3, 16, "bn", padding=2)),
     ],
 )
 def test_names_say_depth_width_and_norm(name, expected):
@@ -29,7 +31,16 @@ def test_names_say_depth_width_and_norm(name, expected):
 
 
 @pytest.mark.parametrize(
-    "name", ["convnet", "convnet0", "convnet3-w0", "convnet3-bn-w64", "convnet3x"]
+    "name",
+    [
+        "convnet",
+        "convnet0",
+        "convnet3-w0",
+        "convnet3-bn-w64",
+        "convnet3x",
+        "convnet3-pad0",
+        "convnet3-pad3-bn",
+    ],
 )
 def test_other_names_are_refused(name):
     with pytest.raises(UserError, match="convnet<depth>"):
@@ -53,6 +64,21 @@ def test_shapes_and_parameter_counts(name, depth, width, num_classes, image_size
 
 def test_the_fields_convnet_has_its_published_size():
     assert count_parameters(build_network("convnet3", 10, 32)) == 320_010
+
+
+def test_padding_makes_28_pixels_the_fields_32():
+    padded = build_network("convnet3-pad3", 10, 28)
+    assert padded.features[0][0](torch.zeros(1, 3, 28, 28)).shape == (1, 128, 32, 32)
+    assert count_parameters(padded) == 320_010  # 28 pixels in three channels, as many as 32
+    gray = ConvNet(parse_convnet("convnet3-pad3"), 10, 28, channels=1)
+    assert gray(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+    assert count_parameters(gray) == 317_706
+
+
+def test_padding_counts_where_depth_is_limited():
+    assert build_network("convnet4-w4-pad5", 2, 8)(torch.zeros(1, 3, 8, 8)).shape == (1, 2)
+    with pytest.raises(UserError, match="nothing of 16 pixels: use at most convnet4"):
+        build_network("convnet5-w4-pad5", 2, 8)
 
 
 def test_order_of_layers_in_a_block():
