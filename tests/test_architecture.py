@@ -14,7 +14,8 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "ddoq": (
         *("errors", "console", "seeding", "images", "storage", "data", "networks", "augmentation"),
-        *("labels", "quantization", "priors", "teachers", "costs", "distillation", "latents"),
+        *("objectives", "labels", "quantization", "selection"),
+        *("priors", "teachers", "costs", "distillation", "latents"),
         *("exchange", "ddoq"),
     ),
     "baselines": (),  # a method may take another's parts; circles are refused below
@@ -36,7 +37,9 @@ PURE = (
     "ddoq/augmentation/*.py",
     "ddoq/labels/*.py",
     "ddoq/networks/*.py",
+    "ddoq/objectives/*.py",
     "ddoq/quantization/*.py",
+    "ddoq/selection/*.py",
     "baselines/sre2l/recover.py",
 )
 

@@ -1,0 +1,1 @@
+"""What synthetic images are made to match, as functions of tensors: gradients, features."""
