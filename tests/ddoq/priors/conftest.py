@@ -1,10 +1,7 @@
 """Tiny DiT pipelines in diffusers' own folder format, and a tiny dataset."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from tiny_pipelines import build_dit
 
 from ddoq.data.base import ImageDataModule, TensorSplit
 from ddoq.data.class_registry import ClassRegistry
@@ -30,19 +27,6 @@ class RandomImages(ImageDataModule):
 
     def source_fingerprint(self):
         return str(self.content)
-
-
-@pytest.fixture
-def make_pipeline():
-    return build_dit
-
-
-@pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory) -> Path:
-    """A saved pipeline of five classes with learned variance."""
-    folder = tmp_path_factory.mktemp("tiny") / "pipeline"
-    build_dit(learned_sigma=True).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
