@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "ddoq": (
         *("errors", "console", "seeding", "images", "storage", "data", "networks", "augmentation"),
-        *("objectives", "labels", "quantization", "selection"),
+        *("objectives", "labels", "quantization", "selection", "optimisation"),
         *("priors", "teachers", "costs", "distillation", "latents"),
         *("exchange", "ddoq"),
     ),
