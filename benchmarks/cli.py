@@ -2,20 +2,11 @@
 
 import os
 import sys
-from collections.abc import Callable
 from importlib import import_module
+from importlib.metadata import version
 
 from benchmarks.commands.names import COMMANDS
-
-# Commands that need no model, data or trainer, and so none of the parser that describes these.
-_LIGHT = {
-    "compare": "benchmarks.statistics.comparison:main",
-    "export": "benchmarks.commands.exchange:export_main",
-    "import": "benchmarks.commands.exchange:import_main",
-    "leaderboard": "benchmarks.leaderboard.board:main",
-    "report": "benchmarks.leaderboard.report:main",
-    "suite": "benchmarks.suites.runner:main",
-}
+from ddoq.errors import UserError, suggest
 
 _HELP = """usage: ddoq-bench COMMAND [options]
 
@@ -33,7 +24,7 @@ ddoq-bench fit --config C --model.init_args.ipc 50
 def main(args: list[str] | None = None) -> int:
     """Run one command.
 
-    Torch and its kin are imported only by the commands that need them.
+    A command's module is imported when it is called for: torch and its kin take seconds.
 
     Args:
         args: Arguments as on the command line; those of the process where omitted.
@@ -41,49 +32,26 @@ def main(args: list[str] | None = None) -> int:
     Returns:
         The exit status: 0 done, 1 some results were left out or failed, 2 a mistake in the input.
     """
-    arguments = sys.argv[1:] if args is None else list(args)
+    name, *rest = (sys.argv[1:] if args is None else args) or ["--help"]
     try:
-        return _main(arguments)
+        return _run(name, rest)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except BrokenPipeError:  # the reader, e.g. `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
-def _main(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_HELP.format(commands="\n".join(f"  {k:<12} {v}" for k, v in COMMANDS.items())))
+def _run(name: str, arguments: list[str]) -> int:
+    if name in ("-h", "--help", "help"):
+        print(_HELP.format(commands="\n".join(f"  {k:<12} {v.help}" for k, v in COMMANDS.items())))
         return 0
-    if arguments[0] == "--version":
-        from importlib.metadata import version
-
+    if name == "--version":
         print(version("ddoq-bench"))
         return 0
-    return _run(arguments)
-
-
-def _command(name: str) -> Callable[[list[str]], int]:
-    from ddoq.errors import UserError, suggest
-
-    if name in _LIGHT:
-        module, _, function = _LIGHT[name].partition(":")
-        command: Callable[[list[str]], int] = getattr(import_module(module), function)
-        return command
-    if name in COMMANDS:
-        from benchmarks.commands.configured import run
-
-        return lambda rest: run([name, *rest])
-    raise UserError(f"Unknown command {name!r}. {suggest(name, COMMANDS)}")
-
-
-def _run(arguments: list[str]) -> int:
-    from ddoq.errors import UserError
-
-    try:
-        return _command(arguments[0])(arguments[1:])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    if name not in COMMANDS:
+        raise UserError(f"Unknown command {name!r}. {suggest(name, COMMANDS)}")
+    module = import_module(f"benchmarks.commands.{COMMANDS[name].module}")
+    status: int = module.run(name, arguments)
+    return status

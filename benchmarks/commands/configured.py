@@ -3,17 +3,17 @@
 import logging
 import warnings
 from argparse import ArgumentError
-from dataclasses import fields
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import yaml
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import baselines  # noqa: F401 - YAML may say `class_path: SRe2L` once the class is known
 import ddoq.ddoq  # noqa: F401
 from benchmarks.commands.names import COMMANDS
-from benchmarks.commands.plan import PlanOptions, add_plan_arguments, plan_bench
 from benchmarks.configuration.layers import expand
 from benchmarks.configuration.mistakes import explain
 from benchmarks.run.bench import Bench, RecipeChoice
@@ -26,60 +26,61 @@ from ddoq.errors import UserError
 from ddoq.priors import PriorSource
 from ddoq.teachers import TeacherSource
 
-_RUNS = ("fit", "distill", "evaluate", "prior", "teacher", "plan")
-
-
-class BenchTrainer(L.Trainer):
-    """Lightning's trainer with a method for each command, since LightningCLI looks commands up on it.
-
-    The methods of the same names on :class:`BenchCLI` are what runs.
-    """
-
-    def distill(self) -> None:
-        """Run by BenchCLI.distill."""
-
-    def evaluate(self) -> None:
-        """Run by BenchCLI.evaluate."""
-
-    def prior(self) -> None:
-        """Run by BenchCLI.prior."""
-
-    def teacher(self) -> None:
-        """Run by BenchCLI.teacher."""
-
-    def plan(self) -> None:
-        """Run by BenchCLI.plan."""
+_RUNS: dict[str, Callable[[Bench], object]] = {
+    "fit": lambda bench: bench.fit(),
+    "distill": lambda bench: bench.distill(),
+    "evaluate": lambda bench: bench.evaluate(),
+    "prior": lambda bench: bench.obtain_prior(required=True),
+    "teacher": lambda bench: bench.obtain_teacher(required=True),
+}
+_TRAINER_DEFAULTS = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_model_summary": False,
+    # Methods that take gradients with respect to images fail under inference mode.
+    "inference_mode": False,
+    "devices": 1,
+}
 
 
 class BenchCLI(LightningCLI):
-    """Parses a configuration, builds its parts and runs one command over them."""
+    """Parses a configuration and builds its parts; it runs nothing.
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """List the commands."""
-        return {name: set() for name in _RUNS}
+    Args:
+        name: The command, for its help.
+        arguments: Its options.
+        add_options: Adds the options that this command alone has.
+    """
 
-    def _prepare_subcommand_parser(
-        self, klass: type, subcommand: str, **kwargs: Any
-    ) -> LightningArgumentParser:
-        # LightningCLI would add the arguments of the trainer's method in a group of the command's name, but
-        # `prior` and `teacher` are keys of the configuration, and of arguments of its own `plan` alone has any.
-        parser = self.init_parser(**kwargs)
-        self._add_arguments(parser)
-        if subcommand == "plan":
-            add_plan_arguments(parser)
-        self._subcommand_method_arguments[subcommand] = []
-        return parser
-
-    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """Let mistakes raise, so that they can be explained."""
-        kwargs["exit_on_error"] = False
-        return super().init_parser(**kwargs)
+    def __init__(
+        self,
+        name: str,
+        arguments: list[str],
+        add_options: Callable[[LightningArgumentParser], None] | None = None,
+    ) -> None:
+        self._add_options = add_options
+        super().__init__(
+            trainer_class=L.Trainer,
+            trainer_defaults=_TRAINER_DEFAULTS,
+            seed_everything_default=0,
+            save_config_callback=None,
+            auto_configure_optimizers=False,
+            # It would give every module the arguments of `model`, a distiller that another one wraps included.
+            load_from_checkpoint_support=False,
+            parser_kwargs={
+                "prog": f"ddoq-bench {name}",
+                "description": COMMANDS[name].help,
+                "exit_on_error": False,  # so that mistakes can be explained
+                "allow_abbrev": False,
+            },
+            run=False,
+            args=arguments,
+        )
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add trainer, data and model; ``prior``, ``teacher`` and imported sets work without a model."""
-        parser.add_lightning_class_args(self.trainer_class, "trainer")
-        parser.set_defaults({f"trainer.{k}": v for k, v in self.trainer_defaults.items()})
+        parser.add_lightning_class_args(L.Trainer, "trainer")
+        parser.set_defaults({f"trainer.{k}": v for k, v in _TRAINER_DEFAULTS.items()})
         parser.add_lightning_class_args(Distiller, "model", subclass_mode=True, required=False)
         parser.add_lightning_class_args(ImageDataModule, "data", subclass_mode=True)
 
@@ -125,13 +126,13 @@ class BenchCLI(LightningCLI):
             help="Files read before this one (in YAML only).",
         )
 
+        if self._add_options:
+            self._add_options(parser)
+
     def bench(self) -> Bench:
         """Gather the parts that were built from the configuration."""
-
-        def part(key: str) -> Any:
-            return self._get(self.config_init, key)
-
-        trainer = self._get(self.config, "trainer").as_dict()
+        part = self.config_init.get
+        trainer = self.config["trainer"]
         return Bench(
             data=self.datamodule,
             distiller=self.model,
@@ -151,38 +152,15 @@ class BenchCLI(LightningCLI):
                 **one_device(self.trainer),
             },
             evaluation=part("evaluation"),
-            config=self._resolved(),
+            config=self.resolved(),
         )
 
-    def _resolved(self) -> dict[str, Any]:
-        self._dump_config()
-        config: dict[str, Any] = self.config_dump
+    def resolved(self) -> dict[str, Any]:
+        """Return the whole configuration, defaults included, as values that YAML can hold."""
+        # From 4.49 on the argument is called skip_unset, too; earlier releases, which Lightning takes, know this name.
+        text = self.parser.dump(self.config, skip_none=False)
+        config: dict[str, Any] = yaml.safe_load(text)
         return config
-
-    def fit(self, **_: Any) -> None:
-        """Distil, then train and test every student."""
-        self.bench().fit()
-
-    def distill(self, **_: Any) -> None:
-        """Distil."""
-        self.bench().distill()
-
-    def evaluate(self, **_: Any) -> None:
-        """Train and test every student."""
-        self.bench().evaluate()
-
-    def prior(self, **_: Any) -> None:
-        """Train or reuse the prior."""
-        self.bench().obtain_prior(required=True)
-
-    def teacher(self, **_: Any) -> None:
-        """Train or reuse the teacher."""
-        self.bench().obtain_teacher(required=True)
-
-    def plan(self, **_: Any) -> None:
-        """Say what a run will take."""
-        options = {item.name: self._get(self.config, item.name) for item in fields(PlanOptions)}
-        print(plan_bench(self.bench(), PlanOptions(**options)))
 
 
 def quiet() -> None:
@@ -199,14 +177,20 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", message=pattern)
 
 
-def run(arguments: list[str]) -> int:
-    """Run one command of :data:`benchmarks.commands.names.COMMANDS`.
+def configure(
+    name: str,
+    arguments: list[str],
+    add_options: Callable[[LightningArgumentParser], None] | None = None,
+) -> BenchCLI:
+    """Build what a configuration describes, for one command.
 
     Args:
-        arguments: The command and its options.
+        name: The command.
+        arguments: Its options.
+        add_options: Adds the options that this command alone has.
 
     Returns:
-        The exit status.
+        The parts, and the values of the command's own options in ``config``.
 
     Raises:
         UserError: For every mistake in the configuration.
@@ -214,30 +198,26 @@ def run(arguments: list[str]) -> int:
     quiet()
     be_patient()
     end_with_launcher()
-    expanded = expand(arguments)
     try:
-        BenchCLI(
-            model_class=Distiller,
-            datamodule_class=ImageDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            trainer_class=BenchTrainer,
-            trainer_defaults={
-                "logger": False,
-                "enable_checkpointing": False,
-                "enable_model_summary": False,
-                # Methods that take gradients with respect to images fail under inference mode.
-                "inference_mode": False,
-                "devices": 1,
-            },
-            seed_everything_default=0,
-            save_config_callback=None,
-            auto_configure_optimizers=False,
-            parser_kwargs={name: {"description": COMMANDS[name]} for name in _RUNS},
-            args=expanded,
-        )
+        return BenchCLI(name, expand(arguments), add_options)
     except (ArgumentError, ValueError) as error:
         raise _user_error(error) from None
+
+
+def run(name: str, arguments: list[str]) -> int:
+    """Run a command over what a configuration describes.
+
+    Args:
+        name: ``fit``, ``distill``, ``evaluate``, ``prior`` or ``teacher``.
+        arguments: Its options.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        UserError: For every mistake in the configuration.
+    """
+    _RUNS[name](configure(name, arguments).bench())
     return 0
 
 

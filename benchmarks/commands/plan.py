@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.commands.configured import configure
 from benchmarks.planning.stages import Job
 from benchmarks.planning.text import Clock, Rate, plan_text
 from benchmarks.run.bench import Bench
@@ -178,3 +179,22 @@ def plan_bench(bench: Bench, options: PlanOptions) -> str:
         f"{recipe.label}"
     )
     return f"{head}\n\n{plan_text(make_job, options.budgets(bench.distiller.ipc), rate, clock)}"
+
+
+def run(name: str, arguments: list[str]) -> int:
+    """Run ``ddoq-bench plan``.
+
+    Args:
+        name: The command.
+        arguments: Its options.
+
+    Returns:
+        0.
+
+    Raises:
+        UserError: For every mistake in the configuration.
+    """
+    cli = configure(name, arguments, add_plan_arguments)
+    options = {item.name: cli.config[item.name] for item in fields(PlanOptions)}
+    print(plan_bench(cli.bench(), PlanOptions(**options)))
+    return 0

@@ -2,14 +2,12 @@
 
 import csv
 import io
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tabulate import tabulate
 
-from benchmarks.configuration.arguments import CommandParser
 from benchmarks.leaderboard.latex import latex
 from benchmarks.results.columns import flat
 from benchmarks.results.files import Failure, Result, read_failures, read_results
@@ -26,10 +24,8 @@ from benchmarks.tables.matching import ceilings
 from benchmarks.tables.notes import how_made
 from benchmarks.tables.summaries import known_further, seeds_that_vary
 from ddoq.errors import UserError, suggest
-from ddoq.storage.files import atomic_path
 
 FORMATS = ("markdown", "csv", "robust-csv", "latex", "html")
-_ENDINGS = {".csv": "csv", ".tex": "latex", ".html": "html", ".htm": "html"}
 _INTRODUCTION = """# Leaderboard
 
 Top-1 accuracy on the real test set after the last epoch, in %. A cell is the mean ± the sample standard deviation
@@ -199,58 +195,3 @@ def _pipes(headers: list[str], rows: list[list[str]], names: int = 1) -> str:
     return tabulate(
         escaped, list(map(_escape, headers)), "pipe", disable_numparse=True, colalign=align
     )
-
-
-def _parser() -> CommandParser:
-    parser = CommandParser(
-        prog="ddoq-bench leaderboard",
-        description="Fold result files into tables.",
-        epilog="Exit status: 0 all is well, 1 a file was left out or a cell has failed (the tables are still written, "
-        "and stderr says which), 2 a mistake in the arguments or no result.",
-    )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="searched with all folders in it")
-    parser.add_argument(
-        "--format",
-        choices=FORMATS,
-        help="by the ending of --output (.csv, .tex, .html), else markdown; csv has one line per result, unrounded; "
-        "robust-csv has label-robust and augmentation-robust scores; "
-        "html is one page with plots that needs no network",
-    )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write there, not to stdout")
-    return parser
-
-
-def main(args: list[str]) -> int:
-    """Run ``ddoq-bench leaderboard``.
-
-    Args:
-        args: What follows the command.
-
-    Returns:
-        0 if all is well, 1 if a file was left out or a cell has failed, 2 for a mistake of the user's.
-    """
-    try:
-        given = _parser().parse_args(args)
-        ending = given.output.suffix.lower() if given.output else ""
-        inferred = _ENDINGS.get(ending, "markdown")
-        board = Board.read(given.folder)
-        complaints = board.complaints()
-        for complaint in complaints:
-            print(complaint, file=sys.stderr)
-        text = render(board, given.folder, given.format or inferred)
-        _deliver(text, given.output)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 1 if complaints else 0
-
-
-def _deliver(text: str, output: Path | None) -> None:
-    if output is None:
-        print(text, end="")
-        return
-    try:
-        with atomic_path(output) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"Cannot write {output}: {error.strerror}.") from None

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from benchmarks.configuration.arguments import CommandParser
 from benchmarks.leaderboard.board import Board, render
 from benchmarks.statistics.comparison import interval_text
 from benchmarks.statistics.effects import OVER_STUDENTS, Effect, effects
@@ -148,29 +147,3 @@ def write_report(
             temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"Cannot write {output}: {error.strerror}.") from None
-
-
-def main(args: list[str]) -> int:
-    """Run ``ddoq-bench report``.
-
-    Args:
-        args: Options, without the command's name.
-
-    Returns:
-        0, or 1 if a result file was left out or a cell has failed.
-    """
-    parser = CommandParser(
-        prog="ddoq-bench report",
-        description="Compare every method with chosen ones over all tables of a folder: text, p-values and figures.",
-    )
-    parser.add_argument("folder", type=Path, help="folder with result files")
-    parser.add_argument(
-        "--against", nargs="+", required=True, help="methods, or labels of rows, to compare with"
-    )
-    parser.add_argument("--output", type=Path, required=True, help="the Markdown file to write")
-    parser.add_argument("--title", default="Report", help="its heading")
-    options = parser.parse_args(args)
-    board = Board.read(options.folder)
-    write_report(board, options.folder, options.against, options.output, options.title)
-    print(f"report: {options.output}")
-    return 1 if board.complaints() else 0

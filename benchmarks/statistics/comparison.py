@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from benchmarks.configuration.arguments import CommandParser
 from benchmarks.results.files import read_results
 from benchmarks.tables.folding import Row, Table, fold
 from ddoq.errors import UserError, suggest
@@ -183,23 +182,3 @@ def comparison(folder: Path, first: str, second: str) -> str:
     if len(blocks) == len(problems):
         raise UserError(" ".join(mistakes) or f"{folder} has no results.")
     return "\n\n".join(blocks)
-
-
-def main(args: list[str]) -> int:
-    """Run ``ddoq-bench compare``.
-
-    Args:
-        args: Options, without the command's name.
-
-    Returns:
-        0.
-    """
-    parser = CommandParser(
-        prog="ddoq-bench compare", description="Compare two methods on the same seeds."
-    )
-    parser.add_argument("folder", type=Path, help="folder with result files")
-    parser.add_argument("first", help="a method, or the label of its row in the leaderboard")
-    parser.add_argument("second", help="the other")
-    options = parser.parse_args(args)
-    print(comparison(options.folder, options.first, options.second))
-    return 0

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -15,10 +14,8 @@ from itertools import count
 from pathlib import Path
 from typing import NoReturn
 
-from benchmarks.configuration.arguments import CommandParser
 from benchmarks.suites.board import finish_suite
-from benchmarks.suites.jobs import Job, Plan, plan_suite
-from ddoq.errors import UserError
+from benchmarks.suites.jobs import Job, Plan
 from ddoq.storage.files import read_json
 from ddoq.storage.run_folder import RunFolder
 
@@ -206,7 +203,7 @@ def _visible_gpus() -> list[str]:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Let a request to end, whoever makes it, act as Ctrl-C: else processes would go on without the suite."""
 
     def interrupt(*_: object) -> NoReturn:
@@ -224,66 +221,8 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _parser() -> CommandParser:
-    parser = CommandParser(
-        prog="ddoq-bench suite",
-        allow_abbrev=False,
-        description="Run a grid of cells, one process each. What is done is not done again. Further options, "
-        "e.g. --recipe.overrides.epochs=10 or --config FILE, are passed on to every process.",
-        epilog="At the end leaderboard.md, leaderboard.csv and leaderboard.html are written to OUTPUT/leaderboards/NAME; "
-        "they hold the cells of this suite alone, as the table that W&B gets does (`ddoq-bench leaderboard OUTPUT` folds "
-        "all results of a folder). Exit status: 0 all is well, 1 a cell has failed or was not run, 2 a mistake in the "
-        "suite file or the options, 130 interrupted.",
-    )
-    parser.add_argument("suite", type=Path, help="the YAML file of the suite")
-    parser.add_argument(
-        "--output", type=Path, help="root of caches and results, instead of the file's"
-    )
-    parser.add_argument(
-        "--jobs", type=int, default=1, help="students trained at a time (default 1)"
-    )
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="list the jobs and which of them are done; run nothing",
-    )
-    return parser
-
-
-def main(args: list[str]) -> int:
-    """Run ``ddoq-bench suite``.
-
-    Args:
-        args: Options, without the command's name.
-
-    Returns:
-        0, 1 if a cell failed or was not run, or 130 if it was interrupted.
-
-    Raises:
-        UserError: For a mistake in the suite file or the options.
-    """
-    options, extra = _parser().parse_known_args(args)
-    if options.jobs < 1:
-        raise UserError(f"--jobs must be at least 1, not {options.jobs}.")
-    plan = plan_suite(options.suite, options.output, tuple(extra))
-    if options.dry_run:
-        _list(plan)
-        return 0
-    progress = Progress(len(plan.sets) + len(plan.cells), started=time.monotonic())
-    try:
-        with _interruptible():
-            return _run(plan, options.jobs, progress)
-    except KeyboardInterrupt:
-        command = shlex.join(["ddoq-bench", "suite", *args])
-        print(
-            f"\nInterrupted: {progress.done} of {progress.total} jobs have ended. What is done is kept; the same "
-            f"command goes on from there:\n  {command}",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
-
-
-def _list(plan: Plan) -> None:
+def list_jobs(plan: Plan) -> None:
+    """Print the jobs of a suite and which of them are done."""
     runner = SuiteRunner(plan.output, 1)
     jobs = [*plan.sets, *plan.cells]
     done = [runner.is_done(job) for job in jobs]
@@ -292,7 +231,17 @@ def _list(plan: Plan) -> None:
     print(f"{sum(done)} of {len(jobs)} jobs of {plan.name} are done.")
 
 
-def _run(plan: Plan, workers: int, progress: Progress) -> int:
+def run_plan(plan: Plan, workers: int, progress: Progress) -> int:
+    """Run the jobs of a suite, then write its tables.
+
+    Args:
+        plan: Its jobs.
+        workers: Students trained at a time.
+        progress: Counts them.
+
+    Returns:
+        0, or 1 if a cell failed or was not run.
+    """
     # Sets come first and one at a time: a distillation uses the whole machine, and methods share shards.
     failed = SuiteRunner(plan.output, 1).run_all(plan.sets, progress)
     runner = SuiteRunner(plan.output, workers)

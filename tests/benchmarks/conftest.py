@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from benchmarks.results.files import write_result
 from benchmarks.results.records import Cell, Result, make_result
 
 PROVENANCE = {
@@ -111,6 +112,18 @@ def _result_of(
 @pytest.fixture
 def result_of():
     return _result_of
+
+
+@pytest.fixture
+def board(tmp_path, result_of):
+    """Write results, each described by keyword arguments, and return their folder."""
+
+    def write(*described):
+        for keywords in described:
+            write_result(tmp_path / "results", result_of(**keywords))
+        return tmp_path
+
+    return write
 
 
 def _records(path):

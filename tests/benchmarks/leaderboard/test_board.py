@@ -3,29 +3,14 @@ import io
 import random
 import re
 import statistics
-import subprocess
-import sys
 
 import pytest
 
-from benchmarks.leaderboard.board import leaderboard, main
-from benchmarks.results.files import write_failure, write_result
+from benchmarks.leaderboard.board import leaderboard
+from benchmarks.results.files import write_result
 from benchmarks.tables.cell_table import cell_table
 from benchmarks.tables.folding import distinguish, fold
 from ddoq.errors import UserError
-
-
-@pytest.fixture
-def board(tmp_path, result_of):
-    """Write results, each described by keyword arguments, and return their folder."""
-
-    def write(*described):
-        for keywords in described:
-            write_result(tmp_path / "results", result_of(**keywords))
-        return tmp_path
-
-    return write
-
 
 RANDOM = {"method": "random", "top1": 0.3}
 
@@ -72,12 +57,12 @@ def test_the_ceiling_is_the_last_row(board):
     assert "Random selection is missing" not in text
 
 
-def test_without_several_seeds_or_recipes_nothing_is_derived(board, capsys):
+def test_without_several_seeds_or_recipes_nothing_is_derived(board):
     folder = board({}, RANDOM)
     text = leaderboard(folder)
     assert not [word for word in ("95 %", "Robust", "Rank stability") if word in text]
-    assert main([str(folder), "--format", "robust-csv"]) == 2
-    assert "--recipe.name hard" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"--recipe\.name hard"):
+        leaderboard(folder, "robust-csv")
 
 
 def test_scores_and_ranks_follow_the_tables(board):
@@ -233,90 +218,6 @@ def test_csv_has_a_line_per_result_unrounded(board):
     assert float(first["top1_last"]) == 0.123456789
     assert first["commit"] == "a" * 40
     assert {"params", "steps", "w2_masses", "world_size", "config_hash"} <= set(first)
-
-
-def test_statuses_and_messages_of_the_command(board, tmp_path, capsys, result_of):
-    assert main([str(tmp_path)]) == 2
-    assert "no usable result" in capsys.readouterr().err
-    folder = board({}, RANDOM)
-    assert main([str(folder)]) == 0
-    shown = capsys.readouterr()
-    assert shown.err == ""
-    assert shown.out == leaderboard(folder)
-    write_failure(folder / "failures", result_of(seed=9).cell, "Traceback\nValueError: boom")
-    assert main([str(folder)]) == 1
-    shown = capsys.readouterr()
-    assert "seed 9" in shown.err
-    assert "ValueError: boom" in shown.err
-    assert "## Left out" in shown.out
-
-
-def test_a_damaged_file_is_reported_and_the_rest_is_shown(board, capsys, result_of):
-    folder = board({}, RANDOM)
-    bad = write_result(folder / "results", result_of(seed=5))
-    bad.write_text(bad.read_text().replace("0.5", "0.9"))
-    assert main([str(folder)]) == 1
-    shown = capsys.readouterr()
-    assert bad.name in shown.err
-    assert "50.0 (n=1)" in shown.out
-
-
-@pytest.mark.parametrize("arguments", [["nowhere"], [], ["--format", "html", "."], ["--x", "."]])
-def test_mistakes_end_with_status_2_and_one_line(arguments, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert main(arguments) == 2
-    assert capsys.readouterr().err.startswith("error: ")
-
-
-def test_output_file_decides_the_format(board, tmp_path, capsys):
-    folder = board({}, RANDOM)
-    target = tmp_path / "new" / "board.csv"
-    assert main([str(folder), "--output", str(target)]) == 0
-    assert capsys.readouterr().out == ""
-    assert target.read_text() == leaderboard(folder, "csv")
-    assert main([str(folder), "--output", str(folder)]) == 2
-
-
-@pytest.mark.parametrize(
-    ("name", "format", "starts"),
-    [
-        ("board.tex", "latex", "% Tables of ddoq-bench leaderboard."),
-        ("board.html", "html", "<!doctype html>"),
-        ("BOARD.HTM", "html", "<!doctype html>"),
-        ("board.md", "markdown", "# Leaderboard"),
-    ],
-)
-def test_endings_stand_for_formats(board, tmp_path, capsys, name, format, starts):
-    folder = board({}, RANDOM)
-    assert main([str(folder), "--output", str(tmp_path / name)]) == 0
-    text = (tmp_path / name).read_text(encoding="utf-8")
-    assert text == leaderboard(folder, format)
-    assert text.startswith(starts)
-    assert main([str(folder), "--format", format]) == 0
-    assert capsys.readouterr().out == text
-
-
-@pytest.mark.parametrize("format", ["latex", "html"])
-def test_every_format_names_what_was_left_out(board, capsys, result_of, format):
-    folder = board({}, RANDOM)
-    write_failure(folder / "failures", result_of(seed=9).cell, "ValueError: boom")
-    assert main([str(folder), "--format", format]) == 1
-    shown = capsys.readouterr()
-    assert "ValueError: boom" in shown.out
-    assert "ValueError: boom" in shown.err
-
-
-def test_a_page_is_written_without_torch(board, tmp_path):
-    folder = board({}, RANDOM)
-    script = (
-        "import sys; from benchmarks.leaderboard.board import main; "
-        f"assert not {{'torch', 'jinja2', 'PIL'}} & set(sys.modules); assert main([{str(folder)!r}, '--output', "
-        f"{str(tmp_path / 'page.html')!r}]) == 0; assert 'torch' not in sys.modules"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], check=False, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def test_unknown_formats_are_mistakes(board):

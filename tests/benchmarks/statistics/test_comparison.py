@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.cli import main
 from benchmarks.results.files import write_result
 from benchmarks.statistics.comparison import compare, comparison, paired_difference
 from benchmarks.tables.folding import fold
@@ -78,7 +77,7 @@ def test_every_table_with_both_is_compared(folder):
     assert "50 images per class" not in text
 
 
-def test_unknown_and_ambiguous_rows_are_named(folder, capsys):
+def test_unknown_and_ambiguous_rows_are_named(folder):
     path = folder(
         {"settings": {"weight_power": 0.5}}, {"settings": {"weight_power": 1.0}}, {"method": "d4m"}
     )
@@ -86,5 +85,4 @@ def test_unknown_and_ambiguous_rows_are_named(folder, capsys):
         comparison(path, "ddok", "d4m")
     with pytest.raises(UserError, match="Several rows"):
         comparison(path, "ddoq", "d4m")
-    assert main(["compare", str(path), "ddoq [weight_power=0.5]", "d4m"]) == 0
-    assert "| resnet18" in capsys.readouterr().out
+    assert "| resnet18" in comparison(path, "ddoq [weight_power=0.5]", "d4m")
