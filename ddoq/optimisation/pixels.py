@@ -1,14 +1,12 @@
 """Synthetic images whose pixels are optimised as they are, without bounds."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ddoq.errors import UserError, suggest
-
-Init = Literal["real", "noise"]
+from ddoq.errors import UserError
 
 
 class Pixels:
@@ -61,55 +59,3 @@ class Pixels:
                 "The synthetic images have diverged (NaN or infinity): lower the learning rate of the images."
             )
         return images
-
-
-def initial_images(real: Tensor, count: int, *, init: Init, generator: torch.Generator) -> Tensor:
-    """Make the images that an optimisation of one class starts from.
-
-    Args:
-        real: Float ``(n, 3, h, w)``, the real images of the class in the space of the optimisation.
-        count: How many images, at most n where they start from real ones.
-        init: ``real`` draws real images without replacement, ``noise`` standard normal pixels.
-        generator: CPU generator.
-
-    Returns:
-        Float ``(count, 3, h, w)``, on the device of ``real``.
-
-    Raises:
-        UserError: If ``init`` is unknown, or there are too few real images.
-
-    Example:
-        >>> real = torch.arange(3.0).reshape(3, 1, 1, 1)
-        >>> sorted(initial_images(real, 3, init="real", generator=torch.Generator()).flatten().tolist())
-        [0.0, 1.0, 2.0]
-    """
-    check_init(init)
-    if init == "noise":
-        noise = torch.randn(count, *real.shape[1:], generator=generator)
-        return noise.to(real)
-    if count > len(real):
-        raise UserError(
-            f"{count} synthetic images of a class cannot start from its {len(real)} real ones: lower ipc, or start "
-            "from noise."
-        )
-    return real[draw_batch(len(real), count, generator).to(real.device)]
-
-
-def check_init(init: str) -> None:
-    """Refuse an unknown way to start.
-
-    Raises:
-        UserError: Naming the ways there are.
-    """
-    if init not in get_args(Init):
-        raise UserError(f"Unknown init {init!r}. {suggest(init, get_args(Init))}")
-
-
-def draw_batch(n: int, size: int, generator: torch.Generator) -> Tensor:
-    """Draw positions without replacement: int64 ``(min(size, n),)``, in random order.
-
-    Example:
-        >>> draw_batch(2, 256, torch.Generator()).sort().values
-        tensor([0, 1])
-    """
-    return torch.randperm(n, generator=generator)[:size]

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ddoq.errors import UserError
-from ddoq.optimisation.pixels import Pixels, draw_batch, initial_images
+from ddoq.optimisation.pixels import Pixels
 from ddoq.storage.checkpoints import flatten, unflatten
 
 TARGET = torch.linspace(-3, 3, 24).reshape(2, 3, 2, 2)
@@ -70,35 +70,3 @@ def test_divergence_is_a_clear_error():
     run(pixels, 3)
     with pytest.raises(UserError, match="lower the learning rate"):
         pixels.result()
-
-
-def test_real_starts_are_distinct_real_images():
-    real = torch.randn(10, 3, 4, 4, generator=generator())
-    start = initial_images(real, 6, init="real", generator=generator(1))
-    positions = [(real == image).flatten(1).all(1).nonzero().item() for image in start]
-    assert len(set(positions)) == 6
-    again = initial_images(real, 6, init="real", generator=generator(1))
-    assert torch.equal(start, again)
-    other = initial_images(real, 6, init="real", generator=generator(2))
-    assert not torch.equal(start, other)
-
-
-def test_noise_is_standard_normal_and_knows_no_real_image():
-    real = torch.full((1, 3, 32, 32), 100.0)
-    noise = initial_images(real, 20, init="noise", generator=generator())
-    assert noise.mean().item() == pytest.approx(0, abs=0.02)
-    assert noise.std().item() == pytest.approx(1, abs=0.02)
-
-
-def test_wrong_starts_are_refused():
-    real = torch.zeros(3, 3, 2, 2)
-    with pytest.raises(UserError, match=r"4 synthetic images .* 3 real ones"):
-        initial_images(real, 4, init="real", generator=generator())
-    with pytest.raises(UserError, match="Did you mean 'noise'"):
-        initial_images(real, 1, init="noize", generator=generator())  # type: ignore[arg-type]
-
-
-def test_batches_are_drawn_without_replacement():
-    batch = draw_batch(100, 64, generator())
-    assert len(batch.unique()) == len(batch) == 64
-    assert sorted(draw_batch(5, 64, generator()).tolist()) == list(range(5))
