@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -56,6 +56,7 @@ class D4M(LatentQuantization):
     """
 
     method = "d4m"
+    added: ClassVar = {"faithful": False}
 
     def __init__(
         self,
@@ -87,11 +88,8 @@ class D4M(LatentQuantization):
         self.faithful = faithful
 
     def settings(self) -> dict[str, Any]:
-        """Return all arguments, those left out as they were chosen; ``faithful`` only where it is used."""
-        settings = {**super().settings(), **self._chosen}
-        if not self.faithful:
-            settings.pop("faithful", None)
-        return settings
+        """Return all arguments, those left out as they were chosen."""
+        return {**super().settings(), **self._chosen}
 
     def shard_settings(self) -> dict[str, Any]:
         """Share shards with DDOQ, unless images are resized in another way."""

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -26,9 +26,6 @@ _log = logging.getLogger(__name__)
 
 # Under these the images, their statistics and Adam stay in float32.
 _PRECISIONS = ("32-true", "bf16-mixed")
-
-# Settings that came later, with the values under which everything is as it was before: only others enter keys.
-_LATER = {"groups_per_step": 1, "compile": False, "crop_curriculum": 0.0, "faithful": False}
 
 
 class SRe2L(Distiller):
@@ -67,6 +64,13 @@ class SRe2L(Distiller):
     """
 
     method = "sre2l"
+    needs_gradient = True
+    added: ClassVar = {
+        "groups_per_step": 1,
+        "compile": False,
+        "crop_curriculum": 0.0,
+        "faithful": False,
+    }
 
     def __init__(
         self,
@@ -157,11 +161,6 @@ class SRe2L(Distiller):
                 "Choose one that has, e.g. arch: resnet18 or arch: convnet3-bn."
             )
         teacher.check_matches(data)
-
-    def settings(self) -> dict[str, Any]:
-        """Return the arguments, those that came later only where they are used: keys of old sets stay valid."""
-        given = super().settings()
-        return {k: v for k, v in given.items() if k not in _LATER or v != _LATER[k]}
 
     def work_items(self, data: ImageDataModule) -> list[WorkItem]:
         """One item per group, or per ``groups_per_step`` neighbouring groups."""

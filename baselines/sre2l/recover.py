@@ -283,18 +283,17 @@ def optimise(
     optimizer = torch.optim.Adam([pixels], lr=lr, betas=_BETAS, eps=_EPS)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=len(augmentations[0]))
     terms: list[tuple[Tensor, Tensor]] = []
-    with torch.enable_grad():
-        for steps in zip(*augmentations, strict=True):
-            cross_entropy, bn_loss = objective(_augment_groups(pixels, steps, sizes), labels)
-            # A sum over groups gives each the gradient that it would have alone.
-            loss = (cross_entropy + r_bn * bn_loss).sum()
-            # Only the images' gradient: backward() would fill those of parameters that are not frozen.
-            (pixels.grad,) = torch.autograd.grad(loss, pixels)
-            optimizer.step()
-            schedule.step()
-            with torch.no_grad():
-                pixels.clamp_(low, high)
-            terms = [*terms[:1], (cross_entropy.detach(), bn_loss.detach())]
+    for steps in zip(*augmentations, strict=True):
+        cross_entropy, bn_loss = objective(_augment_groups(pixels, steps, sizes), labels)
+        # A sum over groups gives each the gradient that it would have alone.
+        loss = (cross_entropy + r_bn * bn_loss).sum()
+        # Only the images' gradient: backward() would fill those of parameters that are not frozen.
+        (pixels.grad,) = torch.autograd.grad(loss, pixels)
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            pixels.clamp_(low, high)
+        terms = [*terms[:1], (cross_entropy.detach(), bn_loss.detach())]
     return pixels.detach(), terms[0], terms[-1]
 
 

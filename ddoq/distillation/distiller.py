@@ -1,27 +1,27 @@
-"""What every method shares: seeding, sharding over ranks, resuming, timing, atomic shards and their merging."""
+"""What every method is: its needs, its work, its settings and keys, and how its shards become a set."""
 
 import math
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from abc import ABC
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from ddoq.costs.workload import Parts, Sizes, Stage, network_flops
 from ddoq.data import ImageDataModule
-from ddoq.data.sampler import ExactDistributedSampler
+from ddoq.distillation.arguments import Configured
 from ddoq.distillation.distilled_set import DistilledSet
+from ddoq.distillation.ingredient import Ingredient, ingredients_of, prepare_all
+from ddoq.distillation.items import ItemRunner, Run
 from ddoq.distillation.merging import merge_shards
-from ddoq.distillation.shard import Shard, WorkItem
+from ddoq.distillation.ranks import one_device, start_ranks
+from ddoq.distillation.shard import Shard
 from ddoq.errors import UserError
 from ddoq.priors.base import Prior
 from ddoq.storage.fingerprints import hash_config
-from ddoq.storage.provenance import peak_memory, provenance
 from ddoq.storage.run_folder import RunFolder
 from ddoq.teachers import Teacher
 
@@ -29,12 +29,12 @@ from ddoq.teachers import Teacher
 SHARD_FORMAT = 1
 
 
-class Distiller(L.LightningModule, ABC):
+class Distiller(ItemRunner, Configured, ABC):
     """Turns a labelled dataset into a distilled set under a budget of images per class.
 
-    A method sets ``method``, lists its work items and makes the shard of one. It runs through
-    ``Trainer.predict`` with ``inference_mode=False``: ``Trainer.fit`` under DDP refuses a module without
-    trainable parameters, while ``predict`` shards items exactly and wraps nothing.
+    A method sets ``method``, lists its work items and makes the shard of one (:class:`ItemRunner` runs them). What it
+    needs beyond a prior and a teacher it takes as arguments of class :class:`Ingredient`. Its constructor's arguments
+    are recorded and enter keys, see :class:`Configured`.
 
     Args:
         ipc: Images per class.
@@ -45,14 +45,10 @@ class Distiller(L.LightningModule, ABC):
 
     def __init__(self, ipc: int, seed: int = 0) -> None:
         super().__init__()
-        self.save_hyperparameters()
         self.ipc = ipc
         self.seed = seed
-        self.data: ImageDataModule
         self.prior: Prior | None = None
         self.teacher: Teacher | None = None
-        self._root: Path | None = None
-        self._key = ""
         self._context: dict[str, Any] = {}
 
     @property
@@ -65,13 +61,10 @@ class Distiller(L.LightningModule, ABC):
         """Whether :meth:`attach` must be given a teacher."""
         return False
 
-    @abstractmethod
-    def work_items(self, data: ImageDataModule) -> list[WorkItem]:
-        """List what can be done independently, in a fixed order."""
-
-    @abstractmethod
-    def distill(self, item: WorkItem) -> Shard:
-        """Do one work item. Every random draw comes from a generator keyed by seed and item."""
+    @property
+    def ingredients(self) -> dict[str, Ingredient]:
+        """What it needs beyond these: the ingredients among its arguments, by name."""
+        return ingredients_of(self.arguments)
 
     def weigh(self, shard: Shard) -> Tensor:
         """Weigh the images of a shard, float32 ``(n,)``, mean 1 within a class; ones unless overridden."""
@@ -85,6 +78,8 @@ class Distiller(L.LightningModule, ABC):
         """
         if self.ipc < 1:
             raise UserError(f"ipc must be at least 1, not {self.ipc}.")
+        for part in self.ingredients.values():
+            part.check(data)
 
     def summarize(self, infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Fold the ``info`` of all shards into numbers for the results (JSON values)."""
@@ -145,10 +140,6 @@ class Distiller(L.LightningModule, ABC):
             if module is not None:
                 module.eval().requires_grad_(False)
 
-    def settings(self) -> dict[str, Any]:
-        """Return the method's own arguments, whole, as they were given or defaulted."""
-        return {k: v for k, v in self.hparams.items() if not k.startswith("_")}
-
     def shard_settings(self) -> dict[str, Any]:
         """Return what decides the contents of shards; methods may share shards by returning equal values."""
         return {"method": self.method, **self.settings()}
@@ -170,75 +161,51 @@ class Distiller(L.LightningModule, ABC):
         Raises:
             UserError: If a stored shard is corrupt.
         """
-        self._context = {
-            "format": SHARD_FORMAT,
-            "data": self.data.fingerprint,
-            "prior": self.prior.fingerprint if self.prior else None,
-            "teacher": self.teacher.fingerprint if self.teacher else None,
-            "precision": trainer.precision,
-        }
+        if self.ingredients:
+            start_ranks(trainer)
+        self.prepare(root, one_device(trainer))
+        self._context = self.context(str(trainer.precision))
         keyed = {**self._context, **self.formats()}
         key = hash_config({"settings": self.shard_settings(), **keyed})
-        self._root = root
-        self._key = key
+        self.enter(Run(RunFolder(root), key))
         whole = {"method": self.method, "settings": self.settings(), **keyed}
         name = f"{self.method}-ipc{self.ipc}-{hash_config(whole)}"
         target = RunFolder(root).distilled(name).path
         if trainer.world_size > 1 or (not DistilledSet.exists(target) and self._pending()):
-            # With several ranks always: the other processes start in here and must not miss it.
+            # With several ranks always: the other processes may start in here and must not miss it.
             trainer.predict(self, return_predictions=False)
         trainer.strategy.barrier("shards written")  # of every rank, before one of them merges
         if trainer.is_global_zero and not DistilledSet.exists(target):
             self._merge().save(target)
+            self._clear_checkpoints()
         trainer.strategy.barrier("distilled set written")
         return DistilledSet.load(target), target
 
-    def _path(self, item: WorkItem) -> Path:
-        assert self._root is not None
-        return RunFolder(self._root).shard(self._key, item.name)
+    def prepare(self, root: Path, where: Mapping[str, Any]) -> None:
+        """Prepare the ingredients; see :meth:`Ingredient.prepare`.
 
-    def _pending(self) -> list[WorkItem]:
-        pending = []
-        for item in self.work_items(self.data):
-            if self._path(item).exists():
-                Shard.load(self._path(item))  # raises where it is corrupt
-            else:
-                pending.append(item)
-        return pending
-
-    def predict_dataloader(self) -> DataLoader[int]:
-        """Return the numbers of this rank's missing items.
-
-        Rank 0 looks and tells the others, so that ranks cannot disagree about the file system. Entries of
-        -1 pad the list where there are fewer items than ranks, since a rank without a batch would stop all
-        others. Numbers, not items: Lightning moves what it knows to the device, and items are frozen.
+        Args:
+            root: The output folder.
+            where: Arguments of ``lightning.Trainer`` that say where to run.
         """
-        pending: list[int] = self.trainer.strategy.broadcast(
-            [item.index for item in self._pending()] if self.trainer.is_global_zero else []
-        )
-        pending += [-1] * (self.trainer.world_size - len(pending))
-        ranks = {"num_replicas": self.trainer.world_size, "rank": self.trainer.global_rank}
-        return DataLoader(
-            pending,  # type: ignore[arg-type]
-            batch_size=None,
-            sampler=ExactDistributedSampler(pending, **ranks),
-            collate_fn=lambda number: number,
-        )
+        prepare_all(self.ingredients, self.data, root, where)
 
-    def predict_step(self, batch: int, batch_idx: int) -> int:
-        """Do one work item, write its shard, and return the item's number."""
-        if batch < 0:
-            return batch
-        item = self.work_items(self.data)[batch]
-        started = time.perf_counter()
-        shard = self.distill(item)
-        record = {
-            "seconds": time.perf_counter() - started,
-            "peak_memory": peak_memory(),
-            "provenance": provenance(),
+    def context(self, precision: str) -> dict[str, Any]:
+        """Return what beside settings decides shards and set; it enters their keys and the record.
+
+        Args:
+            precision: What the trainer computes in, e.g. ``32-true``.
+        """
+        context: dict[str, Any] = {
+            "format": SHARD_FORMAT,
+            "data": self.data.fingerprint,
+            "prior": self.prior.fingerprint if self.prior else None,
+            "teacher": self.teacher.fingerprint if self.teacher else None,
+            "precision": precision,
         }
-        shard.save(self._path(item), record)
-        return batch
+        if self.ingredients:  # keys of methods without any stay what they were
+            context["ingredients"] = {k: part.fingerprint for k, part in self.ingredients.items()}
+        return context
 
     def _merge(self) -> DistilledSet:
         items = self.work_items(self.data)
@@ -257,6 +224,7 @@ class Distiller(L.LightningModule, ABC):
             "context": self._context,
             "data": self.data.describe(),
             "class_keys": self.data.classes.keys,
+            **self._ingredient_facts(),
             **self.facts(),
             "statistics": self.summarize([shard.info for shard in shards]),
             "cost": {
@@ -268,3 +236,7 @@ class Distiller(L.LightningModule, ABC):
         }
         weights = [self.weigh(shard) for shard in shards]
         return merge_shards(shards, weights, self.data.classes.names, metadata)
+
+    def _ingredient_facts(self) -> dict[str, Any]:
+        facts = {name: part.facts() for name, part in self.ingredients.items()}
+        return {"ingredients": facts} if any(facts.values()) else {}

@@ -25,14 +25,12 @@ class LatentDistiller(Distiller):
         latent_cache: Whether latents are kept in the output folder.
     """
 
+    neutral = ("latent_cache",)  # at the same batch size it changes no bit of the result
+
     batch_size: int = 64
     posterior: Posterior = "mode"
     latent_cache: bool = True
     _cache: LatentCache | None = None
-
-    def settings(self) -> dict[str, Any]:
-        """Leave out whether latents are kept: at the same batch size it changes no bit of the result."""
-        return {k: v for k, v in super().settings().items() if k != "latent_cache"}
 
     def facts(self) -> dict[str, Any]:
         """Say at which size images were encoded, where they were."""
@@ -59,10 +57,10 @@ class LatentDistiller(Distiller):
     def on_predict_start(self) -> None:
         """Open the cache, and say what is missing in it."""
         super().on_predict_start()
-        if not self.latent_cache or self.prior is None or self._root is None:
+        if not self.latent_cache or self.prior is None:
             return
         self._cache = LatentCache(
-            self._root,
+            self.output,
             self.prior,
             self.data,
             posterior=self.posterior,

@@ -35,6 +35,7 @@ class Checkpoint:
 
     Attributes:
         path: The file.
+        earlier: Seconds of work in processes before this one, once a checkpoint of theirs is loaded.
 
     Example:
         >>> import tempfile
@@ -56,13 +57,13 @@ class Checkpoint:
         self._seconds = INTERVAL if seconds is None else seconds
         self._clock = clock
         self._started = self._saved = clock()
-        self._earlier = 0.0  # seconds of work in processes before this one
+        self.earlier = 0.0
         self._cost = 0.0  # seconds that the last writing took
 
     @property
     def elapsed(self) -> float:
         """Seconds of work so far, those before a kill included, up to the checkpoint that was loaded."""
-        return self._earlier + self._clock() - self._started
+        return self.earlier + self._clock() - self._started
 
     def due(self) -> bool:
         """Say whether it is time for the next checkpoint."""
@@ -119,7 +120,7 @@ class Checkpoint:
                 f"{self.path} is a checkpoint of other settings, or of another version of this package: delete it to "
                 "begin anew, or go back to the settings that it was made with."
             )
-        self._earlier = float(metadata["elapsed"])
+        self.earlier = float(metadata["elapsed"])
         state: dict[str, Any] = metadata["state"]
         return tensors, state
 

@@ -95,6 +95,14 @@ class RunFolder:
         """File of the shard of a work item."""
         return self.shards(key) / f"{item}.safetensors"
 
+    def checkpoint(self, key: str, item: str) -> Path:
+        """File of the checkpoint of a work item, as long as its shard is not written."""
+        return self.shards(key) / f"{item}.checkpoint"
+
+    def ingredient(self, name: str) -> Path:
+        """Folder of what a method needs beyond a prior and a teacher."""
+        return self.root / "ingredients" / name
+
     def distilled(self, name: str) -> SetFolder:
         """Folder of a distilled set."""
         return SetFolder(self.root / "distilled" / name)

@@ -1,6 +1,7 @@
 import copy
 import logging
 
+import lightning as L
 import pytest
 import torch
 from torch.nn import functional as F
@@ -98,6 +99,24 @@ def test_bits_do_not_depend_on_order_or_neighbours(data):
     fresh = attached(data, class_block=2)
     backwards = [fresh.distill(item).images for item in reversed(items)][::-1]
     assert all(torch.equal(a, b) for a, b in zip(forwards, backwards, strict=True))
+
+
+@pytest.mark.parametrize("inference_mode", [False, True])
+def test_a_run_takes_gradients_where_lightning_forbids_them(data, inference_mode, tmp_path):
+    trainer = L.Trainer(
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        inference_mode=inference_mode,
+    )
+    distilled, _ = attached(data, class_block=3).run(trainer, tmp_path)
+    direct = distill_all(attached(data, class_block=3))
+    images, labels = (
+        torch.cat([getattr(shard, name) for shard in direct]) for name in ("images", "labels")
+    )
+    assert torch.equal(distilled.images, images[labels.argsort(stable=True)])
 
 
 def test_items_and_seeds_differ(data):

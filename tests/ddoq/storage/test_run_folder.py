@@ -14,7 +14,7 @@ FILES = {
 }
 FOLDERS = {
     *("priors", "teachers", "latents", "shards", "distilled", "labels", "results", "failures"),
-    *("students", "curves", "suite", "leaderboards", "wandb"),
+    *("students", "curves", "suite", "leaderboards", "wandb", "ingredients"),
 }
 PREFIXES = (".ranks-", "class-")  # of names that go on
 PATH_CALLS = ("Path", "joinpath", "with_name", "glob", "rglob")
@@ -93,6 +93,8 @@ def test_names_stay_as_they_were(tmp_path):
         "latents/k/class-0007.safetensors": run.class_latents("k", 7),
         "latents/k/latents.json": run.latents_record("k"),
         "shards/k/class-0001.safetensors": run.shard("k", "class-0001"),
+        "shards/k/class-0001.checkpoint": run.checkpoint("k", "class-0001"),
+        "ingredients/Experts-0": run.ingredient("Experts-0"),
         "distilled/a/distilled.safetensors": run.distilled("a").tensors,
         "distilled/a/metadata.json": run.distilled("a").record,
         "distilled/a/images.png": run.distilled("a").sheet,

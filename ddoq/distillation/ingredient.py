@@ -1,0 +1,104 @@
+"""What a method needs beyond a prior and a teacher: recorded experts, generators, rankings of the data."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ddoq.data import ImageDataModule
+from ddoq.distillation.arguments import Configured, instances
+from ddoq.storage.fingerprints import hash_config
+from ddoq.storage.run_folder import RunFolder
+
+
+class Ingredient(Configured, ABC):
+    """A part that a method names as a class-typed argument of its own, e.g. ``experts: ExpertTrajectories``.
+
+    The suite finds it there, checks it with the method, and has it prepared before any work item begins; no other file
+    knows of its kind. Its arguments are recorded as those of methods are, see :class:`Configured`. An ingredient may
+    take others, which are prepared before it.
+
+    Attributes:
+        format: Raised whenever a change of code changes what is prepared, so that old products are not reused.
+    """
+
+    format: ClassVar[int] = 1
+
+    @abstractmethod
+    def prepare(self, data: ImageDataModule, folder: Path, where: Mapping[str, Any]) -> None:
+        """Train, record or load the ingredient.
+
+        Every rank calls it, at the same time and before there is a process group: :func:`ddoq.storage.files.build_once`
+        lets one of them build while the others wait. What takes long keeps a :class:`ddoq.storage.checkpoints.Checkpoint`.
+
+        Args:
+            data: The dataset, set up.
+            folder: Its own place in the cache, named after its class, settings and format, the dataset, the precision,
+                and the ingredients that it holds; it does not exist at first.
+            where: Arguments of ``lightning.Trainer`` that say where to run.
+
+        Raises:
+            UserError: If it cannot be had or does not fit the dataset.
+        """
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hash of what was prepared; it enters the keys of shards and sets. Needs :meth:`prepare`."""
+
+    def check(self, data: ImageDataModule) -> None:
+        """Refuse settings that cannot work on this dataset, before anything is prepared.
+
+        Raises:
+            UserError: Naming the setting and the mend.
+        """
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the set's record says of it beside its fingerprint (JSON values), e.g. the seconds it took."""
+        return {}
+
+
+def ingredients_of(arguments: Mapping[str, Any]) -> dict[str, Ingredient]:
+    """Find all ingredients among arguments, those that they hold themselves first.
+
+    Args:
+        arguments: Of a method, by name.
+
+    Returns:
+        Ingredients by the path of their argument, e.g. ``experts`` and ``experts.generator``.
+    """
+
+    def walk(given: Mapping[str, Any]) -> Iterator[tuple[str, Ingredient]]:
+        for name, value in instances(given):
+            if isinstance(value, Ingredient):
+                yield from ((f"{name}.{inner}", part) for inner, part in walk(value.arguments))
+                yield name, value
+
+    return dict(walk(arguments))
+
+
+def prepare_all(
+    ingredients: Mapping[str, Ingredient],
+    data: ImageDataModule,
+    root: Path,
+    where: Mapping[str, Any],
+) -> None:
+    """Prepare ingredients in their order, one that occurs twice once.
+
+    Args:
+        ingredients: By name; those that others hold come first.
+        data: The dataset, set up.
+        root: The output folder.
+        where: See :meth:`Ingredient.prepare`.
+    """
+    for part in {id(part): part for part in ingredients.values()}.values():
+        held = ingredients_of(part.arguments)
+        key = {
+            "format": part.format,
+            "settings": part.settings(),
+            "data": data.fingerprint,
+            "precision": str(where.get("precision") or "32-true"),
+            "ingredients": {name: inner.fingerprint for name, inner in held.items()},
+        }
+        folder = RunFolder(root).ingredient(f"{type(part).__name__}-{hash_config(key)}")
+        part.prepare(data, folder, where)

@@ -1,0 +1,184 @@
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from toy_methods import Descent
+
+from ddoq.distillation.ingredient import Ingredient, ingredients_of, prepare_all
+from ddoq.distillation.shard import Shard
+from ddoq.errors import UserError
+from ddoq.images import to_uint8
+from ddoq.storage.files import build_once, load_tensors, save_tensors
+from ddoq.storage.fingerprints import hash_config, hash_tensors
+from ddoq.storage.run_folder import RunFolder
+
+
+class ClassMeans(Ingredient):
+    """The mean image of each class, times a gain."""
+
+    builds = 0
+
+    def __init__(self, gain: float = 1.0) -> None:
+        self.gain = gain
+        self.folders: list[Path] = []
+        self.where: Mapping[str, Any] = {}
+
+    def check(self, data) -> None:
+        if self.gain <= 0:
+            raise UserError(f"gain must be above 0, not {self.gain}.")
+
+    def prepare(self, data, folder, where) -> None:
+        def build(target: Path) -> None:
+            type(self).builds += 1
+            parts = [data.train.load(data.train.of_class(c)) for c in range(data.num_classes)]
+            means = torch.stack([part.float().mean(0) for part in parts])
+            save_tensors(target / "means.safetensors", {"means": self.gain * means / 255}, {})
+
+        build_once(folder, build)
+        tensors, _ = load_tensors(folder / "means.safetensors")
+        self.means = tensors["means"]
+        self.folders.append(folder)
+        self.where = where
+
+    @property
+    def fingerprint(self) -> str:
+        return hash_tensors({"means": self.means})
+
+    def facts(self) -> dict[str, Any]:
+        return {"level": float(self.means.mean())}
+
+
+class Doubled(Ingredient):
+    """Twice another ingredient."""
+
+    def __init__(self, of: ClassMeans) -> None:
+        self.of = of
+
+    def prepare(self, data, folder, where) -> None:
+        self.means = 2 * self.of.means
+
+    @property
+    def fingerprint(self) -> str:
+        return hash_tensors({"means": self.means})
+
+
+class MeanImages(Descent):
+    """Keeps the mean image of each class."""
+
+    method = "mean-images"
+
+    def __init__(self, ipc: int, means: ClassMeans, seed: int = 0) -> None:
+        super().__init__(ipc, seed)
+        self.means = means
+
+    def distill(self, item) -> Shard:
+        (label,) = item.classes
+        images = to_uint8(self.means.means[label].clamp(0, 1))[None].repeat(self.ipc, 1, 1, 1)
+        return Shard(images, torch.full((self.ipc,), label))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_built():
+    ClassMeans.builds = 0
+
+
+def run(distiller, data, trainer, root):
+    distiller.attach(data)
+    return distiller.run(trainer, root)
+
+
+def test_a_method_gets_what_it_names(coloured_noise, trainer, tmp_path):
+    data = coloured_noise()
+    distilled, folder = run(MeanImages(1, ClassMeans()), data, trainer, tmp_path)
+    expected = data.train.load(data.train.of_class(1)).float().mean(0)
+    assert torch.allclose(distilled.images[1].float(), expected, atol=0.5)
+    record = json.loads((folder / "metadata.json").read_text())
+    means = ClassMeans()
+    prepare_all({"means": means}, data, tmp_path, {})
+    assert record["context"]["ingredients"] == {"means": means.fingerprint}
+    assert record["ingredients"] == {"means": means.facts()}
+    assert record["settings"]["means"] == {"class_path": "ClassMeans", "init_args": {"gain": 1.0}}
+
+
+def test_it_is_built_once_and_told_where_to_run(coloured_noise, trainer, tmp_path):
+    first, again = ClassMeans(), ClassMeans()
+    run(MeanImages(1, first), coloured_noise(), trainer, tmp_path)
+    run(MeanImages(1, again), coloured_noise(), trainer, tmp_path)
+    run(MeanImages(2, again), coloured_noise(), trainer, tmp_path)
+    assert ClassMeans.builds == 1
+    assert len({*first.folders, *again.folders}) == 1
+    assert first.where["accelerator"] == "cpu"
+    assert first.where["devices"] == 1
+    assert first.where["precision"] == "32-true"
+
+
+def test_its_fingerprint_enters_the_keys_of_shards_and_of_the_set(
+    coloured_noise, trainer, tmp_path, monkeypatch
+):
+    _, plain = run(MeanImages(1, ClassMeans()), coloured_noise(), trainer, tmp_path)
+    monkeypatch.setattr(ClassMeans, "fingerprint", "other")
+    _, changed = run(MeanImages(1, ClassMeans()), coloured_noise(), trainer, tmp_path)
+    assert plain != changed
+    assert len(list((tmp_path / "shards").iterdir())) == 2
+
+
+def test_keys_without_any_are_what_they_were(coloured_noise, trainer, tmp_path):
+    method = Descent(1)
+    distilled, folder = run(method, coloured_noise(), trainer, tmp_path)
+    assert "ingredients" not in distilled.metadata["context"]
+    assert "ingredients" not in distilled.metadata
+    keyed = {"settings": method.shard_settings(), **distilled.metadata["context"]}
+    assert RunFolder(tmp_path).shards(hash_config(keyed)).is_dir()
+    whole = {
+        "method": "descent",
+        "settings": {"ipc": 1, "seed": 0, "steps": 6},
+        **distilled.metadata["context"],
+    }
+    assert folder.name == f"descent-ipc1-{hash_config(whole)}"
+
+
+def test_other_settings_data_or_formats_get_another_folder(coloured_noise, tmp_path, monkeypatch):
+    def folder(data, gain=1.0, **where):
+        means = ClassMeans(gain)
+        prepare_all({"means": means}, data, tmp_path, where)
+        return means.folders[0]
+
+    data = coloured_noise()
+    folders = [
+        folder(data),
+        folder(data, gain=0.5),
+        folder(coloured_noise(per_class=3)),
+        folder(data, precision="bf16-mixed"),
+    ]
+    assert folder(data, precision="32-true") == folders[0]
+    monkeypatch.setattr(ClassMeans, "format", 2)
+    folders.append(folder(data))
+    assert len(set(folders)) == 5
+    assert all(path.parent == tmp_path / "ingredients" for path in folders)
+
+
+def test_one_that_holds_another_comes_after_it(coloured_noise, tmp_path):
+    means = ClassMeans()
+    doubled = Doubled(means)
+    parts = ingredients_of({"doubled": doubled, "means": means, "ipc": 3})
+    assert list(parts) == ["doubled.of", "doubled", "means"]
+    prepare_all(parts, coloured_noise(), tmp_path, {})
+    assert torch.equal(doubled.means, 2 * means.means)
+    assert len(means.folders) == 1  # once, though it occurs twice
+
+
+def test_checks_come_before_anything_is_prepared(coloured_noise):
+    with pytest.raises(UserError, match="gain must be above 0, not 0"):
+        MeanImages(1, ClassMeans(0)).attach(coloured_noise())
+    assert ClassMeans.builds == 0
+
+
+def test_a_wrong_class_is_refused():
+    with pytest.raises(
+        UserError,
+        match=r"MeanImages: the argument 'means' must be of the class ClassMeans, not Dou",
+    ):
+        MeanImages(1, Doubled(ClassMeans()))

@@ -1,0 +1,108 @@
+"""Small methods on coloured noise that use one part of the contract each."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddoq.distillation.distiller import Distiller
+from ddoq.distillation.shard import Shard, WorkItem, class_items
+from ddoq.images import to_float, to_uint8
+from ddoq.seeding import generator_for
+
+
+class KilledError(RuntimeError):
+    """Stands in for a kill."""
+
+
+class Descent(Distiller):
+    """Moves noise towards the mean of its class by gradient descent with momentum and noisy targets."""
+
+    method = "descent"
+    needs_gradient = True
+
+    def __init__(self, ipc: int, seed: int = 0, steps: int = 6) -> None:
+        super().__init__(ipc, seed)
+        self.steps = steps
+        self.kill_at: dict[str, int] = {}  # step at which an item is killed
+        self.steps_done: dict[str, int] = {}
+
+    def work_items(self, data) -> list[WorkItem]:
+        return class_items(data.num_classes)
+
+    def start(self, item: WorkItem) -> tuple[Tensor, Tensor]:
+        size = self.data.image_size
+        generator = generator_for(self.seed, "start", *item.classes)
+        pixels = torch.rand(self.ipc, 3, size, size, generator=generator)
+        return pixels.requires_grad_(), torch.zeros_like(pixels)
+
+    def target(self, item: WorkItem, step: int) -> Tensor:
+        """Return the mean of a random half of a class."""
+        positions = self.data.train.of_class(item.classes[0])
+        generator = generator_for(self.seed, "batch", item.classes[0], step)
+        chosen = positions[
+            torch.randperm(len(positions), generator=generator)[: len(positions) // 2]
+        ]
+        return to_float(self.data.train.load(chosen.tolist())).mean(0)
+
+    def advance(self, item: WorkItem, pixels: Tensor, momentum: Tensor, goal: Tensor) -> None:
+        loss = ((pixels - goal) ** 2).sum()
+        (gradient,) = torch.autograd.grad(loss, pixels)
+        with torch.no_grad():
+            momentum.mul_(0.9).add_(gradient)
+            pixels.sub_(0.05 * momentum)
+        self.steps_done[item.name] = self.steps_done.get(item.name, 0) + 1
+
+    def distill(self, item: WorkItem) -> Shard:
+        pixels, momentum = self.start(item)
+        checkpoint = self.checkpoint(item)
+        first = 0
+        if (saved := checkpoint.load()) is not None:
+            tensors, state = saved
+            first = state["step"]
+            with torch.no_grad():
+                pixels.copy_(tensors["pixels"])
+            momentum = tensors["momentum"]
+        for step in range(first, self.steps):
+            if self.kill_at.get(item.name) == step:
+                raise KilledError(f"{item.name} at step {step}")
+            self.advance(item, pixels, momentum, self.target(item, step))
+            if checkpoint.due():
+                checkpoint.save({"pixels": pixels, "momentum": momentum}, {"step": step + 1})
+        return self.shard(item, pixels)
+
+    def shard(self, item: WorkItem, pixels: Tensor) -> Shard:
+        images = to_uint8(pixels.detach().clamp(0, 1))
+        return Shard(images, torch.full((self.ipc,), item.classes[0]), {"pixels": pixels.detach()})
+
+
+class JointDescent(Descent):
+    """As its parent, but every class is also drawn to where all classes are on average."""
+
+    method = "joint-descent"
+    joint = True
+
+    def distill_jointly(self, items: Sequence[WorkItem]) -> list[Shard]:
+        parts = [self.start(item) for item in items]
+        checkpoint = self.joint_checkpoint()
+        first = 0
+        if (saved := checkpoint.load()) is not None:
+            first, states = saved
+            for (pixels, momentum), (tensors, _) in zip(parts, states, strict=True):
+                with torch.no_grad():
+                    pixels.copy_(tensors["pixels"])
+                momentum.copy_(tensors["momentum"])
+        for step in range(first, self.steps):
+            for item in items:
+                if self.kill_at.get(item.name) == step:
+                    raise KilledError(f"{item.name} at step {step}")
+            everything = self.all_gather_items([pixels for pixels, _ in parts])
+            mean = torch.stack(everything).mean((0, 1))
+            for item, (pixels, momentum) in zip(items, parts, strict=True):
+                goal = 0.5 * (self.target(item, step) + mean)
+                self.advance(item, pixels, momentum, goal)
+            if checkpoint.due():
+                tensors: list[dict[str, Any]] = [{"pixels": p, "momentum": m} for p, m in parts]
+                checkpoint.save(step + 1, tensors)
+        return [self.shard(item, pixels) for item, (pixels, _) in zip(items, parts, strict=True)]
