@@ -15,7 +15,7 @@ FLOORS = {
     "ddoq": (
         *("errors", "console", "seeding", "images", "storage", "data", "networks", "augmentation"),
         *("objectives", "labels", "quantization", "selection", "optimisation"),
-        *("priors", "teachers", "costs", "distillation", "latents"),
+        *("costs", "priors", "teachers", "distillation", "latents"),
         *("exchange", "ddoq"),
     ),
     "baselines": (),  # a method may take another's parts; circles are refused below

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from baselines.selection import keep
-from ddoq.costs.workload import Parts, Sizes, Stage, assignment_flops, encoding_stages, image_bytes
+from ddoq.costs.stages import encoding_stages
+from ddoq.costs.workload import Parts, Sizes, Stage, assignment_flops, image_bytes
 from ddoq.data import ImageDataModule
 from ddoq.distillation.shard import Shard, WorkItem, check_budget, class_items
 from ddoq.errors import UserError, suggest

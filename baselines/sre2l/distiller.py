@@ -12,7 +12,8 @@ from baselines.sre2l.augmentation import Augmentation, draw_augmentations
 from baselines.sre2l.codec import JPEG_CODEC, through_jpeg, truncate
 from baselines.sre2l.compiled import CompiledObjective
 from baselines.sre2l.recover import Recovery, batch_norms, recover
-from ddoq.costs.workload import Parts, Sizes, Stage, gradient_stage, image_bytes, judging_stage
+from ddoq.costs.stages import gradient_stage, judging_stage
+from ddoq.costs.workload import Parts, Sizes, Stage, image_bytes
 from ddoq.data import ImageDataModule
 from ddoq.distillation.distiller import Distiller
 from ddoq.distillation.shard import Shard, WorkItem

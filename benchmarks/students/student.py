@@ -1,14 +1,36 @@
 """Students: the architectures that are trained on a distilled set and on nothing else."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ddoq.errors import UserError
 
 if TYPE_CHECKING:  # commands that build no network start faster without torch
+    import torch
     from torch import nn
 
-    from ddoq.data.base import ImageDataModule
+    from benchmarks.students.recipes import Plan
+    from ddoq.costs.workload import Sizes, Stage
+
+
+class InputSizes(Protocol):
+    """What a network must know of a dataset: one that is set up says it, and so do bare sizes."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images in pixels."""
+
+    @property
+    def mean(self) -> tuple[float, float, float]:
+        """Channel means to subtract."""
+
+    @property
+    def std(self) -> tuple[float, float, float]:
+        """Channel standard deviations to divide by."""
 
 
 @dataclass
@@ -47,11 +69,11 @@ class Student:
         told = ",".join(f"{key}={value}" for key, value in options.items() if value is not None)
         return f"{self.arch}[{told}]" if told else self.arch
 
-    def build(self, data: "ImageDataModule") -> "nn.Module":
+    def build(self, data: InputSizes) -> "nn.Module":
         """Build the untrained network for a dataset; weights come from torch's global generator.
 
         Args:
-            data: The dataset, set up: its classes, image size, mean and standard deviation count.
+            data: The dataset, set up, or its sizes.
 
         Returns:
             A network from images in [0, 1], float ``(n, 3, h, w)``, to logits ``(n, num_classes)``.
@@ -64,3 +86,52 @@ class Student:
             self.arch, data.num_classes, data.image_size, stem=self.stem, **self.kwargs
         )
         return nn.Sequential(Normalize(data.mean, data.std), network)
+
+    def workload(
+        self,
+        sizes: "Sizes",
+        plan: "Plan",
+        *,
+        images: int,
+        seeds: int,
+        tests: int,
+        moments: int,
+        kept: int,
+        device: "torch.device | None" = None,
+    ) -> "list[Stage]":
+        """Say what its trainings and tests will take.
+
+        Args:
+            sizes: Of the dataset.
+            plan: What the recipe comes to.
+            images: Images of the distilled set.
+            seeds: Trainings.
+            tests: Tests in the course of a training.
+            moments: Tensors that the optimiser keeps for each parameter.
+            kept: Further bytes on the device.
+            device: Where the network is put, if it shall be run; None keeps it without values.
+
+        Returns:
+            The stages.
+        """
+        from ddoq.costs.flops import filled, on_meta
+        from ddoq.costs.stages import forward_stage, training_stage
+
+        network = on_meta(self.build(sizes))
+        if device is not None:
+            network = filled(network, device)
+        times = "1 seed" if seeds == 1 else f"{seeds} seeds"
+        training = training_stage(
+            f"train {self.label}",
+            self.arch,
+            network,
+            sizes,
+            seeds * plan.epochs * images,
+            plan.batch_size,
+            moments=moments,
+            kept=kept,
+            note=f"{plan.epochs} epochs, {times}",
+        )
+        tested, note = seeds * tests * sizes.test_images, f"{tests} tests, {times}"
+        test = forward_stage(f"test {self.label}", self.arch, network, sizes, tested, note=note)
+        return [training, test]

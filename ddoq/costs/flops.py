@@ -13,7 +13,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 # Batch normalisation cannot train on one image; all counts are per image, so this changes none.
 _BATCH = 2
+
+_Network = TypeVar("_Network", bound=nn.Module)
 
 
 def count_flops(run: Callable[[], Any]) -> int:
@@ -60,7 +62,7 @@ class _NoModules:
         pass
 
 
-def on_meta(network: nn.Module) -> nn.Module:
+def on_meta(network: _Network) -> _Network:
     """Copy a network without its values.
 
     Args:
@@ -82,7 +84,7 @@ def on_meta(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network, known)
 
 
-def filled(network: nn.Module, device: torch.device) -> nn.Module:
+def filled(network: _Network, device: torch.device) -> _Network:
     """Copy a network to a device with small random values, to measure how fast it runs.
 
     Args:

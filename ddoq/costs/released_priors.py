@@ -8,7 +8,6 @@ import diffusers
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel, PNDMScheduler
 from diffusers import UNet2DConditionModel as UNet
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from ddoq.costs.prior_networks import PriorNetworks
 from ddoq.errors import UserError
@@ -63,6 +62,8 @@ _DIT: dict[str, Any] = {
 
 
 def _stable_diffusion() -> PriorNetworks:
+    from transformers import CLIPTextConfig, CLIPTextModel  # takes seconds
+
     text = CLIPTextModel(CLIPTextConfig(**_TEXT))
     # scheduler/scheduler_config.json: the number of network passes a step depends on it.
     scheduler = PNDMScheduler(skip_prk_steps=True, steps_offset=1)
@@ -118,6 +119,8 @@ def folder_networks(folder: Path) -> PriorNetworks:
     Raises:
         UserError: If a configuration is missing or describes no known network.
     """
+    from transformers import CLIPTextConfig, CLIPTextModel
+
     index = read_json(folder / "model_index.json")
     name = "unet" if "unet" in index else "transformer"
     try:

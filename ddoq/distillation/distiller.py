@@ -215,7 +215,11 @@ class Distiller(ItemRunner, Configured, ABC):
             for shard, record in zip(shards, records, strict=True)
         )
         # Of all that is behind the images, even where latents or shards were reused.
-        stages = self.workload(Sizes.of(self.data), Parts.of(self.prior, self.teacher))
+        parts = Parts(
+            None if self.prior is None else self.prior.networks(),
+            None if self.teacher is None else self.teacher.network,
+        )
+        stages = self.workload(Sizes.of(self.data), parts)
         metadata = {
             "method": self.method,
             "ipc": self.ipc,

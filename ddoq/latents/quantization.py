@@ -10,15 +10,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from ddoq.costs.workload import (
-    Parts,
-    Sizes,
-    Stage,
-    assignment_flops,
-    encoding_stages,
-    image_bytes,
-    prior_stage,
-)
+from ddoq.costs.prior_networks import PriorNetworks
+from ddoq.costs.stages import encoding_stages, prior_stage
+from ddoq.costs.workload import Parts, Sizes, Stage, assignment_flops, image_bytes
 from ddoq.data import ImageDataModule
 from ddoq.distillation.shard import Shard, WorkItem, check_budget, class_items
 from ddoq.errors import UserError, suggest
@@ -148,13 +142,18 @@ class LatentQuantization(LatentDistiller):
         images = sizes.num_classes * self.ipc
         points = sizes.train_images
         values = math.prod(prior.latent_shape)
-        passes = prior.passes(self.sampling)
+        passes = self.sampling.passes(prior.scheduler)
         copies = 2 if self.sampling.guidance_scale > 1 else 1
         prompts = []
         if prior.text_encoder is not None:
             prompts = [
                 prior_stage(
-                    "prompts", "text encoder", prior, "tell", sizes.num_classes + 1, batch=1
+                    "prompts",
+                    "text encoder",
+                    prior,
+                    PriorNetworks.encode_prompts,
+                    sizes.num_classes + 1,
+                    1,
                 )
             ]
         clustering = Stage(
@@ -174,7 +173,7 @@ class LatentQuantization(LatentDistiller):
                 "generate",
                 "denoising network",
                 prior,
-                "denoise",
+                PriorNetworks.denoise,
                 images * passes,
                 min(self.batch_size, self.ipc) * copies,
                 note=f"{passes} passes an image",
@@ -183,7 +182,7 @@ class LatentQuantization(LatentDistiller):
                 "decode",
                 "VAE decoder",
                 prior,
-                "decode",
+                PriorNetworks.decode,
                 images,
                 min(self.batch_size, self.ipc),
                 files={"images": image_bytes(sizes, self.ipc)},

@@ -1,12 +1,15 @@
 """What a prior offers: an encoder, a decoder and, where there is a diffusion model, generation from latents."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ddoq.costs.prior_networks import PriorNetworks
 from ddoq.errors import UserError
 
 # What draws: nothing, one generator for a batch, or one for each image.
@@ -41,6 +44,21 @@ class Sampling:
                 f"sampling.num_inference_steps must be at least 1, not {self.num_inference_steps}."
             )
 
+    def passes(self, scheduler: Any) -> int:
+        """Count how often an image goes through the denoising network when it is generated from a latent.
+
+        Guidance sends it through twice a step; some schedulers take further steps.
+
+        Args:
+            scheduler: Any diffusers scheduler; it is left as it was.
+        """
+        steps = self.num_inference_steps
+        run = min(int(steps * self.strength), steps)
+        scheduler = copy.deepcopy(scheduler)
+        scheduler.set_timesteps(steps)
+        times = scheduler.timesteps[(steps - run) * scheduler.order :]
+        return len(times) * (2 if self.guidance_scale > 1 else 1)
+
 
 class Prior(nn.Module, ABC):
     """An encoder, a decoder and a class-conditional generator over one latent space.
@@ -73,6 +91,10 @@ class Prior(nn.Module, ABC):
         A prior that does not say better returns its whole fingerprint, and shares latents with none.
         """
         return self.fingerprint
+
+    def networks(self) -> PriorNetworks | None:
+        """Return its networks without values, whose work can be counted; None for a prior made of others."""
+        return None
 
     @abstractmethod
     def encode(self, images: Tensor, *, generator: Generators = None) -> Tensor:

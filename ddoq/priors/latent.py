@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as tv
 
 from ddoq.console import say
+from ddoq.costs.flops import on_meta
+from ddoq.costs.prior_networks import PriorNetworks
 from ddoq.errors import UserError
 from ddoq.priors.base import Generators, Prior, Sampling
 from ddoq.storage.fingerprints import hash_config, hash_module
@@ -61,6 +63,11 @@ class LatentDiffusionPrior(Prior):
     @abstractmethod
     def denoiser(self) -> nn.Module:
         """The denoising network."""
+
+    def networks(self) -> PriorNetworks:
+        """Return autoencoder, denoising network, scheduler and text encoder; see :meth:`Prior.networks`."""
+        text_encoder = getattr(self, "text_encoder", None)
+        return on_meta(PriorNetworks(self.vae, self.denoiser, self.scheduler, text_encoder))
 
     def compile_networks(self) -> None:
         """Compile denoiser, encoder and decoder by ``torch.compile`` when they are first called.

@@ -10,19 +10,23 @@ from typing import Any, Literal
 from diffusers import AutoencoderKL
 
 from ddoq.console import say
+from ddoq.costs.prior_networks import PriorNetworks
+from ddoq.costs.released_priors import RELEASED, folder_networks, released_networks
+from ddoq.costs.workload import Sizes, Stage
 from ddoq.data.base import ImageDataModule
 from ddoq.data.known_registries import imagenet_indices
 from ddoq.errors import UserError
 from ddoq.priors.base import Prior
 from ddoq.priors.diffusion import DiffusionPrior, save_pipeline
 from ddoq.priors.latent import LatentDiffusionPrior
-from ddoq.priors.loading import STABLE_DIFFUSION, find_format, parse_dtype
+from ddoq.priors.loading import STABLE_DIFFUSION, find_format, make_scheduler, parse_dtype
 from ddoq.priors.stable_diffusion import StableDiffusionPrior
 from ddoq.priors.training.config import DiTConfig, VAEConfig, check_image_size
 from ddoq.priors.training.dit import train_dit
 from ddoq.priors.training.fitting import device_of
 from ddoq.priors.training.report import save_reconstructions, save_samples
 from ddoq.priors.training.vae import train_vae
+from ddoq.priors.training.workload import training_workload
 from ddoq.storage.files import build_once, read_json, write_json
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.run_folder import RunFolder
@@ -49,6 +53,18 @@ class PriorSource(ABC):
         Raises:
             UserError: If it cannot be had, or does not fit the dataset.
         """
+
+    def workload(self, sizes: Sizes) -> tuple[PriorNetworks | None, list[Stage]]:
+        """Say what obtaining the prior will take; ``ddoq-bench plan`` shows it.
+
+        Args:
+            sizes: Of the dataset.
+
+        Returns:
+            Its networks without values, None where they cannot be known, and the stages.
+        """
+        note = f"{type(self).__name__} does not say what it takes"
+        return None, [Stage.unknown("prior: obtain", note)]
 
 
 class TrainedPrior(PriorSource):
@@ -130,6 +146,10 @@ class TrainedPrior(PriorSource):
             prior.compile_networks()
         return prior
 
+    def workload(self, sizes: Sizes) -> tuple[PriorNetworks | None, list[Stage]]:
+        """Count the training of both networks; see :meth:`PriorSource.workload`."""
+        return training_workload(self.vae, self.dit, sizes)
+
 
 class PretrainedPrior(PriorSource):
     """Opens a diffusers pipeline, DiT or Stable Diffusion, from a folder or the Hugging Face hub.
@@ -183,6 +203,22 @@ class PretrainedPrior(PriorSource):
             prior.compile_networks()
         say(f"prior: opened {self.path} ({prior.num_classes} classes, {prior.image_size} px)")
         return prior
+
+    def workload(self, sizes: Sizes) -> tuple[PriorNetworks | None, list[Stage]]:
+        """Read shapes alone, of a folder or of a released prior; see :meth:`PriorSource.workload`."""
+        folder = Path(self.path).expanduser()
+        if folder.is_dir():
+            networks = folder_networks(folder)
+        elif self.path in RELEASED:
+            networks = released_networks(self.path)
+        else:
+            note = (
+                f"{self.path} is not here, and its shapes are known of {', '.join(RELEASED)} alone"
+            )
+            return None, [Stage.unknown("prior: open", note)]
+        if self.scheduler is not None:
+            networks.scheduler = make_scheduler(self.scheduler, networks.scheduler.config)
+        return networks.to(parse_dtype(self.dtype)), []
 
     def _open_dit(self, data: ImageDataModule) -> DiffusionPrior:
         if self.negative_prompt:

@@ -9,6 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from ddoq.costs.flops import on_meta
+from ddoq.costs.stages import forward_stage
+from ddoq.costs.workload import Sizes, Stage
 from ddoq.data.base import ImageDataModule
 from ddoq.errors import UserError
 from ddoq.storage.files import build_once
@@ -16,7 +19,7 @@ from ddoq.storage.fingerprints import hash_config, hash_files
 from ddoq.storage.run_folder import RunFolder
 from ddoq.teachers.accuracy import split_accuracies
 from ddoq.teachers.sources import TeacherSource, announce
-from ddoq.teachers.teacher import TEACHER_FORMAT, Teacher
+from ddoq.teachers.teacher import TEACHER_FORMAT, Teacher, build_from_record
 from ddoq.teachers.weights import (
     Preset,
     build_classifier,
@@ -111,6 +114,21 @@ class PretrainedTeacher(TeacherSource):
         teacher.check_matches(data)
         announce(teacher, how)
         return teacher
+
+    def workload(self, sizes: Sizes) -> tuple[nn.Module | None, list[Stage]]:
+        """Count the test of weights that are named; see :meth:`TeacherSource.workload`."""
+        if self.arch is None:
+            folder = Path(str(self.path)).expanduser()
+            if not folder.is_dir():
+                return None, [Stage.unknown("teacher: open", f"{folder} does not exist")]
+            return on_meta(build_from_record(folder)[0]), []
+        network = on_meta(
+            build_classifier(
+                self.arch, sizes.num_classes, sizes.image_size, stem=self.stem, **self.kwargs
+            )
+        )
+        test = forward_stage("teacher: test", self.arch, network, sizes, sizes.test_images)
+        return network, [test]
 
 
 def obtain_named(

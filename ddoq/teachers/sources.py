@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from ddoq.console import say
+from ddoq.costs.workload import Sizes, Stage
 from ddoq.data.base import ImageDataModule
 from ddoq.teachers.teacher import Teacher
 
@@ -28,6 +31,18 @@ class TeacherSource(ABC):
         Raises:
             UserError: If it cannot be had or does not fit the dataset.
         """
+
+    def workload(self, sizes: Sizes) -> tuple[nn.Module | None, list[Stage]]:
+        """Say what obtaining the teacher will take; ``ddoq-bench plan`` shows it.
+
+        Args:
+            sizes: Of the dataset.
+
+        Returns:
+            Its network without values, from normalised images to logits, None where it cannot be known; and the stages.
+        """
+        note = f"{type(self).__name__} does not say what it takes"
+        return None, [Stage.unknown("teacher: obtain", note)]
 
 
 def announce(teacher: Teacher, how: str) -> None:

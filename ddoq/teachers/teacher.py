@@ -189,16 +189,7 @@ class Teacher(nn.Module):
         if not folder.is_dir():
             raise UserError(f"There is no teacher in {folder}: the folder does not exist.")
         path = folder / _RECORD
-        record = _read_record(path)
-        # Building draws weights that are replaced at once: the caller's generator must not notice.
-        with torch.random.fork_rng(devices=[]):
-            network = build_classifier(
-                record["arch"],
-                len(record["class_keys"]),
-                record["image_size"],
-                stem=record["stem"],
-                **record["kwargs"],
-            )
+        network, record = build_from_record(folder)
         tensors, _ = load_tensors(folder / _WEIGHTS)
         try:
             network.load_state_dict(tensors)
@@ -247,6 +238,31 @@ class Teacher(nn.Module):
                 f"The teacher {self.arch} takes images of {self.image_size} pixels, but {data.name} has "
                 f"{data.image_size}: set the dataset's image_size, or train a teacher at that size."
             )
+
+
+def build_from_record(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Build the untrained network of a stored teacher.
+
+    Args:
+        folder: What :meth:`Teacher.save` wrote; its weights are not read.
+
+    Returns:
+        The network, and the record that describes it.
+
+    Raises:
+        UserError: If the record is missing or is none of a teacher.
+    """
+    record = _read_record(folder / _RECORD)
+    # Building draws weights that are replaced at once: the caller's generator must not notice.
+    with torch.random.fork_rng(devices=[]):
+        network = build_classifier(
+            record["arch"],
+            len(record["class_keys"]),
+            record["image_size"],
+            stem=record["stem"],
+            **record["kwargs"],
+        )
+    return network, record
 
 
 def _read_record(path: Path) -> dict[str, Any]:

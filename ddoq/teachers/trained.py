@@ -10,7 +10,12 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch import nn
 
+from ddoq.costs.flops import on_meta
+from ddoq.costs.memory import weight_bytes
+from ddoq.costs.stages import forward_stage, training_stage
+from ddoq.costs.workload import Sizes, Stage
 from ddoq.data.base import ImageDataModule
 from ddoq.errors import UserError
 from ddoq.networks import build_network
@@ -128,6 +133,28 @@ class TrainedTeacher(TeacherSource):
                 teacher, f"{'reused' if was_there else 'trained by another process'}, in {folder}"
             )
         return teacher
+
+    def workload(self, sizes: Sizes) -> tuple[nn.Module, list[Stage]]:
+        """Count training and test; see :meth:`TeacherSource.workload`."""
+        network = on_meta(
+            build_network(
+                self.arch, sizes.num_classes, sizes.image_size, stem=self.stem, **self.kwargs
+            )
+        )
+        batch = min(self.training.batch_size, sizes.train_images)
+        whole_batches = sizes.train_images // batch * batch
+        training = training_stage(
+            "teacher: train",
+            self.arch,
+            network,
+            sizes,
+            self.training.epochs * whole_batches,
+            batch,
+            moments=1 if self.training.optimizer == "sgd" else 2,
+            files={"weights": weight_bytes(network)},
+        )
+        test = forward_stage("teacher: test", self.arch, network, sizes, sizes.test_images)
+        return network, [training, test]
 
     def _build(
         self,

@@ -8,7 +8,7 @@ import torch
 from baselines.kmeans_selection import KMeansSelection
 from baselines.random_selection import RandomSelection
 from baselines.sre2l import SRe2L
-from benchmarks.planning.stages import Job, plan, plan_prior, plan_teacher
+from benchmarks.planning.stages import Job, plan
 from benchmarks.students.evaluation import evaluate_student
 from benchmarks.students.recipes import load_recipe
 from benchmarks.students.student import Student
@@ -159,10 +159,10 @@ def test_stored_labels_and_hard_ones(world):
 
 
 def test_training_of_prior_and_teacher_is_predicted(world, tmp_path):
-    stages = by_name(plan_prior(world.prior_source, world.sizes)[1])
+    stages = by_name(world.prior_source.workload(world.sizes)[1])
     assert stages["prior: train VAE"].passes == 2 * 8
     assert stages["prior: train DiT"].passes == 3 * 8
-    network, (training, testing) = plan_teacher(world.teacher_source, world.sizes)
+    network, (training, testing) = world.teacher_source.workload(world.sizes)
     really = count_flops(lambda: world.teacher_source.obtain(world.data, tmp_path, WHERE))
     assert training.flops + testing.flops == really
     assert next(network.parameters()).device.type == "meta"
@@ -170,17 +170,17 @@ def test_training_of_prior_and_teacher_is_predicted(world, tmp_path):
 
 def test_stored_parts_cost_nothing_to_obtain(world, tmp_path):
     world.prior.save(tmp_path / "prior")
-    networks, stages = plan_prior(PretrainedPrior(str(tmp_path / "prior")), world.sizes)
+    networks, stages = PretrainedPrior(str(tmp_path / "prior")).workload(world.sizes)
     assert not stages
     assert networks.latent_shape == world.prior.latent_shape
     part = PretrainedPrior(str(tmp_path / "prior"), classes="imagenet")
-    assert plan_prior(part, world.sizes)[0].latent_shape == networks.latent_shape
+    assert part.workload(world.sizes)[0].latent_shape == networks.latent_shape
     world.teacher.save(tmp_path / "teacher")
-    network, stages = plan_teacher(PretrainedTeacher(str(tmp_path / "teacher")), world.sizes)
+    network, stages = PretrainedTeacher(str(tmp_path / "teacher")).workload(world.sizes)
     assert network is not None
     assert not stages
     named = PretrainedTeacher(arch="torchvision/resnet18", weights="IMAGENET1K_V1")
-    network, stages = plan_teacher(named, Sizes(1000, 1000, 70, 64, 1))
+    network, stages = named.workload(Sizes(1000, 1000, 70, 64, 1))
     assert [(stage.name, stage.passes) for stage in stages] == [("teacher: test", 70)]
     # torchvision states 11,689,512 parameters.
     assert sum(parameter.numel() for parameter in network.parameters()) == 11_689_512
@@ -209,7 +209,7 @@ def test_what_is_unknown_is_not_nothing(world):
 def test_selections(world):
     (stage,) = RandomSelection(IPC).workload(world.sizes, Parts())
     assert (stage.flops, stage.files["images"]) == (0, 10 * IPC * 3 * 16 * 16)
-    parts = Parts.of(world.prior, None)
+    parts = Parts(world.prior.networks())
     encode, select = KMeansSelection(IPC).workload(world.sizes, parts)
     assert encode.passes == world.sizes.train_images
     assert select.at_most

@@ -5,6 +5,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, HeunDiscreteSc
 from ddoq.costs.flops import count_flops
 from ddoq.costs.prior_networks import PriorNetworks
 from ddoq.costs.released_priors import RELEASED, folder_networks, released_networks
+from ddoq.costs.stages import device_of
 from ddoq.errors import UserError
 from ddoq.priors.base import Sampling
 from ddoq.priors.diffusion import DiffusionPrior
@@ -16,7 +17,7 @@ def size(network) -> int:
 
 def test_stable_diffusion_has_its_published_size():
     networks = released_networks("stable-diffusion-v1-5/stable-diffusion-v1-5")
-    assert networks.device.type == "meta"
+    assert device_of(networks).type == "meta"
     assert round(size(networks.denoiser) / 1e6, 1) == 859.5
     assert round(size(networks.vae) / 1e6, 1) == 83.7
     assert round(size(networks.text_encoder) / 1e6, 1) == 123.1
@@ -54,20 +55,20 @@ def test_other_names_are_refused_with_those_that_are_known():
 def test_passes_follow_scheduler_and_guidance(make_pipeline, scheduler, sampling, passes):
     pipeline = make_pipeline()
     networks = PriorNetworks(pipeline.vae, pipeline.transformer, scheduler)
-    assert networks.passes(sampling) == passes
+    assert sampling.passes(networks.scheduler) == passes
 
 
 @pytest.mark.parametrize("scale", [1.0, 4.0])
 def test_prediction_is_what_generation_computes(make_pipeline, scale):
     prior = DiffusionPrior(make_pipeline())
-    networks, sampling = PriorNetworks.of(prior), Sampling(0.7, scale, 10)
+    networks, sampling = prior.networks(), Sampling(0.7, scale, 10)
     generators = [torch.Generator().manual_seed(number) for number in range(3)]
     ids = torch.zeros(3, dtype=torch.long)
     latents = torch.zeros(3, *prior.latent_shape)
     counted = count_flops(
         lambda: prior.generate(latents, ids, generators=generators, sampling=sampling)
     )
-    passes = networks.passes(sampling)
+    passes = sampling.passes(networks.scheduler)
     one = passes * count_flops(lambda: networks.denoise(1)) + count_flops(
         lambda: networks.decode(1)
     )
@@ -91,5 +92,4 @@ def test_a_folder_is_read_without_its_weights(make_pipeline, tmp_path):
 
 
 def test_a_prior_of_another_kind_is_unknown(pooling_prior):
-    assert PriorNetworks.of(pooling_prior()) is None
-    assert PriorNetworks.of(None) is None
+    assert pooling_prior().networks() is None

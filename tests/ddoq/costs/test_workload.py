@@ -1,17 +1,6 @@
 import pytest
-from torch import nn
 
-from ddoq.costs.memory import weight_bytes
-from ddoq.costs.workload import (
-    Sizes,
-    Stage,
-    assignment_flops,
-    forward_stage,
-    gradient_stage,
-    image_bytes,
-    network_flops,
-)
-from ddoq.networks import build_network
+from ddoq.costs.workload import Sizes, Stage, assignment_flops, image_bytes, network_flops
 
 SIZES = Sizes(10, 100, 50, 16, 12)
 
@@ -54,19 +43,3 @@ def test_lloyd_stops_where_the_bound_says():
     from ddoq.quantization import quantize
 
     assert inspect.signature(quantize).parameters["max_iterations"].default == MAX_ITERATIONS
-
-
-def test_memory_grows_with_the_batch_and_gradients_need_more():
-    network = build_network("convnet2-w8", 10, 16)
-    one, many = (forward_stage("judge", "t", network, SIZES, 100, batch) for batch in (1, 50))
-    assert one.flops == many.flops
-    assert one.memory < many.memory
-    gradient = gradient_stage("recover", network, SIZES, 100, 50)
-    assert gradient.memory > many.memory
-    assert one.memory > weight_bytes(network)
-
-
-def test_a_batch_is_no_larger_than_the_work():
-    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 10))
-    stage = forward_stage("judge", "t", network, SIZES, 7, 256)
-    assert (stage.batch, stage.passes, stage.flops) == (7, 7, 7 * 2 * 768 * 10)
