@@ -4,10 +4,15 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
+from jsonargparse import ArgumentParser
 
+from benchmarks.cli import main
 from benchmarks.commands.names import COMMANDS
+from benchmarks.configuration.layers import layers
 from benchmarks.leaderboard.board import Board, leaderboard
 from benchmarks.leaderboard.report import write_report
+from ddoq.distillation.distiller import Distiller
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -76,9 +81,61 @@ def test_every_file_and_folder_that_it_names_exists():
     local = [name for name in named if "://" not in name]
     assert local
     assert [name for name in local if not (ROOT / name).exists()] == []
-    configs = re.findall(r"configs/[\w/]+\.yaml", README)
-    assert [name for name in configs if not (ROOT / name).exists()] == []
 
 
 def test_there_are_exactly_two_commands_for_a_fresh_machine():
     assert README.count("python3 -m venv .venv && .venv/bin/pip install") == 2
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=str
+)
+def test_every_configuration_that_is_named_exists(path):
+    text = path.read_text(encoding="utf-8")
+    named = re.findall(r"configs/[\w/]+\.yaml", text)
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def methods_table() -> dict[str, tuple[str, str]]:
+    """Return the class and the needs that the README's table gives for each file of configs/methods."""
+    section = README.partition("## Methods")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines()]
+    return {
+        name: (row[1].strip("`"), row[4])
+        for row in rows
+        if len(row) == 5
+        for name in re.findall(r"\]\(configs/methods/(\w+)\.yaml\)", row[2])
+    }
+
+
+def test_the_table_of_methods_says_what_the_configurations_say():
+    import baselines  # noqa: F401
+    import ddoq.ddoq  # noqa: F401
+
+    table = methods_table()
+    assert set(table) == {path.stem for path in (ROOT / "configs" / "methods").glob("*.yaml")}
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(Distiller, "model")
+    for name, (kind, needs) in table.items():
+        files = layers([ROOT / "configs" / "methods" / f"{name}.yaml"])
+        parts = [yaml.safe_load(file.read_text(encoding="utf-8")).get("model") for file in files]
+        given = [f"--model={yaml.safe_dump(part)}" for part in parts if part]
+        method = parser.instantiate(parser.parse_args(given)).model
+        assert type(method).__name__ == kind, name
+        assert ("prior" in needs) == method.needs_prior, name
+        assert ("teacher" in needs) == method.needs_teacher, name
+
+
+def test_the_example_of_own_data_is_a_dataset(tmp_path, capsys):
+    (example,) = re.findall(r"```yaml\n(# mine\.yaml.*?)```", README, re.DOTALL)
+    path = tmp_path / "mine.yaml"
+    path.write_text(example.replace("configs/", f"{ROOT}/configs/"))
+    for scale in ([], [ROOT / "configs" / "scales" / "cpu.yaml"]):
+        files = [path, ROOT / "configs" / "methods" / "ddoq.yaml", *scale]
+        with pytest.raises(SystemExit):
+            main(["fit", *(f"--config={file}" for file in files), "--print_config"])
+        shown = yaml.safe_load(capsys.readouterr().out)
+        assert shown["data"]["init_args"]["path"] == "user/dataset"
+        assert shown["model"]["class_path"].endswith("DDOQ")
+        assert shown["recipe"]["overrides"] == ({"epochs": 150} if scale else {})
+        assert shown["teacher"]["init_args"]["hflip"] is True

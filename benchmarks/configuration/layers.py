@@ -1,56 +1,72 @@
-"""Layered configurations: a YAML file may name others that it extends."""
+"""Layered configurations: files that extend others, and files that belong to a dataset and a method together."""
 
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from ddoq.errors import UserError
 
-_RESET = ["--students=[]"]
+_RESET = "--students=[]"
+
+# (folder of one layer, folder of the other, what holds for both): `datasets/digits.yaml` and `methods/sre2l.yaml` of one
+# folder bring `papers/digits/sre2l.yaml` with them, where there is one.
+_PAIRS = (
+    ("datasets", "methods", "papers/{0}/{1}.yaml"),
+    ("scales", "methods", "scales/{0}/{1}.yaml"),
+)
+_CLASSES = ("data", "model", "prior", "teacher")
 
 
-def expand(arguments: list[str]) -> list[str]:
-    """Put the files that configurations extend before them, and let later students replace earlier ones.
+def expand(arguments: Sequence[str]) -> list[str]:
+    """Replace every ``--config`` by the files it stands for, so that later layers win as a user expects.
 
-    A file with ``extends: [parts/dataset.yaml]`` (paths relative to itself) stands for these files, in order,
-    followed by itself; later files win. What comes out is what a user could have typed with several
-    ``--config``.
-
-    Of two lists of equal length the parser would merge the entries: the second student would inherit, say, the stem of
-    the first one. An empty list is put between them.
+    - A file with ``extends: [base.yaml]`` (paths relative to itself) stands for these files, in order, followed by itself.
+    - Files that belong to two layers together are read after both; see :func:`layers`.
+    - Students replace those of earlier layers. Of two lists of equal length the parser would merge the entries: the second
+      student would inherit, say, the stem of the first one. An empty list is put between them.
+    - Overrides of a recipe add up over files that name the same recipe, or none; the parser would keep the last file's.
 
     Args:
         arguments: Command-line arguments.
 
     Returns:
-        The same with every ``--config FILE`` replaced by the files it stands for, and ``--students=[]`` before students
-        that replace others.
+        What a user could have typed without any of this.
 
     Raises:
-        UserError: If a file is missing, is no YAML mapping, or extends itself.
+        UserError: If a file is missing, is no YAML mapping, extends itself, or changes a class that no file before it names.
     """
-    expanded: list[str] = []
-    rest = iter(arguments)
-    named = False
-    for argument in rest:
-        flag, _, value = argument.partition("=")
-        if flag not in ("--config", "-c"):
-            if flag == "--students":
-                expanded += _RESET if named else []
-                named = True
-            expanded.append(argument)
-            continue
-        path = value or next(rest, "")
-        for file in resolve(Path(path)):
-            if "students" in yaml.safe_load(file.read_text(encoding="utf-8")):
-                expanded += _RESET if named else []
-                named = True
-            expanded += ["--config", str(file)]
-    return expanded
+    writer = _Writer()
+    for item in _with_pairs(list(_items(arguments))):
+        writer.write(item)
+    return writer.arguments
+
+
+def layers(paths: Iterable[Path]) -> list[Path]:
+    """List the files that several configurations stand for, in the order in which they are read.
+
+    The last file of a folder ``datasets`` and the last one of the folder ``methods`` beside it bring
+    ``papers/<dataset>/<method>.yaml`` with them, read after both, where that file exists; the last one of ``scales`` and
+    that of ``methods`` bring ``scales/<scale>/<method>.yaml``.
+
+    Args:
+        paths: YAML files, as several ``--config`` name them.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: As :func:`resolve`.
+    """
+    files: list[Path | str] = [file for path in paths for file in resolve(path)]
+    return [file for file in _with_pairs(files) if isinstance(file, Path)]
 
 
 def resolve(path: Path, parents: tuple[Path, ...] = ()) -> list[Path]:
-    """List the files that a configuration stands for, in the order in which they are read.
+    """List the files that one configuration stands for by what it extends.
 
     Args:
         path: A YAML file.
@@ -60,14 +76,37 @@ def resolve(path: Path, parents: tuple[Path, ...] = ()) -> list[Path]:
         The files, ``path`` last, each once.
 
     Raises:
-        UserError: As :func:`expand`.
+        UserError: If a file is missing, is no YAML mapping, or extends itself.
     """
     if path.resolve() in parents:
         raise UserError(f"{path} extends itself.")
+    by = f" (named by {parents[-1]})" if parents else ""
+    bases = read_layer(path, by).get("extends") or []
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise UserError(f"`extends` in {path} must be a list of file names.")
+    files: list[Path] = []
+    for base in bases:
+        below = resolve(path.parent / base, (*parents, path.resolve()))
+        files += [file for file in below if file not in files]
+    return [*files, path]
+
+
+def read_layer(path: Path, by: str = "") -> dict[str, Any]:
+    """Read one file, without what it extends.
+
+    Args:
+        path: A YAML file.
+        by: Ends the error where there is no such file.
+
+    Returns:
+        Its keys and values.
+
+    Raises:
+        UserError: If it is missing, or is no YAML mapping.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        by = f" (named by {parents[-1]})" if parents else ""
         raise UserError(f"The configuration {path} does not exist{by}.") from None
     except IsADirectoryError:
         raise UserError(f"The configuration {path} is a folder; name a YAML file.") from None
@@ -75,11 +114,98 @@ def resolve(path: Path, parents: tuple[Path, ...] = ()) -> list[Path]:
         raise UserError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold keys and values, like `data: ...`.")
-    bases = content.get("extends") or []
-    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-        raise UserError(f"`extends` in {path} must be a list of file names.")
-    files: list[Path] = []
-    for base in bases:
-        found = resolve(path.parent / base, (*parents, path.resolve()))
-        files += [file for file in found if file not in files]
-    return [*files, path]
+    return content
+
+
+def _items(arguments: Sequence[str]) -> Iterator[Path | str]:
+    """Split arguments into configuration files, those they extend first, and everything else."""
+    rest = iter(arguments)
+    for argument in rest:
+        flag, _, value = argument.partition("=")
+        if flag in ("--config", "-c"):
+            yield from resolve(Path(value or next(rest, "")))
+        else:
+            yield argument
+
+
+def _with_pairs(items: list[Path | str]) -> list[Path | str]:
+    """Insert what belongs to two layers together directly behind the later one."""
+    inserted: dict[int, list[Path]] = {}
+    for one, other, pattern in _PAIRS:
+        first, second = _last(items, one), _last(items, other)
+        if first is None or second is None:
+            continue
+        root, stems = _root(items[first]), [Path(items[i]).stem for i in (first, second)]
+        pair = root / pattern.format(*stems)
+        if root.resolve() == _root(items[second]).resolve() and pair.is_file():
+            inserted.setdefault(max(first, second), []).extend(resolve(pair))
+    return [part for i, item in enumerate(items) for part in (item, *inserted.get(i, ()))]
+
+
+def _last(items: Sequence[Path | str], folder: str) -> int | None:
+    places = [
+        index
+        for index, item in enumerate(items)
+        if isinstance(item, Path) and item.absolute().parent.name == folder
+    ]
+    return places[-1] if places else None
+
+
+def _root(file: Path | str) -> Path:
+    parent = Path(file).parent
+    # `configs/methods` -> `configs`; a file named from within its folder has none in its path.
+    return parent.parent if parent.name else parent.absolute().parent
+
+
+@dataclass
+class _Writer:
+    """Writes layers as arguments of a parser that knows nothing of layers."""
+
+    arguments: list[str] = field(default_factory=list)
+    students: bool = False
+    recipe: str | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+    classes: set[str] = field(default_factory=set)
+
+    def write(self, item: Path | str) -> None:
+        """Add a file or another argument."""
+        if isinstance(item, str):
+            key = item.lstrip("-").partition("=")[0]
+            self.classes.add(key.partition(".")[0])
+            self._replace_students(key == "students")
+            self.arguments.append(item)
+            return
+        content = read_layer(item)
+        self._check_classes(item, content)
+        self._replace_students("students" in content)
+        self.arguments += ["--config", str(item)]
+        self._add_overrides(content.get("recipe"))
+
+    def _replace_students(self, given: bool) -> None:
+        if given:
+            self.arguments += [_RESET] if self.students else []
+            self.students = True
+
+    def _check_classes(self, file: Path, content: Mapping[str, Any]) -> None:
+        for key in _CLASSES:
+            part = content.get(key)
+            if isinstance(part, dict) and "init_args" in part and "class_path" not in part:
+                if key not in self.classes:
+                    raise UserError(
+                        f"{file} changes `{key}` of a file before it, but none before it says of which class: name it "
+                        "after the files that do (dataset, method, scale)."
+                    )
+            elif part is not None:
+                self.classes.add(key)
+
+    def _add_overrides(self, recipe: Any) -> None:
+        if not isinstance(recipe, dict):
+            return
+        name, overrides = recipe.get("name", self.recipe), recipe.get("overrides")
+        if isinstance(overrides, dict):
+            kept = self.overrides if name == self.recipe else {}
+            for key in sorted(kept.keys() - overrides.keys()):
+                value = yaml.safe_dump(kept[key], default_flow_style=True, width=sys.maxsize)
+                self.arguments.append(f"--recipe.overrides.{key}={value.splitlines()[0]}")
+            self.overrides = {**kept, **overrides}
+        self.recipe = name

@@ -5,14 +5,16 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from benchmarks.configuration.layers import resolve
+from benchmarks.configuration.layers import read_layer, resolve
 from benchmarks.students.student import Student
 from ddoq.errors import UserError, suggest
 
-_KEYS = ("name", "configs", "grid", "students", "seeds", "paired_seeds", "against", "output")
+_LISTS = ("configs", "datasets", "methods", "scales", "ipc", "seeds", "students", "against")
+_KEYS = (*_LISTS, "name", "grid", "paired_seeds", "output")
+# The lists whose entries are files or names, with the key of such an entry that has more to say.
+LAYERS = {"configs": "config", "datasets": "dataset", "methods": "method", "scales": "scale"}
 DISTILL_SEED = "model.init_args.seed"
+BUDGET = "model.init_args.ipc"
 OWN = {  # options that a suite gives itself, and what to use instead
     "students": "list `students` in the suite file",
     "seeds": "list `seeds` in the suite file",
@@ -28,9 +30,9 @@ def read_suite(path: Path) -> dict[str, Any]:
     """Read and check a suite file.
 
     Args:
-        path: YAML with the keys ``configs``, and optionally ``name``, ``grid``, ``students``, ``seeds``, ``paired_seeds``,
-            ``against`` and ``output``. An entry of ``configs`` is a file, or a mapping of ``config`` to a file and ``grid`` to a grid of
-            its own.
+        path: YAML with the keys ``datasets`` and ``methods`` or ``configs``, and optionally ``name``, ``scales``, ``ipc``, ``grid``,
+            ``students``, ``seeds``, ``paired_seeds``, ``against`` and ``output``. An entry of the first four is a name or a
+            file, or a mapping such as ``{method: NAME, grid: GRID, ipc: [1, 10]}`` with a grid and budgets of its own.
 
     Returns:
         Its contents.
@@ -38,8 +40,8 @@ def read_suite(path: Path) -> dict[str, Any]:
     Raises:
         UserError: If it is missing, no YAML mapping, or has unknown, missing or wrong keys.
     """
-    resolve(path)  # for its errors: missing, no YAML, no mapping
-    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = read_layer(path)
+    resolve(path)  # for the errors of `extends`
     for key in content:
         if key not in _KEYS:
             raise UserError(f"{path}: unknown key {key!r}. {suggest(str(key), _KEYS)}")
@@ -70,12 +72,19 @@ def grids(content: Mapping[str, Any]) -> list[Any]:
 
 
 def _check_kinds(path: Path, content: Mapping[str, Any]) -> None:
-    for key in ("configs", "seeds", "students", "against"):
+    for key in _LISTS:
         value = content.get(key, [0])
         if not isinstance(value, list) or not value:
             raise UserError(f"{path}: `{key}` must be a list with at least one entry.")
-    if "configs" not in content:
-        raise UserError(f"{path}: `configs` must list the configurations to run.")
+    if ("datasets" in content) != ("methods" in content):
+        raise UserError(f"{path}: `datasets` and `methods` belong together: list both.")
+    if "scales" in content and "methods" not in content:
+        raise UserError(f"{path}: `scales` are those of `datasets` and `methods`: list these, too.")
+    if not {"configs", "methods"} & set(content):
+        raise UserError(
+            f"{path}: `datasets` and `methods` (or `configs`) must list what to run, e.g. "
+            "datasets: [digits] and methods: [random, ddoq]."
+        )
     if not all(isinstance(name, str) for name in content.get("against", [])):
         raise UserError(f"{path}: `against` must list methods, e.g. [random].")
     for key in ("name", "output"):
@@ -86,30 +95,46 @@ def _check_kinds(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _check_grids(path: Path, content: Mapping[str, Any]) -> None:
-    for entry in content["configs"]:
-        _check_entry(path, entry)
-    for part in (content, *(entry for entry in content["configs"] if isinstance(entry, dict))):
+    parts = [content]
+    for plural, singular in LAYERS.items():
+        for entry in content.get(plural, []):
+            _check_entry(path, entry, plural, singular)
+            parts += [entry] if isinstance(entry, dict) else []
+    budgets = any(part.get("ipc") for part in parts)
+    for part in parts:
+        _check_budgets(path, part.get("ipc"))
         for grid in grids(part):
             _check_grid(path, grid)
             if content.get("paired_seeds") and DISTILL_SEED in grid:
                 raise UserError(
                     f"{path}: `paired_seeds` sets {DISTILL_SEED!r}: take that out of the grid."
                 )
+            if budgets and BUDGET in grid:
+                raise UserError(f"{path}: `ipc` sets {BUDGET!r}: take that out of the grid.")
 
 
-def _check_entry(path: Path, entry: Any) -> None:
+def _check_entry(path: Path, entry: Any, plural: str, singular: str) -> None:
+    what = "a file" if plural == "configs" else "a name or a file"
     if isinstance(entry, str):
         return
-    if not isinstance(entry, dict) or not isinstance(entry.get("config"), str):
+    if not isinstance(entry, dict) or not isinstance(entry.get(singular), str):
         raise UserError(
-            f"{path}: an entry of `configs` must be a file, or a mapping such as {{config: FILE, grid: {{KEY: [VALUE]}}}}, "
-            f"not {entry!r}."
+            f"{path}: an entry of `{plural}` must be {what}, or a mapping such as "
+            f"{{{singular}: {'FILE' if plural == 'configs' else 'NAME'}, grid: {{KEY: [VALUE]}}}}, not {entry!r}."
         )
     for key in entry:
-        if key not in ("config", "grid"):
+        if key not in (singular, "grid", "ipc"):
             raise UserError(
-                f"{path}: unknown key {key!r} beside {entry['config']!r}. {suggest(str(key), ('grid',))}"
+                f"{path}: unknown key {key!r} beside {entry[singular]!r}. {suggest(str(key), ('grid', 'ipc'))}"
             )
+
+
+def _check_budgets(path: Path, ipc: Any) -> None:
+    whole = isinstance(ipc, list) and ipc and all(type(k) is int and k >= 1 for k in ipc)
+    if ipc is not None and not whole:
+        raise UserError(f"{path}: `ipc` must be a list of integers from 1 on, not {ipc!r}.")
+    if twice := _twice(ipc or []):
+        raise UserError(f"{path}: the budget {twice[0]} is listed twice.")
 
 
 def _check_grid(path: Path, grid: Any) -> None:

@@ -3,21 +3,20 @@
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from benchmarks.configuration.layers import resolve
+from benchmarks.configuration.layers import layers, read_layer, resolve
+from benchmarks.suites.entries import Entry, list_entries
 from benchmarks.suites.file import (
     AFTER_DISTILLATION,
     DISTILL_SEED,
     OWN,
     check_seeds,
     check_students,
-    grids,
     label_of,
     read_suite,
 )
@@ -77,7 +76,7 @@ def _last(files: list[Path], key: str) -> tuple[Any, Path | None]:
     """Find what a configuration says under a top-level key, and in which file; later files win."""
     found, where = None, None
     for file in files:
-        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        content = read_layer(file)
         if key in content:
             found, where = content[key], file
     return found, where
@@ -117,7 +116,7 @@ def wandb_options(arguments: Sequence[str]) -> WandbOptions:
     for key, value in _pairs(arguments):
         if key == "config":
             for file in resolve(Path(value)):
-                content = yaml.safe_load(file.read_text(encoding="utf-8"))
+                content = read_layer(file)
                 told += [f"--wandb={json.dumps(content['wandb'])}"] if "wandb" in content else []
         elif key.partition(".")[0] == "wandb":
             told.append(f"--{key}={value}")
@@ -139,12 +138,20 @@ def suite_name(path: Path, content: Mapping[str, Any]) -> str:
     """
     if "name" in content:
         return str(content["name"])
-    compared = hash_config([content["configs"], content.get("grid", {})])
-    return f"{path.stem}-{compared[:6]}"
+    compared: Any = [content.get("configs"), content.get("grid", {})]
+    if "methods" in content:
+        keys = ("configs", "datasets", "methods", "scales", "ipc", "grid")
+        compared = {key: content[key] for key in keys if key in content}
+    return f"{path.stem}-{hash_config(compared)[:6]}"
 
 
-def _layers(grid_keys: Sequence[str], extra: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Part the options of the command line into configurations and the rest; refuse what would be lost."""
+def _split_options(extra: Sequence[str], varied: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Split the options of the command line into configurations and the rest; refuse what would be lost.
+
+    Args:
+        extra: The options.
+        varied: Keys that the suite sets.
+    """
     configs, rest = [], []
     for key, value in _pairs(extra):
         if key == "config":
@@ -152,28 +159,13 @@ def _layers(grid_keys: Sequence[str], extra: Sequence[str]) -> tuple[list[Path],
             continue
         if key.partition(".")[0] in OWN:
             raise UserError(f"--{key} is no option of a suite; {OWN[key.partition('.')[0]]}.")
-        for own in grid_keys:
+        for own in varied:
             if f"{own}.".startswith(f"{key}.") or f"{key}.".startswith(f"{own}."):
                 raise UserError(
                     f"--{key} would overrule {own!r} in the suite's grid: change it there."
                 )
         rest.append(f"--{key}={value}")
     return configs, rest
-
-
-def _combinations(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [
-        dict(zip(grid, values, strict=True))
-        for grid in grids(content)
-        for values in itertools.product(*grid.values())
-    ]
-
-
-def _grid_keys(content: Mapping[str, Any]) -> list[str]:
-    """List all keys that the suite varies; the command line must not overrule them."""
-    parts = [content, *(entry for entry in content["configs"] if isinstance(entry, dict))]
-    keys = [str(key) for part in parts for grid in grids(part) for key in grid]
-    return [*keys, DISTILL_SEED] if content.get("paired_seeds") else keys
 
 
 def _title(stem: str, values: Mapping[str, Any]) -> str:
@@ -202,75 +194,102 @@ def plan_suite(path: Path, output: Path | None = None, extra: tuple[str, ...] = 
         UserError: If the suite or a configuration cannot be read, names no student, or if an option is the suite's own.
     """
     content = read_suite(path)
-    root = output or Path(content.get("output", "runs"))
+    entries = list_entries(path, content)
     name = suite_name(path, content)
-    combinations = _combinations(content)
-    layers, rest = _layers(_grid_keys(content), extra)
-    defaults = (f"--wandb.group={name}",)
-    sets: dict[str, Job] = {}
-    cells: dict[str, Job] = {}
-    wandb: list[WandbOptions] = []
-    for entry in content["configs"]:
-        own_grid = _combinations(entry) if isinstance(entry, dict) else [{}]
-        config = entry["config"] if isinstance(entry, dict) else entry
-        configs = [path.parent / config, *layers]
-        files = [file for each in configs for file in resolve(each)]
-        contents = hash_config([file.read_text(encoding="utf-8") for file in files])
-        students, seeds = _who(path, configs[0], files, content)
-        named = [part for each in configs for part in ("--config", str(each))]
-
-        def arguments(
-            values: Mapping[str, Any], named: Sequence[str] = tuple(named)
-        ) -> tuple[str, ...]:
-            return (*named, *_options(values), *rest, "--output", str(root))
-
-        for common, own, seed in itertools.product(combinations, own_grid, seeds):
-            paired = {DISTILL_SEED: seed} if content.get("paired_seeds") else {}
-            values = {**common, **own, **paired}
-            made = {
-                key: value
-                for key, value in values.items()
-                if key.partition(".")[0] not in AFTER_DISTILLATION
-            }
-            distil = Job(
-                f"{_title(configs[0].stem, made)}: distil",
-                "distill",
-                arguments(made),
-                contents,
-                defaults,
-            )
-            sets.setdefault(distil.key, distil)
-            options = wandb_options((*defaults, *arguments(values)))
-            wandb += [options] if options not in wandb else []
-            title = _title(configs[0].stem, {**common, **own})
-            for student in students:
-                cell = Job(
-                    f"{title}: {label_of(student)}, seed {seed}",
-                    "fit",
-                    (
-                        *arguments(values),
-                        f"--students={json.dumps([student])}",
-                        f"--seeds={json.dumps([seed])}",
-                    ),
-                    contents,
-                    defaults,
-                    distil.key,
-                )
-                cells.setdefault(cell.key, cell)
+    paired = bool(content.get("paired_seeds"))
+    varied = [key for entry in entries for values in entry.values for key in values]
+    further, rest = _split_options(extra, [*varied, DISTILL_SEED] if paired else varied)
+    root = output or Path(content.get("output", "runs"))
+    rest += ["--output", str(root)]
+    planner = _Planner((f"--wandb.group={name}",), tuple(further), tuple(rest), paired)
+    for entry in entries:
+        files = layers([*entry.files, *further])
+        planner.add(entry, files, *_who(path, entry, files, content))
     return Plan(
-        list(sets.values()),
-        list(cells.values()),
+        list(planner.sets.values()),
+        list(planner.cells.values()),
         root,
         name,
-        wandb,
+        planner.wandb,
         tuple(content.get("against", ())),
     )
 
 
+@dataclass
+class _Planner:
+    """Collects the jobs of entries, each once.
+
+    Attributes:
+        defaults: Options of every process that change no number.
+        further: Configurations that every process reads after its own.
+        rest: Options of every process, after its own.
+        paired: Whether a set is distilled with the seed of its students.
+        sets: Distillations by key.
+        cells: Students' trainings by key.
+        wandb: The W&B options of all processes, each once.
+    """
+
+    defaults: tuple[str, ...]
+    further: tuple[Path, ...]
+    rest: tuple[str, ...]
+    paired: bool
+    sets: dict[str, Job] = field(default_factory=dict)
+    cells: dict[str, Job] = field(default_factory=dict)
+    wandb: list[WandbOptions] = field(default_factory=list)
+
+    def add(
+        self,
+        entry: Entry,
+        files: Sequence[Path],
+        students: Sequence[Mapping[str, Any]],
+        seeds: Sequence[int],
+    ) -> None:
+        """Add the jobs of an entry: its combinations, students and seeds."""
+        contents = hash_config([file.read_text(encoding="utf-8") for file in files])
+        named = tuple(
+            part for file in (*entry.files, *self.further) for part in ("--config", str(file))
+        )
+        for values, seed in itertools.product(entry.values, seeds):
+            whole = {**values, **({DISTILL_SEED: seed} if self.paired else {})}
+            needs = self._add_set(entry.title, named, whole, contents)
+            arguments = (*named, *_options(whole), *self.rest)
+            options = wandb_options((*self.defaults, *arguments))
+            self.wandb += [options] if options not in self.wandb else []
+            for student in students:
+                cell = Job(
+                    f"{_title(entry.title, values)}: {label_of(student)}, seed {seed}",
+                    "fit",
+                    (
+                        *arguments,
+                        f"--students={json.dumps([student])}",
+                        f"--seeds={json.dumps([seed])}",
+                    ),
+                    contents,
+                    self.defaults,
+                    needs,
+                )
+                self.cells.setdefault(cell.key, cell)
+
+    def _add_set(
+        self, title: str, named: tuple[str, ...], whole: Mapping[str, Any], contents: str
+    ) -> str:
+        """Add the distillation behind some values, and return its key."""
+        before = {
+            key: value
+            for key, value in whole.items()
+            if key.partition(".")[0] not in AFTER_DISTILLATION
+        }
+        arguments = (*named, *_options(before), *self.rest)
+        job = Job(f"{_title(title, before)}: distil", "distill", arguments, contents, self.defaults)
+        self.sets.setdefault(job.key, job)
+        return job.key
+
+
 def _who(
-    path: Path, config: Path, files: list[Path], content: Mapping[str, Any]
+    path: Path, entry: Entry, files: list[Path], content: Mapping[str, Any]
 ) -> tuple[list[Any], list[Any]]:
     """Find students and seeds: the suite's, or the configuration's."""
+    config = entry.files[0]
     students, told_by = content.get("students"), path
     if not students:
         students, where = _last(files, "students")

@@ -14,13 +14,15 @@ import yaml
 from PIL import Image
 
 from benchmarks.cli import main
+from benchmarks.configuration.layers import resolve
 from benchmarks.suites.jobs import plan_suite
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent.parent / "configs"
-FILES = sorted(
-    path for path in CONFIGS.rglob("*.yaml") if path.parent.name not in ("parts", "suites")
+DATASETS, METHODS, SCALES = (
+    sorted((CONFIGS / folder).glob("*.yaml")) for folder in ("datasets", "methods", "scales")
 )
+RANDOM, DIGITS = CONFIGS / "methods" / "random.yaml", CONFIGS / "datasets" / "digits.yaml"
 
 
 def pixels(label: int, number: int, side: int) -> np.ndarray:
@@ -63,45 +65,62 @@ def output(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("runs")
 
 
-def overlay(config: Path, data: Path) -> dict:
+def overlay(dataset: Path, data: Path) -> dict:
     """Say what differs from the configuration, by the dataset it is of."""
     # The others have 10 to 1000 classes of up to 512 pixels; test_known_datasets.py reads what is theirs untouched.
-    if config.parent == CONFIGS or not {"fashion_mnist", "cifar10"} & set(config.parts):
+    if dataset.stem not in ("fashion_mnist", "cifar10"):
         # What the other dataset's class shares with this one would stay.
         small = {"limit_per_class": 12, "image_size": 16, "num_workers": 0}
         return {"data": {"class_path": "Digits", "init_args": small}}
-    if "fashion_mnist" in config.parts:
+    if dataset.stem == "fashion_mnist":
         return {"data": {"class_path": "FashionMNIST", "init_args": {"root": str(data)}}}
     files = {f"{split}_files": str(data / f"{split}.parquet") for split in ("train", "test")}
     return {"data": {"class_path": "HuggingFaceImages", "init_args": {"path": None, **files}}}
 
 
-def arguments(config: Path, data: Path, folder: Path) -> list[str]:
-    changes = overlay(config, data)
-    recipe = yaml.safe_load((HERE / "tiny.yaml").read_text())
+def arguments(layers: list[Path], data: Path, folder: Path) -> list[str]:
+    changes = overlay(layers[0], data)
+    tiny = yaml.safe_load((HERE / "tiny.yaml").read_text())
     changes["recipe"] = {"name": "unified", "overrides": {"epochs": 1}}
-    if "sre2l" in config.name:
+    if "sre2l" in layers[1].name:
         changes["model"] = {"class_path": "SRe2L", "init_args": {"iterations": 2, "jitter": 2}}
     path = folder / "overlay.yaml"
-    path.write_text(yaml.safe_dump({**recipe, **changes}))
-    budget = ["--model.init_args.ipc", "2"] if has_budget(config) else []
-    return ["--config", str(config), "--config", str(path), *budget]
+    path.write_text(yaml.safe_dump({**tiny, **changes}))
+    budget = ["--model.init_args.ipc", "2"] if has_budget(layers[1]) else []
+    return [part for file in (*layers, path) for part in ("--config", str(file))] + budget
 
 
-def has_budget(config: Path) -> bool:
+def has_budget(method: Path) -> bool:
     """Say whether the method can be told how many images per class to make."""
+    kind = next(kind for kind in methods() if kind.__name__ == class_of(method))
+    return "ipc" in inspect.signature(kind).parameters
+
+
+def methods() -> list[type]:
+    """List the registered methods."""
     import baselines  # noqa: F401
     import ddoq.ddoq  # noqa: F401
     from benchmarks.configuration.mistakes import concrete_subclasses
     from ddoq.distillation.distiller import Distiller
 
-    kind = next(k for k in concrete_subclasses(Distiller) if k.__name__ == class_of(config))
-    return "ipc" in inspect.signature(kind).parameters
+    known = concrete_subclasses(Distiller)
+    return [kind for kind in known if kind.__module__.split(".")[0] in ("ddoq", "baselines")]
 
 
-@pytest.mark.parametrize("config", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))
-def test_config_runs_to_its_table(config, tiny_data, output, tmp_path, capsys):
-    given = arguments(config, tiny_data, tmp_path)
+def class_of(method: Path) -> str:
+    """Find the class of a method's file, in itself or in what it extends."""
+    parts = [yaml.safe_load(file.read_text()).get("model", {}) for file in resolve(method)]
+    return [part["class_path"] for part in parts if "class_path" in part][-1]
+
+
+RUNS = [(DIGITS, method) for method in METHODS] + [(dataset, RANDOM) for dataset in DATASETS]
+
+
+@pytest.mark.parametrize("layers", RUNS, ids=lambda layers: " ".join(path.stem for path in layers))
+def test_every_method_and_every_dataset_runs_to_its_table(
+    layers, tiny_data, output, tmp_path, capsys
+):
+    given = arguments(list(layers), tiny_data, tmp_path)
     assert main(["fit", *given, "--output", str(output)]) == 0
     printed = capsys.readouterr().out
     assert "convnet" in printed
@@ -115,33 +134,50 @@ def test_suite_can_be_planned(suite):
     assert len({job.key for job in (*plan.sets, *plan.cells)}) == len(plan.sets) + len(plan.cells)
 
 
-def test_every_registered_method_has_a_config_for_every_dataset():
-    import baselines  # noqa: F401
-    import ddoq.ddoq  # noqa: F401
-    from benchmarks.configuration.mistakes import concrete_subclasses
-    from ddoq.distillation.distiller import Distiller
-
-    known = {
-        kind.__name__ for kind in concrete_subclasses(Distiller) if "test" not in kind.__module__
-    }
-    for folder in ("digits", "fashion_mnist", "cifar10", "fashion_mnist/cpu", "cifar10/cpu"):
-        used = {class_of(path) for path in (CONFIGS / folder).glob("*.yaml")}
-        assert used == known, folder
-    for folder in (
-        "imagenet1k",
-        "imagenet100",
-        "imagenette",
-        "imagewoof",
-        "tiny_imagenet",
-        "cifar100",
-    ):
-        used = {class_of(path) for path in (CONFIGS / folder).glob("*.yaml")}
-        assert known - used <= {"WholeDataset"}, folder  # 192 GB of pixels for ImageNet-1K
+def test_every_registered_method_has_a_configuration():
+    assert {class_of(path) for path in METHODS} == {kind.__name__ for kind in methods()}
 
 
-def class_of(path: Path) -> str:
-    """Find the method of a configuration, in itself or in what it extends."""
-    content = yaml.safe_load(path.read_text())
-    if "model" in content:
-        return content["model"]["class_path"]
-    return next(class_of(path.parent / base) for base in content["extends"] if "parts" not in base)
+def resolved(layers: list[Path], capsys) -> dict:
+    with pytest.raises(SystemExit) as end:
+        main(["fit", *(f"--config={path}" for path in layers), "--print_config"])
+    assert end.value.code in (0, None)
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("dataset", DATASETS, ids=lambda path: path.stem)
+def test_every_method_goes_with_every_dataset(dataset, capsys):
+    for method in METHODS:
+        shown = resolved([dataset, method], capsys)
+        assert shown["model"]["class_path"].rpartition(".")[2] == class_of(method)
+        assert shown["data"]["init_args"]["image_size"]
+        assert shown["students"]
+
+
+@pytest.mark.parametrize("scale", SCALES, ids=lambda path: path.stem)
+def test_a_scale_goes_with_every_dataset_and_leaves_its_flips(scale, capsys):
+    if "data" not in yaml.safe_load(scale.read_text()):
+        return  # a base that datasets extend
+    for dataset in DATASETS:
+        whole, small = (
+            resolved([dataset, RANDOM], capsys),
+            resolved([dataset, RANDOM, scale], capsys),
+        )
+        assert small["data"]["class_path"] == whole["data"]["class_path"]
+        assert small["data"]["init_args"]["limit_per_class"]
+        flips = [shown["recipe"]["overrides"].get("flip") for shown in (whole, small)]
+        assert flips == [False if dataset == DIGITS else None] * 2
+        if whole["teacher"]["class_path"].endswith("TrainedTeacher"):
+            mirrored = [shown["teacher"]["init_args"]["hflip"] for shown in (whole, small)]
+            assert mirrored == [dataset != DIGITS] * 2
+
+
+def test_files_of_pairs_name_layers_that_exist_and_their_class():
+    names = {path.stem for path in DATASETS}, {path.stem for path in METHODS}
+    pairs = [*(CONFIGS / "papers").glob("*/*.yaml"), *(CONFIGS / "scales").glob("*/*.yaml")]
+    assert pairs
+    for path in pairs:
+        first = {path.stem for path in SCALES} if path.parts[-3] == "scales" else names[0]
+        assert path.parent.name in first, path
+        assert path.stem in names[1], path
+        assert class_of(path) == class_of(CONFIGS / "methods" / path.name)

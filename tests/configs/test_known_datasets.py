@@ -15,6 +15,7 @@ from benchmarks.students.student import Student
 from ddoq import data as datasets
 from ddoq import teachers
 from ddoq.data import ClassRegistry, imagenet_indices, load_registry
+from ddoq.errors import UserError
 from ddoq.teachers.weights import build_classifier, find_preset
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
@@ -33,31 +34,29 @@ def read(path: Path) -> dict:
     return yaml.safe_load(path.read_text())
 
 
-def one_of_each_layering() -> list[Path]:
-    """Choose files such that every shared part is read once with every other that it meets."""
-    chosen = {}
-    for folder in FOLDERS:
-        for file in sorted((CONFIGS / folder).glob("*.yaml")):
-            chosen.setdefault(tuple(resolve(file)[:-1]), file)
-    return list(chosen.values())
+def dataset(folder: str) -> Path:
+    return CONFIGS / "datasets" / f"{folder}.yaml"
 
 
-@pytest.mark.parametrize(
-    "file", one_of_each_layering(), ids=lambda path: str(path.relative_to(CONFIGS))
-)
-def test_the_parser_takes_the_untouched_file(file):
+def layered(path: Path) -> dict:
+    """Merge the top-level keys of a file and of what it extends."""
+    return {key: value for file in resolve(path) for key, value in read(file).items()}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_parser_takes_the_untouched_file(folder):
     """Everything in it, but the run itself, is what a user gets."""
     printed = io.StringIO()
     with redirect_stdout(printed), pytest.raises(SystemExit) as end:
-        main(["fit", "--config", str(file), "--print_config"])
+        main(["fit", "--config", str(dataset(folder)), "--print_config"])
     assert end.value.code in (0, None)
     shown = yaml.safe_load(printed.getvalue())
-    assert shown["data"]["init_args"]["registry"] == FOLDERS[file.parent.name]
+    assert shown["data"]["init_args"]["registry"] == FOLDERS[folder]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_data_can_be_built_and_names_its_registry(folder):
-    block = read(CONFIGS / folder / "parts" / "dataset.yaml")["data"]
+    block = layered(dataset(folder))["data"]
     module = getattr(datasets, block["class_path"])(**block["init_args"])
     assert module.registry == module.name == FOLDERS[folder]
 
@@ -72,27 +71,25 @@ NUMBERS = {
 }
 
 
-def last_word(files: list[Path], block: str, key: str):
-    """Find an argument of a class in layered files; the last one that gives it wins."""
-    told = [read(file).get(block, {}).get("init_args", {}) for file in files]
-    return next((given[key] for given in reversed(told) if key in given), None)
-
-
-@pytest.mark.parametrize(("folder", "registry"), FOLDERS.items())
-def test_diffusion_transformers_are_asked_for_the_right_classes(folder, registry):
-    file = CONFIGS / folder / "ddoq_dit.yaml"
-    assert file.exists() == (folder in NUMBERS)  # CIFAR's classes are not ImageNet's
-    if not file.exists():
-        return
-    assert last_word(resolve(file), "prior", "classes") == "imagenet"
+@pytest.mark.parametrize("folder", NUMBERS)
+def test_diffusion_transformers_are_asked_for_the_right_classes(folder):
+    prior = layered(CONFIGS / "methods" / "ddoq_dit.yaml")["prior"]
+    assert prior["init_args"]["classes"] == "imagenet"
     count, first = NUMBERS[folder]
-    numbers = imagenet_indices(load_registry(registry))
+    numbers = imagenet_indices(load_registry(FOLDERS[folder]))
     assert (len(numbers), numbers[: len(first)]) == (count, first)
+    assert "ddoq_dit" in read(CONFIGS / "suites" / f"{folder}.yaml")["methods"]
+
+
+@pytest.mark.parametrize("folder", ["cifar10", "cifar100"])
+def test_other_classes_are_not_imagenets(folder):
+    with pytest.raises(UserError):
+        imagenet_indices(load_registry(FOLDERS[folder]))
 
 
 @pytest.mark.parametrize("folder", ["imagenet1k", "imagenet100", "imagenette", "imagewoof"])
 def test_teachers_of_imagenet_are_the_papers_weights_cut_to_the_classes(folder):
-    block = read(CONFIGS / folder / "parts" / "dataset.yaml")["teacher"]
+    block = layered(dataset(folder))["teacher"]
     source = getattr(teachers, block["class_path"])(**block["init_args"])
     preset = find_preset(source.arch, source.weights)
     assert (preset.outputs, preset.image_size) == (1000, Shape(folder).image_size)
@@ -103,7 +100,7 @@ class Shape:
     """What a student asks of its data."""
 
     def __init__(self, folder: str) -> None:
-        block = read(CONFIGS / folder / "parts" / "dataset.yaml")["data"]["init_args"]
+        block = layered(dataset(folder))["data"]["init_args"]
         self.image_size = block["image_size"]
         self.classes: ClassRegistry = load_registry(FOLDERS[folder])
         self.num_classes = len(self.classes)
@@ -112,7 +109,7 @@ class Shape:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_students_and_teachers_can_be_built_at_that_size(folder):
-    content, shape = read(CONFIGS / folder / "parts" / "dataset.yaml"), Shape(folder)
+    content, shape = layered(dataset(folder)), Shape(folder)
     teacher = content["teacher"]["init_args"]
     side, classes = shape.image_size, shape.num_classes
     with torch.device("meta"):  # shapes without weights
@@ -124,12 +121,12 @@ def test_students_and_teachers_can_be_built_at_that_size(folder):
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_recipes_exist_and_plan_every_budget_of_the_suite(folder):
-    block = read(CONFIGS / folder / "parts" / "dataset.yaml")["recipe"]
+    block = layered(dataset(folder))["recipe"]
     recipe = load_recipe(block["name"], block.get("overrides", {}))
     suite = CONFIGS / "suites" / f"{folder}.yaml"
     if suite.exists():
         shape = Shape(folder)
-        for ipc in read(suite)["grid"]["model.init_args.ipc"]:
+        for ipc in read(suite)["ipc"]:
             plan = recipe.plan(
                 num_classes=shape.num_classes,
                 ipc=ipc,
@@ -141,5 +138,5 @@ def test_recipes_exist_and_plan_every_budget_of_the_suite(folder):
 
 def test_the_grid_of_the_papers_is_planned():
     content = read(CONFIGS / "suites" / "imagenet1k.yaml")
-    assert content["grid"]["model.init_args.ipc"] == [10, 50, 100, 200]
+    assert content["ipc"] == [10, 50, 100, 200]
     assert content["seeds"] == [0, 1, 2]

@@ -137,5 +137,13 @@ def test_shards_of_both_ways_to_resize_are_kept_apart():
 )
 def test_fields_can_be_given_on_the_command_line(argument, words, capsys):
     with pytest.raises(SystemExit):
-        main(["fit", "--config=configs/digits/d4m.yaml", argument, "--print_config"])
+        main(
+            [
+                "fit",
+                "--config=configs/datasets/digits.yaml",
+                "--config=configs/methods/d4m.yaml",
+                argument,
+                "--print_config",
+            ]
+        )
     assert words in capsys.readouterr().out

@@ -11,7 +11,8 @@ from ddoq.errors import UserError
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = ROOT / "docs" / "plan_imagenet.md"
-DIGITS = ["--config", str(ROOT / "configs" / "digits" / "random.yaml")]
+LAYERS = ("datasets/digits.yaml", "methods/random.yaml")
+DIGITS = [part for name in LAYERS for part in ("--config", str(ROOT / "configs" / name))]
 GIVEN = ["--classes", "5", "--images-per-class", "20", "--test-images", "50"]
 
 

@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from benchmarks.cli import main
-from benchmarks.configuration.layers import expand, resolve
+from benchmarks.configuration.layers import expand, layers, resolve
 from ddoq.errors import UserError
 
 
@@ -70,3 +70,108 @@ def test_students_replace_those_before_and_inherit_nothing(tmp_path, capsys):
         defaults = {"name": None, "stem": None, "lr": None, "kwargs": {}}
         assert student["arch"] == "vit"
         assert {key: student[key] for key in defaults} == defaults
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Datasets, methods and scales, with files for some pairs of them."""
+    write(
+        tmp_path, "datasets/digits.yaml", "data: {class_path: Digits, init_args: {image_size: 8}}"
+    )
+    write(tmp_path, "datasets/cifar10.yaml", "x: 1")
+    write(tmp_path, "methods/sre2l.yaml", "x: 1")
+    write(tmp_path, "methods/ddoq.yaml", "x: 1")
+    write(tmp_path, "scales/cpu.yaml", "data: {init_args: {limit_per_class: 5}}")
+    write(tmp_path, "papers/base.yaml", "x: 1")
+    write(tmp_path, "papers/digits/sre2l.yaml", "extends: [../base.yaml]")
+    write(tmp_path, "scales/cpu/sre2l.yaml", "x: 1")
+    return tmp_path
+
+
+def names(files, folder):
+    return [str(file.resolve().relative_to(folder)) for file in files]
+
+
+def test_files_of_two_layers_are_read_after_both(tree):
+    pair = ["papers/base.yaml", "papers/digits/sre2l.yaml"]
+    dataset, method, scale = (
+        tree / name for name in ("datasets/digits.yaml", "methods/sre2l.yaml", "scales/cpu.yaml")
+    )
+    both = ["datasets/digits.yaml", "methods/sre2l.yaml"]
+    assert names(layers([dataset, method]), tree) == [*both, *pair]
+    assert names(layers([method, dataset]), tree) == [*both[::-1], *pair]
+    small = ["scales/cpu.yaml", "scales/cpu/sre2l.yaml"]
+    assert names(layers([dataset, method, scale]), tree) == [*both, *pair, *small]
+    mine = write(tree.parent, "mine.yaml", f"extends: [{dataset}, {method}]")
+    assert names(layers([mine])[:-1], tree) == [*both, *pair]
+
+
+def test_other_datasets_methods_and_folders_bring_no_file(tree, tmp_path_factory):
+    digits, sre2l = tree / "datasets/digits.yaml", tree / "methods/sre2l.yaml"
+    for one, other in (
+        (tree / "datasets/cifar10.yaml", sre2l),
+        (digits, tree / "methods/ddoq.yaml"),
+        (write(tree.parent, "elsewhere/datasets/digits.yaml", "x: 1"), sre2l),
+        (digits, write(tree.parent, "elsewhere/methods/sre2l.yaml", "x: 1")),
+    ):
+        assert layers([one, other]) == [one, other]
+    later = [digits, sre2l, tree / "methods/ddoq.yaml"]
+    assert layers(later) == later, "the last method counts"
+
+
+def test_layers_are_told_from_within_their_folder(tree, monkeypatch):
+    monkeypatch.chdir(tree / "methods")
+    named = ["--config", "../datasets/digits.yaml", "--config", "sre2l.yaml"]
+    assert expand(named)[-1].endswith("papers/digits/sre2l.yaml")
+
+
+def test_options_keep_their_place(tree):
+    given = ["--config", str(tree / "datasets/digits.yaml"), "--seeds=[1]"]
+    given += ["--config", str(tree / "methods/sre2l.yaml"), "--model.init_args.ipc=3"]
+    expanded = expand(given)
+    assert expanded.index("--seeds=[1]") == 2
+    assert expanded[-2].endswith("papers/digits/sre2l.yaml")
+    assert expanded[-1] == "--model.init_args.ipc=3"
+
+
+def test_a_file_may_change_a_class_that_an_earlier_one_names(tree, capsys):
+    named = [f"--config={tree / name}" for name in ("datasets/digits.yaml", "scales/cpu.yaml")]
+    with pytest.raises(SystemExit):  # after printing
+        main(["fit", *named, "--print_config"])
+    data = yaml.safe_load(capsys.readouterr().out)["data"]
+    assert data["class_path"].endswith("Digits")
+    assert (data["init_args"]["image_size"], data["init_args"]["limit_per_class"]) == (8, 5)
+    assert expand(["--data=Digits", named[1]])[0] == "--data=Digits"
+    with pytest.raises(UserError, match=r"cpu\.yaml changes `data` .*\(dataset, method, scale\)"):
+        expand(named[::-1])
+
+
+def shown_recipe(capsys, *given):
+    with pytest.raises(SystemExit):
+        main(["fit", *given, "--print_config"])
+    return yaml.safe_load(capsys.readouterr().out)["recipe"]
+
+
+def test_overrides_of_one_recipe_add_up(tmp_path, capsys):
+    table = "{1: [1.0, 1.0], 128: [0.5, 1.0]}"
+    kept = f"flip: false, labels: hard, loss: ce, crop_scale: {table}"
+    one = write(
+        tmp_path, "one.yaml", f"recipe: {{name: unified, overrides: {{epochs: 9, {kept}}}}}"
+    )
+    two = write(tmp_path, "two.yaml", "recipe: {name: unified, overrides: {epochs: 3}}")
+    expected = {**yaml.safe_load(f"{{{kept}}}"), "epochs": 3}
+    named = [f"--config={path}" for path in (one, two)]
+    assert shown_recipe(capsys, *named) == {"name": "unified", "overrides": expected}
+    nameless = write(tmp_path, "nameless.yaml", "recipe: {overrides: {epochs: 3}}")
+    recipe = shown_recipe(capsys, named[0], f"--config={nameless}")
+    assert recipe == {"name": "unified", "overrides": expected}
+
+
+def test_another_recipe_has_overrides_of_its_own(tmp_path, capsys):
+    one = write(tmp_path, "one.yaml", "recipe: {name: unified, overrides: {flip: false}}")
+    two = write(tmp_path, "two.yaml", "recipe: {name: sre2l, overrides: {epochs: 3}}")
+    given = [f"--config={path}" for path in (one, two)]
+    assert shown_recipe(capsys, *given) == {"name": "sre2l", "overrides": {"epochs": 3}}
+    other = write(tmp_path, "other.yaml", "recipe: {name: sre2l}")  # as --recipe.name does
+    given = [f"--config={path}" for path in (one, other)]
+    assert shown_recipe(capsys, *given) == {"name": "sre2l", "overrides": {"flip": False}}

@@ -25,7 +25,7 @@ from benchmarks.cli import main
 from ddoq.data import ImageFolderImages, imagefolder, load_registry
 from ddoq.priors import PretrainedPrior
 
-CONFIGS = Path(__file__).parents[3] / "configs" / "imagenette"
+CONFIGS = Path(__file__).parents[3] / "configs"
 CLASSES, TRAIN, TEST = 3, 12, 4
 KEYS = load_registry("tiny-imagenet").keys[:CLASSES]
 NAMES = load_registry("tiny-imagenet").names[:CLASSES]
@@ -110,7 +110,12 @@ class Bench:
         self.overlay.write_text(yaml.safe_dump(overlay))
 
     def arguments(self, name: str, ipc: int) -> list[str]:
-        given = ["--config", str(CONFIGS / f"{name}.yaml"), "--config", str(self.overlay)]
+        layers = (
+            CONFIGS / "datasets/imagenette.yaml",
+            CONFIGS / f"methods/{name}.yaml",
+            self.overlay,
+        )
+        given = [part for path in layers for part in ("--config", str(path))]
         options = {"ipc": ipc}
         if name == "sre2l":
             options |= {"iterations": 2, "jitter": 2}
@@ -179,7 +184,7 @@ def test_from_photographs_to_the_table(kind, source, tmp_path, decoded, capsys):
     assert bench.stamps("latents") == latents  # encoded once for all budgets
     shards = bench.stamps("shards")
     assert len(shards) == 2 * CLASSES
-    rows["d4m"] = bench.fit("d4m", 10)
+    rows["d4m"] = bench.fit("d4m_sd", 10)
     assert bench.stamps("latents") == latents
     assert bench.stamps("shards") == shards  # the same images, of other weights
     assert not [key for key in decoded if key[0] == "train"]  # neither read a photograph

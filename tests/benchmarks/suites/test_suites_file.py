@@ -25,7 +25,11 @@ def test_a_good_file_is_returned_as_it_is(suite):
     entry = {"config": "one.yaml", "grid": [{"recipe.name": ["hard"]}]}
     told = {
         "configs": ["one.yaml", entry],
-        "grid": [{"model.init_args.ipc": [1]}, {"recipe.name": ["sre2l"]}],
+        "datasets": ["digits"],
+        "methods": ["random", {"method": "full", "ipc": None}, {"method": "ddoq", "ipc": [5]}],
+        "scales": ["cpu"],
+        "ipc": [1, 10],
+        "grid": [{"model.init_args.weight_power": [1]}, {"recipe.name": ["sre2l"]}],
         "students": students,
         "seeds": [0, 3],
         "name": "mine",
@@ -53,7 +57,7 @@ def test_a_file_that_is_no_mapping_is_named(tmp_path, text, message):
 
 def test_configurations_must_be_listed(tmp_path):
     (tmp_path / "suite.yaml").write_text("seeds: [0]")
-    with pytest.raises(UserError, match="`configs` must list the configurations"):
+    with pytest.raises(UserError, match=r"`datasets` and `methods` .* must list"):
         read_suite(tmp_path / "suite.yaml")
 
 
@@ -85,6 +89,14 @@ def test_lists_from_elsewhere_are_named_by_their_file(tmp_path):
     ("changes", "message"),
     [
         ({"config": []}, "unknown key 'config'. Did you mean 'configs'"),
+        ({"datasets": ["digits"]}, "`datasets` and `methods` belong together"),
+        ({"methods": ["random"]}, "`datasets` and `methods` belong together"),
+        ({"scales": ["cpu"]}, "`scales` are those of `datasets` and `methods`"),
+        ({"methods": "random", "datasets": ["digits"]}, "`methods` must be a list"),
+        ({"ipc": 10}, "`ipc` must be a list"),
+        ({"ipc": [0], "grid": {}}, "`ipc` must be a list of integers from 1 on"),
+        ({"ipc": [1, 1], "grid": {}}, "the budget 1 is listed twice"),
+        ({"ipc": [1]}, "`ipc` sets 'model.init_args.ipc': take that out of the grid"),
         ({"configs": []}, "`configs` must be a list"),
         ({"grid": {"model.init_args.ipc": 10}}, "list of values"),
         ({"seeds": 3}, "`seeds` must be a list"),
@@ -119,6 +131,18 @@ def test_mistakes_are_named(suite, changes, message):
             "unknown key 'grids'.*Did you mean 'grid'",
         ),
         ({"configs": [{"config": "one.yaml", "grid": {"mdel.x": [1]}}]}, "unknown key 'mdel.x'"),
+        (
+            {"datasets": ["digits"], "methods": [{"config": "random"}]},
+            "an entry of `methods` must be a name or a file, .* {method: NAME",
+        ),
+        (
+            {"datasets": ["digits"], "methods": [{"method": "random", "seeds": [1]}]},
+            "unknown key 'seeds' beside 'random'",
+        ),
+        (
+            {"datasets": ["digits"], "methods": [{"method": "random", "ipc": [1]}]},
+            "take that out of the grid",
+        ),
     ],
 )
 def test_mistakes_in_entries_are_named(suite, changes, message):

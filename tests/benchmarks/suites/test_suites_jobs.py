@@ -159,3 +159,48 @@ def test_paired_seeds_give_every_student_a_set_of_its_own_seed(suite):
 def test_options_cannot_overrule_paired_seeds(suite):
     with pytest.raises(UserError, match=r"model\.init_args\.seed"):
         plan_suite(suite(paired_seeds=True), extra=("--model.init_args.seed=3",))
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for folder in ("datasets", "methods", "scales/small", "papers/digits"):
+        (tmp_path / folder).mkdir(parents=True)
+    write(tmp_path, "datasets/digits.yaml", {"students": STUDENTS, "seeds": [0, 1]})
+    write(tmp_path, "methods/ddoq.yaml", {"model": {"class_path": "DDOQ"}})
+    write(tmp_path, "scales/small.yaml", {"students": STUDENTS[:1]})
+    write(tmp_path, "papers/digits/ddoq.yaml", {"seeds": [7]})
+    return tmp_path
+
+
+def plan_of(tree, extra=(), **content):
+    content = {"datasets": ["digits"], "methods": ["ddoq"], **content}
+    return plan_suite(write(tree, "suite.yaml", content), extra=extra)
+
+
+def test_datasets_methods_and_scales_are_a_grid(tree):
+    plan = plan_of(tree, scales=["small"], ipc=[1, 5])
+    assert [job.name for job in plan.cells] == [
+        "digits ddoq small ipc=1: a, seed 7",
+        "digits ddoq small ipc=5: a, seed 7",
+    ]
+    named = [a for a in plan.cells[0].arguments if a.endswith(".yaml")]
+    assert [name.rpartition("/")[2] for name in named] == ["digits.yaml", "ddoq.yaml", "small.yaml"]
+    with pytest.raises(UserError, match=r"would overrule 'model\.init_args\.ipc'"):
+        plan_of(tree, ipc=[1], extra=("--model.init_args.ipc=3",))
+
+
+def test_files_that_belong_to_a_pair_count(tree):
+    before = {job.key for job in plan_of(tree).cells}
+    assert {job.arguments[-1] for job in plan_of(tree).cells} == {"--seeds=[7]"}
+    write(tree, "papers/digits/ddoq.yaml", {"seeds": [7], "output": "x"})
+    assert before.isdisjoint(job.key for job in plan_of(tree).cells)
+    scale = str(tree / "scales" / "small.yaml")
+    write(tree, "scales/small/ddoq.yaml", {"seeds": [8]})
+    assert plan_of(tree, extra=("--config", scale)).cells[0].arguments[-1] == "--seeds=[8]"
+
+
+def test_the_name_of_a_grid_is_that_of_what_it_compares(tree):
+    name = plan_of(tree).name
+    assert name == plan_of(tree, seeds=[0, 1, 2], students=STUDENTS).name
+    others = [plan_of(tree, **more).name for more in ({"ipc": [1]}, {"scales": ["small"]})]
+    assert len({name, *others}) == 3
