@@ -16,6 +16,7 @@ from ddoq.costs.workload import Sizes, Stage
 from ddoq.data.base import ImageDataModule
 from ddoq.data.known_registries import imagenet_indices
 from ddoq.errors import UserError
+from ddoq.optimisation.trainers import device_of
 from ddoq.priors.base import Prior
 from ddoq.priors.diffusion import DiffusionPrior, save_pipeline
 from ddoq.priors.latent import LatentDiffusionPrior
@@ -23,10 +24,10 @@ from ddoq.priors.loading import STABLE_DIFFUSION, find_format, make_scheduler, p
 from ddoq.priors.stable_diffusion import StableDiffusionPrior
 from ddoq.priors.training.config import DiTConfig, VAEConfig, check_image_size
 from ddoq.priors.training.dit import train_dit
-from ddoq.priors.training.fitting import device_of
 from ddoq.priors.training.report import save_reconstructions, save_samples
 from ddoq.priors.training.vae import train_vae
 from ddoq.priors.training.workload import training_workload
+from ddoq.storage.checkpoints import Checkpoint
 from ddoq.storage.files import build_once, read_json, write_json
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.run_folder import RunFolder
@@ -70,8 +71,8 @@ class PriorSource(ABC):
 class TrainedPrior(PriorSource):
     """Trains an autoencoder and a diffusion transformer on the dataset, once, and reuses them.
 
-    They are cached one by one, so that a run which is interrupted keeps what was whole, and transformers of
-    different sizes share an autoencoder.
+    They are cached one by one, so that transformers of different sizes share an autoencoder. A training that is killed
+    goes on from its last checkpoint, and ends with the same bits.
 
     Args:
         vae: The autoencoder and its training.
@@ -96,6 +97,12 @@ class TrainedPrior(PriorSource):
         self, data: ImageDataModule, cache: Path, precision: str = "32-true"
     ) -> tuple[Path, Path]:
         """Return where autoencoder and whole prior are, or will be, cached."""
+        vae_key, key = self._keys(data, precision)
+        run = RunFolder(cache)
+        return run.prior(f"vae-{vae_key}"), run.prior(f"prior-{key}")
+
+    def _keys(self, data: ImageDataModule, precision: str) -> tuple[str, str]:
+        """Hash what decides the autoencoder, and what decides the whole prior."""
         base = {
             "vae": self.vae,
             "seed": self.seed,
@@ -103,40 +110,30 @@ class TrainedPrior(PriorSource):
             "precision": precision,
             "format": TRAINING_FORMAT,
         }
-        run = RunFolder(cache)
-        whole = {**base, "dit": self.dit}
-        return run.prior(f"vae-{hash_config(base)}"), run.prior(f"prior-{hash_config(whole)}")
+        return hash_config(base), hash_config({**base, "dit": self.dit})
 
     def obtain(self, data: ImageDataModule, cache: Path, trainer: Mapping[str, Any]) -> Prior:
-        """Train the prior or reuse it; see :meth:`PriorSource.obtain`."""
+        """Train the prior or reuse it; see :meth:`PriorSource.obtain`.
+
+        Raises:
+            UserError: If a checkpoint of a training that was killed cannot be used.
+        """
         data.setup()
         check_image_size(data.image_size, self.vae, self.dit)
         precision = str(trainer.get("precision") or "32-true")
-        vae_folder, folder = self.folders(data, cache, precision)
-
-        def build_vae(target: Path) -> None:
-            say(f"prior: training the autoencoder, {self.vae.steps} steps")
-            vae, record = train_vae(self.vae, data, seed=self.seed, trainer=trainer)
-            save_reconstructions(target / "reconstructions.png", vae, data)
-            vae.save_pretrained(target / "vae")
-            write_json(target / "training.json", {"dataset": data.describe(), "vae": record})
-
-        def build_prior(target: Path) -> None:
-            build_once(vae_folder, build_vae)
-            vae = AutoencoderKL.from_pretrained(vae_folder / "vae", low_cpu_mem_usage=False)
-            vae.eval().requires_grad_(False)
-            say(f"prior: training the diffusion transformer, {self.dit.steps} steps")
-            dit, scheduler, record = train_dit(self.dit, vae, data, seed=self.seed, trainer=trainer)
-            names = {info.index: info.name for info in data.classes}
-            save_pipeline(target, vae, dit, scheduler, names)
-            prior = DiffusionPrior.from_pretrained(target).to(device_of(trainer))
-            save_samples(target, prior, data, seed=self.seed)
-            shutil.copy(vae_folder / "reconstructions.png", target)
-            earlier = read_json(vae_folder / "training.json")
-            write_json(target / "training.json", {**earlier, "dit": record})
-
+        keys = self._keys(data, precision)
+        vae_folder, folder = folders = self.folders(data, cache, precision)
+        checkpoints = [Checkpoint.beside(*pair) for pair in zip(folders, keys, strict=True)]
         started = time.perf_counter()
-        built = build_once(folder, build_prior)
+
+        def build(target: Path) -> None:
+            build_once(vae_folder, lambda t: self._build_vae(t, data, trainer, checkpoints[0]))
+            checkpoints[0].clear()
+            self._build_prior(target, vae_folder, data, trainer, checkpoints[1])
+
+        built = build_once(folder, build)
+        for checkpoint in checkpoints:
+            checkpoint.clear()
         took = f"trained in {time.perf_counter() - started:.0f} s" if built else "reused"
         record = read_json(folder / "training.json")
         say(f"prior: {took}, reconstruction PSNR {record['vae']['test_psnr']:.1f} dB, in {folder}")
@@ -149,6 +146,45 @@ class TrainedPrior(PriorSource):
     def workload(self, sizes: Sizes) -> tuple[PriorNetworks | None, list[Stage]]:
         """Count the training of both networks; see :meth:`PriorSource.workload`."""
         return training_workload(self.vae, self.dit, sizes)
+
+    def _build_vae(
+        self,
+        target: Path,
+        data: ImageDataModule,
+        trainer: Mapping[str, Any],
+        checkpoint: Checkpoint,
+    ) -> None:
+        """Train the autoencoder, and fill a folder with it."""
+        say(f"prior: training the autoencoder, {self.vae.steps} steps")
+        vae, record = train_vae(
+            self.vae, data, seed=self.seed, trainer=trainer, checkpoint=checkpoint
+        )
+        save_reconstructions(target / "reconstructions.png", vae, data)
+        vae.save_pretrained(target / "vae")
+        write_json(target / "training.json", {"dataset": data.describe(), "vae": record})
+
+    def _build_prior(
+        self,
+        target: Path,
+        vae_folder: Path,
+        data: ImageDataModule,
+        trainer: Mapping[str, Any],
+        checkpoint: Checkpoint,
+    ) -> None:
+        """Train the transformer, and fill a folder with the whole prior."""
+        vae = AutoencoderKL.from_pretrained(vae_folder / "vae", low_cpu_mem_usage=False)
+        vae.eval().requires_grad_(False)
+        say(f"prior: training the diffusion transformer, {self.dit.steps} steps")
+        dit, scheduler, record = train_dit(
+            self.dit, vae, data, seed=self.seed, trainer=trainer, checkpoint=checkpoint
+        )
+        names = {info.index: info.name for info in data.classes}
+        save_pipeline(target, vae, dit, scheduler, names)
+        prior = DiffusionPrior.from_pretrained(target).to(device_of(trainer))
+        save_samples(target, prior, data, seed=self.seed)
+        shutil.copy(vae_folder / "reconstructions.png", target)
+        earlier = read_json(vae_folder / "training.json")
+        write_json(target / "training.json", {**earlier, "dit": record})
 
 
 class PretrainedPrior(PriorSource):

@@ -60,6 +60,20 @@ class Checkpoint:
         self.earlier = 0.0
         self._cost = 0.0  # seconds that the last writing took
 
+    @classmethod
+    def beside(cls, folder: Path, key: str) -> "Checkpoint":
+        """Open the checkpoint of what :func:`ddoq.storage.files.build_once` builds, beside the folder that it fills.
+
+        Args:
+            folder: Where the product will be.
+            key: Hash of everything that decides it.
+
+        Example:
+            >>> str(Checkpoint.beside(Path("priors/vae-01"), "01").path)
+            'priors/.vae-01.checkpoint'
+        """
+        return cls(folder.with_name(f".{folder.name}.checkpoint"), key)
+
     @property
     def elapsed(self) -> float:
         """Seconds of work so far, those before a kill included, up to the checkpoint that was loaded."""

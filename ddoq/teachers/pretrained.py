@@ -330,7 +330,7 @@ def _compare(
 
 def _measure(teacher: Teacher, data: ImageDataModule, trainer: Mapping[str, Any]) -> None:
     """Measure a teacher on the real test images where the trainer would run."""
-    from ddoq.priors.training.fitting import device_of
+    from ddoq.optimisation.trainers import device_of
 
     teacher.to(device_of(trainer))
     teacher.accuracy, teacher.accuracy_top5 = split_accuracies(teacher, data.test)

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
@@ -19,7 +18,9 @@ from ddoq.costs.workload import Sizes, Stage
 from ddoq.data.base import ImageDataModule
 from ddoq.errors import UserError
 from ddoq.networks import build_network
+from ddoq.optimisation.trainers import run_training
 from ddoq.seeding import derive_seed
+from ddoq.storage.checkpoints import Checkpoint
 from ddoq.storage.files import build_once
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.run_folder import RunFolder
@@ -114,16 +115,23 @@ class TrainedTeacher(TeacherSource):
         }
 
     def obtain(self, data: ImageDataModule, cache: Path, trainer: Mapping[str, Any]) -> Teacher:
-        """Load the teacher from the cache, or train it; see :meth:`TeacherSource.obtain`."""
+        """Load the teacher from the cache, or train it; see :meth:`TeacherSource.obtain`.
+
+        A training that is killed goes on from its last checkpoint, and ends with the same bits.
+
+        Raises:
+            UserError: If that checkpoint cannot be used.
+        """
         data.setup()
         settings = self.settings_for(data, trainer)
         safe_name = re.sub(r"[^\w.-]", "_", self.arch)
-        folder = RunFolder(cache).teacher(f"{safe_name}-{hash_config(settings)}")
+        key = hash_config(settings)
+        folder = RunFolder(cache).teacher(f"{safe_name}-{key}")
         was_there = folder.is_dir()
         started = time.perf_counter()
-        built = build_once(
-            folder, lambda unfinished: self._build(data, trainer, settings, unfinished)
-        )
+        checkpoint = Checkpoint.beside(folder, key)
+        built = build_once(folder, lambda t: self._build(t, data, trainer, settings, checkpoint))
+        checkpoint.clear()
         teacher = Teacher.load(folder)
         teacher.check_matches(data)
         if built:
@@ -158,38 +166,15 @@ class TrainedTeacher(TeacherSource):
 
     def _build(
         self,
+        target: Path,
         data: ImageDataModule,
         trainer: Mapping[str, Any],
         settings: Mapping[str, Any],
-        folder: Path,
+        checkpoint: Checkpoint,
     ) -> None:
+        """Train the network, measure it, and fill a folder with it."""
         training = TeacherTraining(**settings["training"])
-        started = time.perf_counter()
-        with isolate_rng():
-            torch.manual_seed(derive_seed(training.seed, "teacher"))
-            network = build_network(
-                self.arch, data.num_classes, data.image_size, stem=self.stem, **self.kwargs
-            )
-            if training.channels_last:
-                network = network.to(memory_format=torch.channels_last)
-            runner = L.Trainer(
-                **{
-                    **trainer,
-                    "devices": 1,
-                    "num_nodes": 1,
-                    "strategy": "auto",
-                    "max_epochs": training.epochs,
-                    "logger": False,
-                    "enable_checkpointing": False,
-                    "enable_model_summary": False,
-                    "reload_dataloaders_every_n_epochs": 1,  # every epoch draws its own order
-                }
-            )
-            runner.fit(TeacherModule(network, data, training))
-        if not all(bool(torch.isfinite(p).all()) for p in network.parameters()):
-            raise UserError(
-                f"The training of the teacher {self.arch} diverged: lower teacher.lr (now {training.lr})."
-            )
+        network, device = self._train(data, trainer, training, checkpoint)
         fields: dict[str, Any] = {
             "arch": self.arch,
             "kwargs": self.kwargs,
@@ -200,10 +185,40 @@ class TrainedTeacher(TeacherSource):
             "mean": data.mean,
             "std": data.std,
         }
-        teacher = Teacher(network.float(), accuracy=0.0, **fields).to(runner.strategy.root_device)
+        teacher = Teacher(network.float(), accuracy=0.0, **fields).to(device)
         teacher.accuracy, teacher.accuracy_top5 = split_accuracies(teacher, data.test)
-        teacher.training_record = {**settings, "seconds": time.perf_counter() - started}
-        teacher.save(folder)
+        teacher.training_record = {**settings, "seconds": checkpoint.elapsed}
+        teacher.save(target)
+
+    def _train(
+        self,
+        data: ImageDataModule,
+        trainer: Mapping[str, Any],
+        training: TeacherTraining,
+        checkpoint: Checkpoint,
+    ) -> tuple[nn.Module, torch.device]:
+        """Return the trained network and where it is; the caller's random state stays as it was."""
+        with isolate_rng():
+            torch.manual_seed(derive_seed(training.seed, "teacher"))
+            network = build_network(
+                self.arch, data.num_classes, data.image_size, stem=self.stem, **self.kwargs
+            )
+            if training.channels_last:
+                network = network.to(memory_format=torch.channels_last)
+            device = run_training(
+                TeacherModule(network, data, training),
+                what=f"teacher {self.arch}",
+                trainer=trainer,
+                checkpoint=checkpoint,
+                max_epochs=training.epochs,
+                reload_dataloaders_every_n_epochs=1,  # every epoch draws its own order
+            )
+        if not all(bool(torch.isfinite(p).all()) for p in network.parameters()):
+            checkpoint.clear()
+            raise UserError(
+                f"The training of the teacher {self.arch} diverged: lower teacher.lr (now {training.lr})."
+            )
+        return network, device
 
 
 def _precision(trainer: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from ddoq.data.base import ImageDataModule
 from ddoq.errors import UserError, suggest
 from ddoq.images import to_float
 from ddoq.networks import Normalize
+from ddoq.optimisation.trainers import ResumableBatches
 from ddoq.teachers.batches import (
     Batch,
     ResidentBatches,
@@ -102,7 +103,7 @@ class TeacherModule(L.LightningModule):
             images = load_split(self.data.train).to(self.device)
             self._resident = images, self.data.train.labels.to(self.device)
 
-    def train_dataloader(self) -> Iterable[Batch]:
+    def train_dataloader(self) -> ResumableBatches[Batch]:
         """Draw an epoch and return its batches; the trainer asks anew before every epoch."""
         settings, train = self.settings, self.data.train
         epoch = draw_teacher_epoch(
@@ -116,10 +117,15 @@ class TeacherModule(L.LightningModule):
             epoch.order, epoch.shifts.to(self.device), epoch.flips.to(self.device)
         )
         positions = batches_of(epoch.order, settings.batch_size)
-        if self._resident is None:
-            return streamed_batches(train, positions, self.data.num_workers)
-        images, labels = self._resident
-        return ResidentBatches(images, labels, [batch.to(self.device) for batch in positions])
+
+        def start_at(first: int) -> Iterable[Batch]:
+            rest = positions[first:]
+            if self._resident is None:
+                return streamed_batches(train, rest, self.data.num_workers)
+            images, labels = self._resident
+            return ResidentBatches(images, labels, [batch.to(self.device) for batch in rest])
+
+        return ResumableBatches(len(positions), start_at)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the cross-entropy of an augmented batch."""

@@ -22,3 +22,9 @@ def tiny_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tiny") / "pipeline"
     build_dit(learned_sigma=True).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def quiet() -> dict:
+    """Trainer arguments for tests."""
+    return {"accelerator": "cpu", "enable_progress_bar": False, "barebones": False}

@@ -14,10 +14,12 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from ddoq.data.base import ImageDataModule
+from ddoq.optimisation.fitting import SeededTraining, count_parameters, fit
+from ddoq.optimisation.trainers import device_of
 from ddoq.priors.training.config import DiTConfig
-from ddoq.priors.training.fitting import SeededTraining, count_parameters, device_of, fit
 from ddoq.priors.training.vae import encode_split
 from ddoq.seeding import derive_seed
+from ddoq.storage.checkpoints import Checkpoint
 
 # Length of the noise schedule: DDPM's (Ho et al. 2020) and DiT's.
 TIMESTEPS = 1000
@@ -129,6 +131,7 @@ def train_dit(
     *,
     seed: int,
     trainer: Mapping[str, Any],
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[DiTTransformer2DModel, DDIMScheduler, dict[str, Any]]:
     """Train a diffusion transformer on the encoded training split; the caller's random state stays as it was.
 
@@ -140,9 +143,13 @@ def train_dit(
         data: The dataset, set up.
         seed: Decides initial weights, order, noise, times and hidden labels.
         trainer: Keyword arguments for ``lightning.Trainer`` that say where to run.
+        checkpoint: Where a killed training is found again; None keeps nothing.
 
     Returns:
         The averaged model in evaluation mode on the CPU, its scheduler, and a record as JSON values.
+
+    Raises:
+        UserError: If the checkpoint cannot be used.
     """
     latents = encode_split(vae.to(device_of(trainer)), data.train)
     _, channels, height, width = latents.shape
@@ -158,6 +165,8 @@ def train_dit(
             workers=0,  # the latents are in memory
             trainer=trainer,
             callbacks=[EMAWeightAveraging(decay=config.ema_decay)],
+            checkpoint=checkpoint,
+            what="prior: diffusion transformer",
         )
     record = {
         "config": asdict(config),

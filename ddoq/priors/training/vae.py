@@ -12,9 +12,11 @@ from torch.nn import functional as F
 
 from ddoq.data.base import ImageDataModule, ImageSplit
 from ddoq.images import to_float
+from ddoq.optimisation.fitting import Images, SeededTraining, count_parameters, fit
+from ddoq.optimisation.trainers import device_of
 from ddoq.priors.training.config import NORM_GROUPS, VAEConfig, check_image_size
-from ddoq.priors.training.fitting import Images, SeededTraining, count_parameters, device_of, fit
 from ddoq.seeding import derive_seed
+from ddoq.storage.checkpoints import Checkpoint
 
 # Images a batch where nothing is learnt; it changes no result beyond rounding.
 EVALUATION_BATCH = 256
@@ -79,7 +81,12 @@ class VAETraining(SeededTraining):
 
 
 def train_vae(
-    config: VAEConfig, data: ImageDataModule, *, seed: int, trainer: Mapping[str, Any]
+    config: VAEConfig,
+    data: ImageDataModule,
+    *,
+    seed: int,
+    trainer: Mapping[str, Any],
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[AutoencoderKL, dict[str, Any]]:
     """Train an autoencoder on the training split; the caller's random state stays as it was.
 
@@ -91,12 +98,13 @@ def train_vae(
         data: The dataset, set up.
         seed: Decides initial weights, order of images and noise.
         trainer: Keyword arguments for ``lightning.Trainer`` that say where to run.
+        checkpoint: Where a killed training is found again; None keeps nothing.
 
     Returns:
         The model in evaluation mode, on the CPU, and a record of the training as JSON values.
 
     Raises:
-        UserError: If images of this size do not fit the configuration.
+        UserError: If images of this size do not fit the configuration, or the checkpoint cannot be used.
     """
     with isolate_rng():
         torch.manual_seed(derive_seed(seed, "vae", "weights"))
@@ -108,6 +116,8 @@ def train_vae(
             batch_size=config.batch_size,
             workers=data.num_workers,
             trainer=trainer,
+            checkpoint=checkpoint,
+            what="prior: autoencoder",
         )
     vae.eval().requires_grad_(False).to(device_of(trainer))
     latents = encode_split(vae, data.train)

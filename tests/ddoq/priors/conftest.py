@@ -37,9 +37,3 @@ def make_random_data():
         return data
 
     return make
-
-
-@pytest.fixture
-def quiet() -> dict:
-    """Trainer arguments for tests."""
-    return {"accelerator": "cpu", "enable_progress_bar": False, "barebones": False}

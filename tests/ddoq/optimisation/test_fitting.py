@@ -4,7 +4,8 @@ import torch
 from torch.utils.data import TensorDataset
 
 from ddoq.data.base import TensorSplit
-from ddoq.priors.training.fitting import Images, SeededTraining, device_of, fit, make_trainer
+from ddoq.optimisation.fitting import Images, SeededTraining, fit
+from ddoq.optimisation.trainers import device_of, make_trainer
 
 
 class Fitting(SeededTraining):

@@ -1,7 +1,8 @@
-"""The training loop that autoencoder and diffusion transformer share."""
+"""The training of a network for a number of steps, as autoencoder and diffusion transformer share it."""
 
+import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +11,12 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, RandomSampler
+from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler
 
 from ddoq.data.base import ImageSplit
+from ddoq.optimisation.trainers import ResumableBatches, run_training
 from ddoq.seeding import generator_for
+from ddoq.storage.checkpoints import Checkpoint
 
 # How many points of a loss curve are kept for the record.
 CURVE_POINTS = 50
@@ -55,10 +58,29 @@ class SeededTraining(L.LightningModule):
         self.learning_rate = learning_rate
         self.steps = steps
         self.curve: list[Tensor] = []
+        self._earlier = torch.empty(0)  # losses before a kill
+        self._draws: Tensor | None = None  # how far the stream of draws was then
 
     def on_train_start(self) -> None:
-        """Start the stream of draws."""
+        """Start the stream of draws, or go on in it."""
         self.generator = generator_for(self.seed, self.purpose, "draws")
+        if self._draws is not None:
+            self.generator.set_state(self._draws)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep how far the stream of draws is, and the losses."""
+        checkpoint["draws"] = self.generator.get_state()
+        checkpoint["losses"] = self.losses()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on in the stream, and behind the losses."""
+        self._draws = checkpoint["draws"]
+        self._earlier = checkpoint["losses"]
+
+    def losses(self) -> Tensor:
+        """Return the losses of all steps so far, float32 on the CPU."""
+        parts = [part.float() for part in self.curve]
+        return torch.cat([self._earlier, *([torch.stack(parts).cpu()] if parts else [])])
 
     def normal(self, shape: Sequence[int]) -> Tensor:
         """Draw standard normal float32 noise of a shape, on the module's device."""
@@ -96,29 +118,6 @@ class Fit:
     losses: list[float]
 
 
-def make_trainer(trainer: Mapping[str, Any], callbacks: Sequence[Callback] = ()) -> L.Trainer:
-    """Make a Lightning trainer for one pass on one device that writes nothing.
-
-    Args:
-        trainer: Keyword arguments that say where to run; what a prior decides for itself is overridden.
-        callbacks: Added to those of ``trainer``.
-
-    Returns:
-        The trainer; its ``strategy.root_device`` is where it will run.
-    """
-    settings: dict[str, Any] = {
-        **trainer,
-        "devices": 1,
-        "strategy": "auto",
-        "max_epochs": 1,
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_model_summary": False,
-        "callbacks": [*trainer.get("callbacks", ()), *callbacks],
-    }
-    return L.Trainer(**settings)
-
-
 def fit(
     module: SeededTraining,
     dataset: Dataset[Any],
@@ -127,6 +126,8 @@ def fit(
     workers: int,
     trainer: Mapping[str, Any],
     callbacks: Sequence[Callback] = (),
+    checkpoint: Checkpoint | None = None,
+    what: str = "training",
 ) -> Fit:
     """Train a module for its number of steps on one device.
 
@@ -137,36 +138,58 @@ def fit(
         workers: Worker processes of the loader.
         trainer: Keyword arguments for ``lightning.Trainer`` that say where to run.
         callbacks: Added to those of ``trainer``.
+        checkpoint: Where a killed process finds its state again; None keeps nothing.
+        what: What to call the training in lines of progress.
 
     Returns:
         Seconds and losses.
+
+    Raises:
+        UserError: If there is a checkpoint that cannot be used, or one cannot be written.
     """
-    sampler = RandomSampler(
-        dataset,  # type: ignore[arg-type]  # sized, which Dataset does not say
-        num_samples=module.steps * batch_size,
-        generator=generator_for(module.seed, module.purpose, "order"),
-    )
-    loader = DataLoader(
-        dataset,
-        batch_size=batch_size,
-        sampler=sampler,
-        num_workers=workers,
-        generator=generator_for(module.seed, module.purpose, "loader"),
-    )
-    loop = make_trainer(trainer, callbacks)
+
+    def start_at(step: int) -> DataLoader[Any]:
+        order = RandomSampler(
+            dataset,  # type: ignore[arg-type]  # sized, which Dataset does not say
+            num_samples=module.steps * batch_size,
+            generator=generator_for(module.seed, module.purpose, "order"),
+        )
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=_Rest(order, step * batch_size),
+            num_workers=workers,
+            generator=generator_for(module.seed, module.purpose, "loader"),
+        )
+
     started = time.perf_counter()
     module.train()
-    loop.fit(module, loader)
-    seconds = time.perf_counter() - started
-    stretches = (
-        torch.stack(module.curve).float().cpu().tensor_split(min(CURVE_POINTS, len(module.curve)))
+    run_training(
+        module,
+        ResumableBatches(module.steps, start_at),
+        what=what,
+        trainer=trainer,
+        checkpoint=checkpoint,
+        callbacks=callbacks,
     )
+    seconds = time.perf_counter() - started if checkpoint is None else checkpoint.elapsed
+    losses = module.losses()
+    stretches = losses.tensor_split(min(CURVE_POINTS, len(losses)))
     return Fit(seconds, [float(part.mean()) for part in stretches])
 
 
-def device_of(trainer: Mapping[str, Any]) -> torch.device:
-    """Say where a training with these keyword arguments for ``lightning.Trainer`` would run."""
-    return make_trainer(trainer).strategy.root_device
+class _Rest(Sampler[int]):
+    """What a sampler gives after its first few."""
+
+    def __init__(self, sampler: RandomSampler, skipped: int) -> None:
+        self.sampler = sampler
+        self.skipped = skipped
+
+    def __len__(self) -> int:
+        return len(self.sampler) - self.skipped
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.islice(iter(self.sampler), self.skipped, None)
 
 
 def count_parameters(module: torch.nn.Module) -> int:
