@@ -5,11 +5,13 @@ from collections.abc import Callable
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from torch import nn
 from torch.nn import functional as F
 
 from ddoq.data import ImageDataModule, TensorSplit
 from ddoq.data.class_registry import ClassRegistry
 from ddoq.storage.fingerprints import hash_tensors
+from ddoq.teachers import Teacher
 
 
 class HeldData(ImageDataModule):
@@ -57,3 +59,23 @@ def digits() -> HeldData:
     )
     data.setup()
     return data
+
+
+@pytest.fixture
+def colour_teacher() -> Callable[[HeldData], Teacher]:
+    """Make a teacher whose features of an image are its three mean colours, pixels in [-2, 2]."""
+
+    def make(data: HeldData) -> Teacher:
+        pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        return Teacher(
+            nn.Sequential(pooled, nn.Linear(3, data.num_classes)),
+            arch="colours",
+            class_names=data.classes.names,
+            class_keys=data.classes.keys,
+            image_size=data.image_size,
+            accuracy=0.5,
+            mean=data.mean,
+            std=data.std,
+        )
+
+    return make
