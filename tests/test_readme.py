@@ -96,15 +96,16 @@ def test_every_configuration_that_is_named_exists(path):
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
-def methods_table() -> dict[str, tuple[str, str]]:
-    """Return the class and the needs that the README's table gives for each file of configs/methods."""
+def methods_table() -> dict[str, dict[str, str]]:
+    """Return the row of the README's table for each file of configs/methods, by the heads of its columns."""
     section = README.partition("## Methods")[2].partition("\n## ")[0]
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines()]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    head, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    named = [dict(zip(head, row, strict=True)) for row in rows]
     return {
-        name: (row[1].strip("`"), row[4])
-        for row in rows
-        if len(row) == 5
-        for name in re.findall(r"\]\(configs/methods/(\w+)\.yaml\)", row[2])
+        name: row
+        for row in named
+        for name in re.findall(r"\]\(configs/methods/(\w+)\.yaml\)", row["configuration"])
     }
 
 
@@ -116,14 +117,18 @@ def test_the_table_of_methods_says_what_the_configurations_say():
     assert set(table) == {path.stem for path in (ROOT / "configs" / "methods").glob("*.yaml")}
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(Distiller, "model")
-    for name, (kind, needs) in table.items():
+    for name, row in table.items():
         files = layers([ROOT / "configs" / "methods" / f"{name}.yaml"])
         parts = [yaml.safe_load(file.read_text(encoding="utf-8")).get("model") for file in files]
         given = [f"--model={yaml.safe_dump(part)}" for part in parts if part]
         method = parser.instantiate(parser.parse_args(given)).model
-        assert type(method).__name__ == kind, name
-        assert ("prior" in needs) == method.needs_prior, name
-        assert ("teacher" in needs) == method.needs_teacher, name
+        assert f"`{type(method).__name__}`" == row["class"], name
+        assert f"`{method.method}`" == row["in results"], name
+        assert ("prior" in row["needs"]) == method.needs_prior, name
+        assert ("teacher" in row["needs"]) == method.needs_teacher, name
+        page = re.search(r"\]\(([\w/.]+)\)", row["method"])
+        assert page, name
+        assert (ROOT / page.group(1)).exists(), name
 
 
 def test_the_example_of_own_data_is_a_dataset(tmp_path, capsys):
