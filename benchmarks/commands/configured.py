@@ -17,7 +17,7 @@ from benchmarks.commands.names import COMMANDS
 from benchmarks.configuration.layers import expand
 from benchmarks.configuration.mistakes import explain
 from benchmarks.run.bench import Bench, RecipeChoice
-from benchmarks.run.ranks import EvaluationOptions, be_patient, end_with_launcher, one_device
+from benchmarks.run.ranks import EvaluationOptions, extend_timeouts, one_device, watch_launcher
 from benchmarks.students.student import Student
 from benchmarks.tracking.loggers import WandbOptions
 from ddoq.data import ImageDataModule
@@ -101,7 +101,7 @@ class BenchCLI(LightningCLI):
             "--evaluation",
             type=EvaluationOptions,
             default=EvaluationOptions(),
-            help="Whether several ranks train students apart or together.",
+            help="How several ranks train students: independent or ddp.",
         )
         parser.add_argument(
             "--wandb", type=WandbOptions, default=WandbOptions(), help="W&B logging."
@@ -196,8 +196,8 @@ def configure(
         UserError: For every mistake in the configuration.
     """
     quiet()
-    be_patient()
-    end_with_launcher()
+    extend_timeouts()
+    watch_launcher()
     try:
         return BenchCLI(name, expand(arguments), add_options)
     except (ArgumentError, ValueError) as error:

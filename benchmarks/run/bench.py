@@ -65,7 +65,7 @@ class Bench:
         trainer: The trainer that distils; its ranks share the work.
         trainer_settings: Arguments of the one-device trainers of prior, teacher and students.
         config: The whole resolved configuration.
-        evaluation: Whether ranks train students apart or together.
+        evaluation: How several ranks train students.
     """
 
     data: ImageDataModule
@@ -179,15 +179,15 @@ class Bench:
         with isolate_rng():  # wrong names and arguments show up here, before minutes of work
             for student in self.students:
                 network = student.build(self.data)
-                if self._together and self.evaluation.sync_batchnorm:
+                if self._joint and self.evaluation.sync_batchnorm:
                     synchronize_batch_norm(network, device, student.label)
-        if self._together:
+        if self._joint:
             self._joint_arguments()
         check_strategy(self.trainer)
 
     @property
-    def _together(self) -> bool:
-        return self.evaluation.ranks == "together" and self.trainer.world_size > 1
+    def _joint(self) -> bool:
+        return self.evaluation.ranks == "ddp" and self.trainer.world_size > 1
 
     def _joint_arguments(self) -> dict[str, Any]:
         return joint_arguments(self.evaluation, self.trainer, self.config.get("trainer") or {})
@@ -208,21 +208,18 @@ class Bench:
             config=self.config,
         )
         ranks = Ranks(self.trainer, self.output)
-        if self._together:
+        if self._joint:
             runner.trainer = {**self.trainer_settings, **self._joint_arguments()}
             runner.joint = ranks.joint()
         cells = [(student, seed) for seed in self.seeds for student in self.students]
         mine = cells
-        if not self._together:
-            ranks.part()
+        if not self._joint:
+            ranks.destroy_process_group()
             mine = cells[self.trainer.global_rank :: self.trainer.world_size]
         started = now()
         for cell in mine:
             runner.run(*cell, force=self.force)
-        if self._together:
-            ranks.part_ways()
-        else:
-            ranks.meet()
+        ranks.barrier()
         results = [found for cell in cells if (found := runner.find(*cell)) is not None]
         say(cell_table(results))
         run = RunFolder(self.output)

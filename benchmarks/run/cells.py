@@ -142,28 +142,28 @@ class CellRunner:
         What keeps any rank from training fails the student on all of them, and the run goes on. Once training has
         begun nobody knows where the other ranks are: an error then ends the run.
         """
-        stored = joint.from_first(lambda: None if force else self.find(student, seed))
+        stored = joint.broadcast_from_first(lambda: None if force else self.find(student, seed))
         if stored is not None:
             return stored
         cell, config = self.cell(student, seed), self.cell_config(student, seed)
         failures, started = RunFolder(self.output).failures, time.time()
-        asked = training = False
+        gathered = training = False
 
-        def agree() -> None:
-            nonlocal asked, training
-            asked = True
-            joint.agree(None)
+        def before_fit() -> None:
+            nonlocal gathered, training
+            gathered = True
+            joint.gather_errors(None)
             training = True
 
         try:
-            return self._train(cell, student, seed, agree)
+            return self._train(cell, student, seed, before_fit)
         except Exception as error:
-            if not asked:
-                joint.agree(error)
+            if not gathered:
+                joint.gather_errors(error)
             text = str(error) if isinstance(error, UserError) else traceback.format_exc()
             path = failure_path(failures, cell, config)
             if training and failed_before(path, started):  # by the rank whose end this one noticed
-                joint.give_up()
+                joint.abort()
                 raise UserError(f"{student.label}, seed {seed} failed; see {path}.") from error
             if training or joint.rank == 0:
                 write_failure(failures, cell, text, config)
@@ -173,7 +173,7 @@ class CellRunner:
                     flush=True,
                 )
             if training:
-                joint.give_up()
+                joint.abort()
                 raise UserError(
                     f"{student.label}, seed {seed} failed on rank {joint.rank} while {joint.world_size} ranks trained "
                     f"it together, which ends the run; see {path}. Students that are done will be reused."

@@ -1,4 +1,4 @@
-"""Ranks of one run: how long they wait, how they train students apart or together, and how they end."""
+"""Ranks of one run: how long they wait, how they train students, and how they end."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import lightning as L
 import torch.distributed as dist
@@ -20,12 +20,15 @@ from torch.distributed import FileStore  # type: ignore[attr-defined]
 from ddoq.errors import UserError
 from ddoq.storage.run_folder import RunFolder
 
-# Ranks share work that is cut by classes and students, and one of them may train a prior meanwhile: hours apart is
+# Ranks share work that is cut by classes and students, and one of them may train a prior meanwhile: a lag of hours is
 # normal, while torch gives up after 30 minutes.
-PATIENCE = timedelta(days=7)
+TIMEOUT = timedelta(days=7)
 
 _Value = TypeVar("_Value")
-_over = threading.Event()  # the run has ended well: nobody needs to watch the launcher any more
+_finished = threading.Event()  # all ranks are done: nobody needs to watch the launcher any more
+
+
+_RENAMED = {"apart": "independent", "together": "ddp"}
 
 
 @dataclass
@@ -33,20 +36,29 @@ class EvaluationOptions:
     """How the ranks of a run train students.
 
     Attributes:
-        ranks: ``apart``: every rank trains its own share of the students on one device, which gives the numbers of a
-            one-device run. ``together``: all ranks train each student by DDP, the recipe's batch shared among them;
-            such rows stand apart in every table.
-        sync_batchnorm: Only for ``together``: take the statistics of batch normalisation over the whole batch, which
-            torch can do on GPUs alone. Otherwise each rank normalises its own share, and the statistics of rank 0
-            are tested.
+        ranks: ``independent``: every rank trains a share of the students, each on one device, which gives the numbers
+            of a one-device run. ``ddp``: all ranks train each student, the recipe's batch shared among them; such rows
+            are rows of their own in every table.
+        sync_batchnorm: Only for ``ddp``: take the statistics of batch normalisation over the whole batch, which torch
+            can do on GPUs alone. Otherwise each rank normalises its own share, and the statistics of rank 0 are tested.
+
+    Raises:
+        UserError: If ``ranks`` is another word.
     """
 
-    ranks: Literal["apart", "together"] = "apart"
+    ranks: str = "independent"
     sync_batchnorm: bool = True
 
+    def __post_init__(self) -> None:
+        """Refuse other words, and say what those of earlier versions are called now."""
+        if self.ranks not in ("independent", "ddp"):
+            renamed = _RENAMED.get(self.ranks)
+            mend = f"write {renamed!r}, its name now" if renamed else "write 'independent' or 'ddp'"
+            raise UserError(f"There is no evaluation.ranks {self.ranks!r}: {mend}.")
 
-def be_patient() -> None:
-    """Give every DDP strategy that is chosen by its name a timeout of :data:`PATIENCE`.
+
+def extend_timeouts() -> None:
+    """Give every DDP strategy that is chosen by its name a timeout of :data:`TIMEOUT`.
 
     The strategies of Lightning's registry are registered anew with that one argument more. A strategy that is given
     as a class keeps the timeout it was given.
@@ -54,13 +66,13 @@ def be_patient() -> None:
     for name in StrategyRegistry.available_strategies():
         entry = StrategyRegistry[name]
         if entry["strategy"] is DDPStrategy:
-            arguments = {"timeout": PATIENCE, **entry["init_params"]}
+            arguments = {"timeout": TIMEOUT, **entry["init_params"]}
             StrategyRegistry.register(
                 name, DDPStrategy, entry["description"], override=True, **arguments
             )
 
 
-def end_with_launcher(interval: float = 2.0) -> None:
+def watch_launcher(interval: float = 2.0) -> None:
     """End this process when the one that launched it as a rank is gone.
 
     A rank that waits for another cannot know that it waits for nobody: with NCCL it would wait until the timeout.
@@ -73,7 +85,7 @@ def end_with_launcher(interval: float = 2.0) -> None:
     launcher = os.getppid()
 
     def watch() -> None:
-        while not _over.wait(interval):
+        while not _finished.wait(interval):
             if os.getppid() != launcher:
                 print("error: the process that launched this rank is gone.", file=sys.stderr)
                 sys.stderr.flush()
@@ -91,9 +103,10 @@ def one_device(trainer: L.Trainer) -> dict[str, Any]:
 class Ranks:
     """The ranks of one run, once it comes to students.
 
-    With ``part`` and ``meet`` every rank is a one-device run of its own in between. Metrics synchronise themselves
-    wherever a process group exists: a student that is trained and tested on one device must not find one. Meeting
-    goes through a file in the output folder, which all ranks share.
+    Either they train each student together, see :meth:`joint`. Or the process group is destroyed, and every rank is a
+    one-device run of its own up to the barrier: metrics synchronise themselves wherever a process group exists, so a
+    student that is trained and tested on one device must not find one. The barrier then goes through a file in the
+    output folder, which all ranks share.
 
     Args:
         trainer: The trainer that distilled; processes that it has not launched yet are launched now.
@@ -107,11 +120,12 @@ class Ranks:
         self.rank = trainer.global_rank
         self.world_size = trainer.world_size
         self._trainer = trainer
-        self._assemble()
+        self._init_process_group()
         token = trainer.strategy.broadcast(uuid.uuid4().hex)
         self._file = RunFolder(folder).ranks(token)
+        self._independent = False
 
-    def _assemble(self) -> None:
+    def _init_process_group(self) -> None:
         """Start all processes and their group, where no distillation has done so (`evaluate --distilled`)."""
         if self.world_size == 1 or dist.is_initialized():
             return
@@ -121,42 +135,44 @@ class Ranks:
             return
         strategy.launcher.launch(strategy.setup_environment)
 
-    def part(self) -> None:
-        """Dissolve the process group; from here on this process acts as the first and only rank."""
-        if self.world_size == 1:
-            return
-        if dist.is_initialized():
-            self._trainer.strategy.barrier("ranks part")
-            dist.destroy_process_group()
-        setattr(rank_zero_only, "rank", 0)  # noqa: B010 - a function attribute, unknown to type checkers
-
-    def meet(self) -> None:
-        """Wait until every rank is here; then only rank 0 speaks again."""
-        if self.world_size == 1:
-            return
-        setattr(rank_zero_only, "rank", self.rank)  # noqa: B010
-        store = FileStore(str(self._file), self.world_size)
-        store.set(f"done-{self.rank}", "1")
-        store.wait([f"done-{rank}" for rank in range(self.world_size)], PATIENCE)
-        _over.set()
-        store.set(f"left-{self.rank}", "1")
-        if self.rank == 0:
-            store.wait([f"left-{rank}" for rank in range(self.world_size)], PATIENCE)
-            with contextlib.suppress(FileNotFoundError):
-                self._file.unlink()
-
-    def part_ways(self) -> None:
-        """Wait until every rank that worked together is here; afterwards each may end on its own."""
-        self._trainer.strategy.barrier("students done")
-        _over.set()
-
     def joint(self) -> "JointRanks | None":
         """Return what cells need to train a student on all ranks; None where there is one rank only."""
         return JointRanks(self._trainer) if self.world_size > 1 else None
 
+    def destroy_process_group(self) -> None:
+        """From here on this process acts as the first and only rank."""
+        self._independent = True
+        if self.world_size == 1:
+            return
+        if dist.is_initialized():
+            self._trainer.strategy.barrier("before the process group is destroyed")
+            dist.destroy_process_group()
+        setattr(rank_zero_only, "rank", 0)  # noqa: B010 - a function attribute, unknown to type checkers
+
+    def barrier(self) -> None:
+        """Wait until every rank is done with its students; then only rank 0 speaks again, and each may end."""
+        if not self._independent:
+            self._trainer.strategy.barrier("students done")
+            _finished.set()
+        elif self.world_size > 1:
+            setattr(rank_zero_only, "rank", self.rank)  # noqa: B010
+            self._file_barrier()
+
+    def _file_barrier(self) -> None:
+        ranks = range(self.world_size)
+        store = FileStore(str(self._file), self.world_size)
+        store.set(f"done-{self.rank}", "1")
+        store.wait([f"done-{rank}" for rank in ranks], TIMEOUT)
+        _finished.set()
+        store.set(f"left-{self.rank}", "1")
+        if self.rank == 0:
+            store.wait([f"left-{rank}" for rank in ranks], TIMEOUT)
+            with contextlib.suppress(FileNotFoundError):
+                self._file.unlink()
+
 
 class JointRanks:
-    """What ranks that train each student together have to agree on.
+    """Collectives of ranks that train each student together.
 
     Args:
         trainer: The trainer whose process group they form.
@@ -167,40 +183,40 @@ class JointRanks:
         self.world_size = trainer.world_size
         self._trainer = trainer
 
-    def from_first(self, make: Callable[[], _Value]) -> _Value:
+    def broadcast_from_first(self, make: Callable[[], _Value]) -> _Value:
         """Call a function on rank 0 and give every rank what it returned, or raise on every rank what it raised.
 
         Args:
             make: Returns, or raises as ``UserError``, something that can be pickled.
         """
-        told: list[_Value] = []
+        values: list[_Value] = []
         error: UserError | None = None
         if self.rank == 0:
             try:
-                told = [make()]
+                values = [make()]
             except UserError as caught:
                 error = caught
-        told, error = self._trainer.strategy.broadcast((told, error))
+        values, error = self._trainer.strategy.broadcast((values, error))
         if error is not None:
             raise error
-        return told[0]
+        return values[0]
 
-    def agree(self, error: Exception | None) -> None:
-        """Wait for all ranks to be ready, and tell each of them if any is not.
+    def gather_errors(self, error: Exception | None) -> None:
+        """Wait until all ranks are ready to train, or know that they are not.
 
         Args:
             error: What keeps this rank from being ready.
 
         Raises:
-            UserError: On a rank that is ready where another is not, naming that one and its trouble.
+            UserError: On a rank that is ready where another is not, naming that one and its error.
         """
-        troubles: list[str | None] = [None] * self.world_size
-        dist.all_gather_object(troubles, None if error is None else str(error))
-        for rank, trouble in enumerate(troubles):
-            if trouble is not None and error is None:
-                raise UserError(f"Rank {rank} of {self.world_size}: {trouble}")
+        errors: list[str | None] = [None] * self.world_size
+        dist.all_gather_object(errors, None if error is None else str(error))
+        for rank, message in enumerate(errors):
+            if message is not None and error is None:
+                raise UserError(f"Rank {rank} of {self.world_size}: {message}")
 
-    def give_up(self) -> None:
+    def abort(self) -> None:
         """End the other ranks, which would wait for this one in a collective.
 
         A rank that was launched by another ends itself, at once: its launcher (Lightning, torchrun, srun) then ends
@@ -235,7 +251,7 @@ def joint_arguments(
     strategy = settings.get("strategy", "auto")
     if not isinstance(strategy, str) or not isinstance(trainer.strategy, DDPStrategy):
         raise UserError(
-            "evaluation.ranks is 'together', which needs trainer.strategy by its name, e.g. ddp or "
+            "evaluation.ranks is 'ddp', which needs trainer.strategy by its name, e.g. ddp or "
             "ddp_find_unused_parameters_true."
         )
     return {

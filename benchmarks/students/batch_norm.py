@@ -35,7 +35,7 @@ def synchronize_batch_norm(network: nn.Module, device: torch.device, name: str) 
         raise UserError(
             f"Student {name!r} has batch normalisation, whose statistics torch cannot share between ranks on a CPU: "
             "set evaluation.sync_batchnorm to false (each rank then normalises its own share of a batch), or "
-            "evaluation.ranks to apart."
+            "evaluation.ranks to independent."
         )
     from timm.layers import convert_sync_batchnorm
 

@@ -216,7 +216,7 @@ def _check_share(images: int, batch: int, world_size: int) -> None:
         what = f"{images} distilled images" if images <= batch else f"Batches of {batch} images"
         raise UserError(
             f"{what} cannot be shared by {world_size} ranks, two images each at least: use fewer devices, or set "
-            "evaluation.ranks to apart."
+            "evaluation.ranks to independent."
         )
 
 

@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch import nn
 
 from benchmarks.students.evaluation import evaluate_student
-from benchmarks.run.ranks import be_patient
+from benchmarks.run.ranks import extend_timeouts
 from benchmarks.students.recipes import load_recipe
 from benchmarks.students.module import StudentModule
 from benchmarks.students.student import Student
@@ -115,7 +115,7 @@ def train(devices, arch, reduction, **trainer):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    be_patient()
+    extend_timeouts()
     devices = int(sys.argv[2])
     results = {reduction: train(devices, "linear", reduction) for reduction in ("batch", "weights")}
     results["bn"] = train(devices, "bn", "batch")

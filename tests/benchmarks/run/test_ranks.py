@@ -14,12 +14,13 @@ from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from timm.layers import BatchNormAct2d
 from torch import nn
 
+from benchmarks.cli import main
 from benchmarks.run.ranks import (
-    PATIENCE,
+    TIMEOUT,
     EvaluationOptions,
     Ranks,
-    be_patient,
     check_strategy,
+    extend_timeouts,
     failed_before,
     joint_arguments,
     one_device,
@@ -42,17 +43,17 @@ def trainer(strategy="auto", devices=1):
 
 @pytest.mark.parametrize("name", ["ddp", "ddp_find_unused_parameters_true", "auto"])
 def test_a_strategy_given_by_name_waits_for_days(name):
-    be_patient()
-    be_patient()  # a second run in the same process changes nothing
+    extend_timeouts()
+    extend_timeouts()  # a second run in the same process changes nothing
     strategy = trainer(name, devices=2).strategy
     assert isinstance(strategy, DDPStrategy)
-    assert strategy._timeout == PATIENCE == timedelta(days=7)
+    assert strategy._timeout == TIMEOUT == timedelta(days=7)
     unused = strategy._ddp_kwargs.get("find_unused_parameters", False)
     assert unused is (name == "ddp_find_unused_parameters_true")
 
 
 def test_a_strategy_given_as_a_class_keeps_its_timeout():
-    be_patient()
+    extend_timeouts()
     strategy = trainer(DDPStrategy(timeout=timedelta(minutes=3)), devices=2).strategy
     assert strategy._timeout == timedelta(minutes=3)
     assert StrategyRegistry["ddp_spawn"]["init_params"]["start_method"] == "spawn"
@@ -92,7 +93,7 @@ def test_torch_still_refuses_synchronised_batch_norm_on_a_cpu(tmp_path):
 
 
 def test_where_joint_students_run():
-    options = EvaluationOptions("together", sync_batchnorm=False)
+    options = EvaluationOptions("ddp", sync_batchnorm=False)
     settings = {"strategy": "ddp", "devices": 2, "num_nodes": 1, "precision": None}
     assert joint_arguments(options, trainer("ddp", 2), settings) == {
         "devices": 2,
@@ -105,6 +106,22 @@ def test_where_joint_students_run():
         joint_arguments(options, trainer(DDPStrategy(), 2), {**settings, "strategy": given})
 
 
+@pytest.mark.parametrize(
+    ("word", "mend"),
+    [
+        ("apart", "'independent', its name now"),
+        ("together", "'ddp', its name now"),
+        ("x", "or 'ddp'"),
+    ],
+)
+def test_other_words_for_ranks_are_refused(word, mend, capsys):
+    with pytest.raises(UserError, match=f"evaluation.ranks '{word}': write .*{mend}"):
+        EvaluationOptions(word)
+    data = ["--data", "Digits", "--model", "RandomSelection", "--model.init_args.ipc", "1"]
+    assert main(["fit", *data, "--evaluation.ranks", word]) == 2
+    assert f"evaluation.ranks '{word}': write" in capsys.readouterr().err
+
+
 def test_strategies_that_start_processes_for_every_call_are_refused():
     check_strategy(trainer())
     check_strategy(trainer("ddp", 2))
@@ -112,10 +129,10 @@ def test_strategies_that_start_processes_for_every_call_are_refused():
         check_strategy(trainer("ddp_spawn", 2))
 
 
-def test_one_rank_neither_parts_nor_meets(tmp_path):
+def test_one_rank_waits_for_nobody(tmp_path):
     ranks = Ranks(trainer(), tmp_path)
-    ranks.part()
-    ranks.meet()
+    ranks.destroy_process_group()
+    ranks.barrier()
     assert ranks.joint() is None
     assert list(tmp_path.iterdir()) == []
     assert one_device(trainer()) == {"devices": 1}
@@ -133,8 +150,8 @@ def test_a_failure_of_an_earlier_run_is_not_this_ones(tmp_path):
 
 def test_a_rank_ends_with_its_launcher(tmp_path):
     rank = (
-        "import os, pathlib, time; from benchmarks.run.ranks import end_with_launcher\n"
-        "end_with_launcher(0.1)\n"
+        "import os, pathlib, time; from benchmarks.run.ranks import watch_launcher\n"
+        "watch_launcher(0.1)\n"
         f"pathlib.Path({str(tmp_path / 'up')!r}).write_text(str(os.getpid()))\n"
         "time.sleep(100)\n"
     )

@@ -1,4 +1,4 @@
-"""The command line with `evaluation.ranks: together`: rows, reuse, and what a failing rank does to the others."""
+"""The command line with `evaluation.ranks: ddp`: rows, reuse, and what a failing rank does to the others."""
 
 import json
 import os
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests" / "configs" / "tiny.yaml"
 RANK_VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "RANK")
 TWO = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
-TOGETHER = [*TWO, "--evaluation.ranks=together"]
+TOGETHER = [*TWO, "--evaluation.ranks=ddp"]
 # A rank that fails before the training of `early`, and one that fails in the training of `late`.
 BROKEN = """
 import sys
