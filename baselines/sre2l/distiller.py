@@ -245,6 +245,8 @@ class SRe2L(Distiller):
             first_bn_multiplier=self.first_bn_multiplier,
             sizes=sizes,
             objective=self._compiled(sizes, len(labels)) if self.compiles else None,
+            checkpoint=self.checkpoint(item),
+            what=f"sre2l, {item.name}",
         )
 
     def _draw(self, image: int, classes: tuple[int, ...]) -> tuple[Tensor, list[Augmentation]]:

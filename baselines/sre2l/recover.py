@@ -17,8 +17,8 @@ Source: Z. Yin, E. Xing and Z. Shen, *Squeeze, Recover and Relabel: Dataset Cond
 Perspective*, NeurIPS 2023.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from baselines.sre2l.augmentation import Augmentation, augment
+from ddoq.optimisation.steps import StepLoop
+from ddoq.storage.checkpoints import Checkpoint
 
 # Adam's settings in the official recovery scripts (VILA-Lab/SRe2L at 8d00cba).
 _BETAS = (0.5, 0.9)
@@ -184,6 +186,8 @@ def recover(
     first_bn_multiplier: float = 10.0,
     sizes: Sequence[int] | None = None,
     objective: Objective | None = None,
+    checkpoint: Checkpoint | None = None,
+    what: str | None = None,
 ) -> Recovery:
     """Optimise a batch of images for a frozen network, one iteration an augmentation.
 
@@ -201,6 +205,8 @@ def recover(
         first_bn_multiplier: Weight of the first layer in it.
         sizes: Images of each group that has its own augmentations and statistics; None is one group.
         objective: Computes both terms of the loss in place of :func:`open_objective`, e.g. a compiled one.
+        checkpoint: Where a killed process finds images and optimiser again; None keeps nothing.
+        what: What to call the work in lines of progress; None prints none.
 
     Returns:
         The images and both terms of the loss at the start and at the end.
@@ -213,23 +219,26 @@ def recover(
         [augmentations] if sizes is None else augmentations  # type: ignore[list-item,assignment]
     )
     _check(network, images, plan, sizes)
-    if objective is not None:
+    opened = (
+        open_objective(network, first_bn_multiplier, sizes)
+        if objective is None
+        else nullcontext(objective)
+    )
+    settings: dict[str, Any] = {"low": low, "high": high, "lr": lr, "r_bn": r_bn, "sizes": sizes}
+    with opened as terms:
         pixels, first, last = optimise(
-            objective, images, labels, plan, low=low, high=high, lr=lr, r_bn=r_bn, sizes=sizes
+            terms, images, labels, plan, **settings, checkpoint=checkpoint, what=what
         )
-    else:
-        with open_objective(network, first_bn_multiplier, sizes) as watched:
-            pixels, first, last = optimise(
-                watched, images, labels, plan, low=low, high=high, lr=lr, r_bn=r_bn, sizes=sizes
-            )
-    shares = torch.tensor([1.0] if sizes is None else sizes) / (1 if sizes is None else sum(sizes))
-    # The only place where numbers are read from the device.
-    ends = [
-        [float(term.cpu().reshape(-1) @ shares) if sizes else float(term) for term in terms]
-        for terms in (first, last)
-    ]
-    (first_ce, first_bn), (last_ce, last_bn) = ends
+    (first_ce, first_bn), (last_ce, last_bn) = (_average(terms, sizes) for terms in (first, last))
     return Recovery(pixels, (first_ce, last_ce), (first_bn, last_bn))
+
+
+def _average(terms: Sequence[Tensor], sizes: Sequence[int] | None) -> list[float]:
+    """Average terms of the loss over images; the only place where numbers are read from the device."""
+    if sizes is None:
+        return [float(term) for term in terms]
+    shares = torch.tensor(sizes) / sum(sizes)
+    return [float(term.cpu().reshape(-1) @ shares) for term in terms]
 
 
 def _check(
@@ -261,6 +270,8 @@ def optimise(
     lr: float,
     r_bn: float,
     sizes: Sequence[int] | None = None,
+    checkpoint: Checkpoint | None = None,
+    what: str | None = None,
 ) -> tuple[Tensor, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Run the loop of :func:`recover`; it reads nothing from the device, so that the device never waits.
 
@@ -274,27 +285,77 @@ def optimise(
         lr: Adam's first learning rate.
         r_bn: Weight of the batch normalisation loss.
         sizes: Images of each group; None is one group.
+        checkpoint: Where a killed process finds its state again; None keeps nothing.
+        what: What to call the work in lines of progress; None prints none.
 
     Returns:
         The last iterate, and both terms of the loss at the first and at the last iteration.
     """
     low, high = low.view(-1, 1, 1), high.view(-1, 1, 1)
-    pixels = images.detach().clone().requires_grad_()
-    optimizer = torch.optim.Adam([pixels], lr=lr, betas=_BETAS, eps=_EPS)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=len(augmentations[0]))
-    terms: list[tuple[Tensor, Tensor]] = []
-    for steps in zip(*augmentations, strict=True):
-        cross_entropy, bn_loss = objective(_augment_groups(pixels, steps, sizes), labels)
+    iterate = _Iterate(images, lr, len(augmentations[0]))
+    loop = StepLoop(
+        len(augmentations[0]),
+        state=iterate.state,
+        restore=iterate.restore,
+        checkpoint=checkpoint,
+        what=what,
+    )
+    for iteration in loop:
+        steps = [group[iteration] for group in augmentations]
+        terms = objective(_augment_groups(iterate.pixels, steps, sizes), labels)
         # A sum over groups gives each the gradient that it would have alone.
-        loss = (cross_entropy + r_bn * bn_loss).sum()
+        loss = (terms[0] + r_bn * terms[1]).sum()
+        iterate.descend(loss, low, high)
+        iterate.note((terms[0].detach(), terms[1].detach()))
+        loop.loss = loss.detach()
+    return iterate.pixels.detach(), iterate.terms[0], iterate.terms[-1]
+
+
+class _Iterate:
+    """The images with all that later iterations depend on.
+
+    Attributes:
+        pixels: The images as they are now.
+        terms: Both terms of the loss, at the first and at the latest iteration.
+    """
+
+    def __init__(self, images: Tensor, lr: float, iterations: int) -> None:
+        self.pixels = images.detach().clone().requires_grad_()
+        self.terms: list[tuple[Tensor, Tensor]] = []
+        self._optimizer = torch.optim.Adam([self.pixels], lr=lr, betas=_BETAS, eps=_EPS)
+        self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+            self._optimizer, T_max=iterations
+        )
+
+    def descend(self, loss: Tensor, low: Tensor, high: Tensor) -> None:
+        """Take a step, and clamp."""
         # Only the images' gradient: backward() would fill those of parameters that are not frozen.
-        (pixels.grad,) = torch.autograd.grad(loss, pixels)
-        optimizer.step()
-        schedule.step()
+        (self.pixels.grad,) = torch.autograd.grad(loss, self.pixels)
+        self._optimizer.step()
+        self._schedule.step()
         with torch.no_grad():
-            pixels.clamp_(low, high)
-        terms = [*terms[:1], (cross_entropy.detach(), bn_loss.detach())]
-    return pixels.detach(), terms[0], terms[-1]
+            self.pixels.clamp_(low, high)
+
+    def note(self, terms: tuple[Tensor, Tensor]) -> None:
+        """Keep the terms of an iteration, on the device, in place of those of the one before; the first ones stay."""
+        self.terms = [*self.terms[:1], terms]
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {
+            "pixels": self.pixels,
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "terms": self.terms,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from there; tensors are on the CPU."""
+        device = self.pixels.device
+        self.pixels.data.copy_(state["pixels"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        self.terms = [(first.to(device), second.to(device)) for first, second in state["terms"]]
 
 
 def _augment_groups(
