@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -11,8 +11,11 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from ddoq.errors import UserError, suggest
+from ddoq.storage.records import hashed_fields
 
 _Value = TypeVar("_Value")
+
+_LATER = {"since": 2}  # a field that came after results had been written; see ddoq.storage.records
 
 # One number, or a table: by number of classes, then by images per class. An entry holds from its key on up to
 # the next one, and the first key is 1, so that there is a number for every set.
@@ -99,13 +102,13 @@ class Recipe:
     scale_t2: bool = False
     reduction: Literal["batch", "weights"] = "batch"
     weight_under_cutmix: Literal["mix", "base"] = "mix"
-    milestones: tuple[float, ...] = ()
-    gamma: float = 0.1
-    patch_shuffle: bool = False
-    color_jitter: float = 0.0
-    pca_lighting: float = 0.0
-    label_seed: int = 0
-    label_top_k: int = 0
+    milestones: tuple[float, ...] = field(default=(), metadata=_LATER)
+    gamma: float = field(default=0.1, metadata=_LATER)
+    patch_shuffle: bool = field(default=False, metadata=_LATER)
+    color_jitter: float = field(default=0.0, metadata=_LATER)
+    pca_lighting: float = field(default=0.0, metadata=_LATER)
+    label_seed: int = field(default=0, metadata=_LATER)
+    label_top_k: int = field(default=0, metadata=_LATER)
     changed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -213,8 +216,8 @@ class Recipe:
     def config(self) -> dict[str, Any]:
         """Return the values that decide a training, as results record and hash them.
 
-        Fields that recipes gained after results had been written appear only where they are used: a recipe that
-        does not use them keeps its hash, and its stored results stay valid.
+        Fields that recipes gained after results had been written appear only where they are used; see
+        :func:`ddoq.storage.records.hashed_fields`.
 
         Returns:
             Values by field name.
@@ -223,24 +226,7 @@ class Recipe:
             >>> "milestones" in load_recipe("unified").config(), "milestones" in load_recipe("hard_idc").config()
             (False, True)
         """
-        unused = {
-            item.name
-            for item in fields(self)
-            if item.name in _LATER and getattr(self, item.name) == item.default
-        }
-        return {key: value for key, value in asdict(self).items() if key not in unused}
-
-
-# A field added to Recipe from now on goes in here too, with a default that changes nothing.
-_LATER = (
-    "milestones",
-    "gamma",
-    "patch_shuffle",
-    "color_jitter",
-    "pca_lighting",
-    "label_seed",
-    "label_top_k",
-)
+        return hashed_fields(self)
 
 
 def _from(table: Mapping[int, _Value], key: int) -> _Value:
