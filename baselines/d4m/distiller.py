@@ -125,7 +125,7 @@ class D4M(LatentQuantization):
 
     def weigh(self, shard: Shard) -> Tensor:
         """Weigh all images the same."""
-        return torch.ones(len(shard.labels))
+        return torch.ones(len(shard))
 
 
 def _refuse_contradictions(given: dict[str, Any]) -> None:

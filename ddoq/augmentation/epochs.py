@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ddoq.augmentation.colors import draw_jitter, draw_lighting, jitter
 from ddoq.augmentation.patches import draw_patches, shuffle_patches
+from ddoq.images import to_float
 from ddoq.seeding import generator_for
 
 # torchvision gives up after as many draws that do not fit and takes the largest central crop.
@@ -279,12 +280,12 @@ def augment(images: Tensor, positions: Tensor, epoch: EpochAugmentation) -> Tens
     A partner is augmented by its own parameters before it is mixed in.
 
     Args:
-        images: uint8 ``(n, c, h, w)``: the whole set.
+        images: ``(n, c, h, w)``: the whole set, uint8 pixels or float of any space (colours change in [0, 1] alone).
         positions: int64 ``(b,)``: which images of it.
         epoch: The parameters of the epoch, on the same device.
 
     Returns:
-        float32 ``(b, c, h, w)`` in [0, 1]; with lighting noise a little beyond.
+        float32 ``(b, c, h, w)``: uint8 pixels in [0, 1], with lighting noise a little beyond; others as they were.
 
     Example:
         >>> images = torch.full((2, 3, 4, 4), 255, dtype=torch.uint8)
@@ -303,7 +304,8 @@ def _single(images: Tensor, positions: Tensor, epoch: EpochAugmentation) -> Tens
     pixels = images[positions]
     if epoch.patches is not None:
         pixels = shuffle_patches(pixels, epoch.patches[positions])
-    pixels = pixels.to(torch.float32) / 255
+    if pixels.dtype == torch.uint8:
+        pixels = to_float(pixels)
     pixels = crop_and_flip(pixels, epoch.crops[positions], epoch.flips[positions])
     if epoch.jitter_factors is not None and epoch.jitter_order is not None:
         pixels = jitter(pixels, epoch.jitter_factors[positions], epoch.jitter_order[positions])

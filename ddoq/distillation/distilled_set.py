@@ -1,30 +1,48 @@
 """The product of distillation: images, labels and weights in one folder, with the record of how they were made."""
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ddoq.distillation.decoded import Decoded
+from ddoq.distillation.decoders import decoder_from
+from ddoq.distillation.form import SetForm, SetRecipe
+from ddoq.distillation.set_files import RESERVED, has_set_files, read_set_files, write_set_files
+from ddoq.distillation.transform import Transform
 from ddoq.errors import UserError
-from ddoq.storage.files import load_tensors, read_json, save_tensors, write_json
-from ddoq.storage.fingerprints import hash_tensors
+from ddoq.images import to_uint8
+from ddoq.labels.targets import Targets
+from ddoq.storage.files import under_prefix
+from ddoq.storage.fingerprints import hash_config, hash_tensors
 from ddoq.storage.run_folder import SetFolder
 
-FORMAT = 1  # raised when a reader of the old layout would misread the new one
+_PART, _TRANSFORM = "part.", "transform."  # how the names of their tensors begin
+
+
+class FingerprintError(UserError):
+    """The tensors of a set are not those that its record was written for."""
 
 
 @dataclass
 class DistilledSet:
-    """Images with hard labels and weights.
+    """Images with labels and weights: what is stored. What students see is :meth:`decode`.
 
     Attributes:
-        images: uint8 ``(n, 3, h, w)``.
-        labels: int64 ``(n,)``, indices into ``class_names``.
+        images: uint8 pixels ``(n, 3, h, w)``, or float32: images in the space of ``form.transform`` (in [0, 1] where
+            there is none, though not bound to it), or whatever ``form.decoder`` makes images of.
+        labels: int64 ``(n,)``, indices into ``class_names``; None where targets alone say what to learn.
         weights: float32 ``(n,)``, at least 0, of mean 1 within each class.
         class_names: Names in label order.
         metadata: How it was made: method, configuration, fingerprints, seed, versions, costs (JSON values).
+        targets: What to answer to each image, where that is no class index alone.
+        stages: int64 ``(n,)``, from 0 on: when an image joins a training in stages; None without stages.
+        parts: Further tensors that the decoder needs, each with n rows.
+        form: Decoder, transform and the authors' recipe.
 
     Raises:
         UserError: If shapes, dtypes, labels or weights contradict one another.
@@ -32,50 +50,71 @@ class DistilledSet:
     Example:
         >>> images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
         >>> tiny = DistilledSet(images, torch.tensor([0, 1]), torch.ones(2), ["cat", "dog"])
-        >>> tiny.ipc
-        1
+        >>> tiny.ipc, len(tiny.decode())
+        (1, 2)
     """
 
     images: Tensor
-    labels: Tensor
+    labels: Tensor | None
     weights: Tensor
     class_names: list[str]
     metadata: dict[str, Any] = field(default_factory=dict)
+    targets: Targets | None = None
+    stages: Tensor | None = None
+    parts: dict[str, Tensor] = field(default_factory=dict)
+    form: SetForm = field(default_factory=SetForm)
 
     def __post_init__(self) -> None:
         """Check that the parts fit."""
+        self.form.decoder.check(self.images, self.parts)
+        self._check_rows()
+        if self.labels is not None:
+            low, high = int(self.labels.min()), int(self.labels.max())
+            if low < 0 or high >= len(self.class_names):
+                raise UserError(
+                    f"Not a distilled set: labels must lie in 0..{len(self.class_names) - 1}."
+                )
+        if not bool(torch.isfinite(self.weights).all()) or bool((self.weights < 0).any()):
+            raise UserError("Not a distilled set: weights must be finite and at least 0.")
+        sums, counts = self._per_class(self.weights), self._per_class(torch.ones(len(self)))
+        if not torch.allclose(sums, counts, rtol=1e-3, atol=1e-3):
+            raise UserError("Not a distilled set: weights must have mean 1 within each class.")
+
+    def _check_rows(self) -> None:
+        """Refuse tensors of other dtypes or lengths than the images need."""
         n = len(self.images)
-        checks = {
-            "images must be uint8 (n, 3, h, w)": self.images.dtype == torch.uint8
-            and self.images.ndim == 4
-            and self.images.shape[1] == 3
-            and n > 0,
-            "labels must be int64 (n,)": self.labels.dtype == torch.int64
-            and self.labels.shape == (n,),
-            "weights must be float32 (n,)": self.weights.dtype == torch.float32
-            and self.weights.shape == (n,),
-        }
+        checks = {"weights must be float32 (n,)": _column(self.weights, torch.float32, n)}
+        if self.labels is not None:
+            checks["labels must be int64 (n,)"] = _column(self.labels, torch.int64, n)
+        if self.stages is not None:
+            checks["stages must be int64 (n,), at least 0"] = (
+                _column(self.stages, torch.int64, n) and int(self.stages.min()) >= 0
+            )
+        lengths = [len(part) for part in self.parts.values()]
+        lengths += [] if self.targets is None else [len(self.targets)]
+        checks["targets and parts must have a row for every image"] = all(m == n for m in lengths)
+        checks["there must be labels or targets"] = (
+            self.labels is not None or self.targets is not None
+        )
         for rule, holds in checks.items():
             if not holds:
                 raise UserError(f"Not a distilled set: {rule}.")
-        if int(self.labels.min()) < 0 or int(self.labels.max()) >= len(self.class_names):
-            raise UserError(
-                f"Not a distilled set: labels must lie in 0..{len(self.class_names) - 1}."
-            )
-        if not bool(torch.isfinite(self.weights).all()) or bool((self.weights < 0).any()):
-            raise UserError("Not a distilled set: weights must be finite and at least 0.")
-        sums = torch.zeros(len(self.class_names)).index_add(0, self.labels, self.weights)
-        counts = torch.bincount(self.labels, minlength=len(self.class_names))
-        if not torch.allclose(sums, counts.float(), rtol=1e-3, atol=1e-3):
-            raise UserError("Not a distilled set: weights must have mean 1 within each class.")
 
     def __len__(self) -> int:
-        """Count the images."""
+        """Count the stored images."""
         return len(self.images)
+
+    def _per_class(self, values: Tensor) -> Tensor:
+        """Add up values ``(n,)`` by class; without labels the whole set is one class."""
+        if self.labels is None:
+            return values.sum().reshape(1)
+        return torch.zeros(len(self.class_names)).index_add(0, self.labels, values)
 
     @property
     def ipc(self) -> int:
-        """The largest number of images that a class has."""
+        """The largest number of stored images that a class has; without labels what a class has on average."""
+        if self.labels is None:
+            return math.ceil(len(self) / len(self.class_names))
         return int(torch.bincount(self.labels).max())
 
     @property
@@ -84,22 +123,145 @@ class DistilledSet:
 
         Kish's effective sample size: all images where weights are equal, fewer the more unequal they are.
         """
-        sums, squares = (
-            torch.zeros(len(self.class_names)).index_add(0, self.labels, values)
-            for values in (self.weights, self.weights**2)
-        )
+        sums, squares = self._per_class(self.weights), self._per_class(self.weights**2)
         present = squares > 0
-        return float((sums[present] ** 2 / squares[present]).mean())
+        effective = float((sums[present] ** 2 / squares[present]).mean())
+        return effective if self.labels is not None else effective / len(self.class_names)
 
     @property
     def image_bytes(self) -> int:
-        """Bytes of the raw images, before any codec."""
-        return self.images.numel()
+        """Bytes of the stored images, before any codec; a float image takes four times an 8-bit one."""
+        return self.images.nbytes
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all that is stored but label, weight and stage, which every set has alike."""
+        others = [*self.parts.values(), *self._transform().values()]
+        others += [] if self.targets is None else [self.targets.values]
+        return self.image_bytes + sum(tensor.nbytes for tensor in others)
 
     @property
     def fingerprint(self) -> str:
-        """Hash of images, labels and weights (not of the record)."""
-        return hash_tensors({"images": self.images, "labels": self.labels, "weights": self.weights})
+        """Hash of all that decides what students see and learn (not of the record, nor of the recipe)."""
+        tensors = {"images": self.images, "weights": self.weights}
+        optional = {"labels": self.labels, "stages": self.stages}
+        tensors |= {name: part for name, part in optional.items() if part is not None}
+        tensors |= {f"part.{name}": part for name, part in self.parts.items()}
+        tensors |= {f"transform.{name}": part for name, part in self._transform().items()}
+        described: dict[str, Any] = {}
+        if self.form.decoder != SetForm().decoder:
+            described["decoder"] = self.form.decoder.describe()
+        if self.targets is not None:
+            tensors["targets"] = self.targets.values
+            described["targets"] = self.targets.kind
+        found = hash_tensors(tensors)
+        return hash_config({"tensors": found, **described}) if described else found
+
+    def _transform(self) -> dict[str, Tensor]:
+        return {} if self.form.transform is None else self.form.transform.tensors()
+
+    def decode(self) -> Decoded:
+        """Make the images that students train on: of this alone evaluations read.
+
+        Returns:
+            Images with labels, targets, weights, stages, and the stored image that each comes from.
+        """
+        decoder, transform = self.form.decoder, self.form.transform
+        images, index = decoder.decode(self.images, self.parts)
+        if transform is not None:
+            transform.check_size(images.shape)
+        return Decoded(
+            images=images,
+            labels=None if self.labels is None else self.labels[index],
+            targets=None if self.targets is None else self.targets.rows(index),
+            weights=self.weights[index],
+            index=index,
+            stages=None if self.stages is None else self.stages[index],
+            transform=transform,
+            gives_pixels=transform is None or decoder.gives_pixels(self.images),
+        )
+
+    def rounded(self) -> "DistilledSet":
+        """Return the set with its float images rounded to 8 bit, a fourth of the bytes; the set itself where it has none.
+
+        Images of a transform's space are mapped back to pixels first; what lies outside [0, 1] is cut off.
+
+        Raises:
+            UserError: If what is stored are no images, or images that the transform does not map one by one.
+        """
+        if self.images.dtype == torch.uint8:
+            return self
+        decoder, transform = self.form.decoder, self.form.transform
+        whitened = transform is not None and transform.zca is not None
+        if decoder.name not in ("pixels", "grid") or (whitened and decoder.name == "grid"):
+            raise UserError(
+                f"A set with the decoder {decoder.name!r}{' and whitening' if whitened else ''} cannot be rounded to 8 bit."
+            )
+        pixels = self.images if transform is None else transform.invert(self.images)
+        metadata = {**self.metadata, "set_precision": "uint8"}
+        return replace(self, images=to_uint8(pixels), metadata=metadata)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all that is stored, by the names of the file."""
+        tensors = {
+            "images" if self.images.dtype == torch.uint8 else "data": self.images,
+            "label": self.labels,
+            "target": None if self.targets is None else self.targets.values,
+            "weight": self.weights,
+            "stage": self.stages,
+        }
+        tensors |= {f"{_PART}{name}": part for name, part in self.parts.items()}
+        tensors |= {f"{_TRANSFORM}{name}": part for name, part in self._transform().items()}
+        return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+
+    def record(self) -> dict[str, Any]:
+        """Return what the tensors do not tell, as JSON values: how to read them, and how they were made."""
+        read = {
+            "decoder": self.form.decoder.describe(),
+            "target_kind": None if self.targets is None else self.targets.kind,
+            "recipe": None if self.form.recipe is None else self.form.recipe.describe(),
+            "class_names": self.class_names,
+            "fingerprint": self.fingerprint,
+        }
+        return {key: value for key, value in read.items() if value is not None} | self.metadata
+
+    @classmethod
+    def assemble(
+        cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any], where: object
+    ) -> "DistilledSet":
+        """Put a set together again.
+
+        Args:
+            tensors: What :meth:`tensors` returned.
+            record: What :meth:`record` returned.
+            where: Where they come from, for errors.
+
+        Raises:
+            UserError: If they contradict each other or themselves.
+        """
+        recipe, targets = record.get("recipe"), tensors.get("target")
+        transform = under_prefix(tensors, _TRANSFORM)
+        form = SetForm(
+            decoder_from(record["decoder"], where),
+            Transform.read(transform, where) if transform else None,
+            None if recipe is None else SetRecipe.read(recipe, where),
+        )
+        made = cls(
+            tensors["images"] if "images" in tensors else tensors["data"],
+            tensors.get("label"),
+            tensors["weight"],
+            record["class_names"],
+            {key: value for key, value in record.items() if key not in RESERVED},
+            None if targets is None else Targets.read(targets, record.get("target_kind")),
+            tensors.get("stage"),
+            under_prefix(tensors, _PART),
+            form,
+        )
+        if made.fingerprint != record["fingerprint"]:
+            raise FingerprintError(
+                f"{where}: the tensors and the record do not belong together (fingerprints differ)."
+            )
+        return made
 
     def save(self, folder: Path) -> None:
         """Write the set; the tensors come last, so a folder that has them is whole.
@@ -107,51 +269,25 @@ class DistilledSet:
         Args:
             folder: Where to; made if need be.
         """
-        record = {
-            "format": FORMAT,
-            "decode": "pixels",  # images are stored as what a student sees, in [0, 255]
-            "class_names": self.class_names,
-            "fingerprint": self.fingerprint,
-            **self.metadata,
-        }
-        write_json(SetFolder(folder).record, record)
-        tensors = {"images": self.images, "label": self.labels, "weight": self.weights}
-        save_tensors(SetFolder(folder).tensors, tensors, {"format": FORMAT})
+        write_set_files(folder, self.tensors(), self.record())
 
     @classmethod
     def exists(cls, folder: Path) -> bool:
         """Say whether a whole set is stored there."""
-        return (SetFolder(folder).tensors).is_file()
+        return has_set_files(folder)
 
     @classmethod
     def load(cls, folder: Path) -> "DistilledSet":
         """Read a set and check it.
 
         Args:
-            folder: What :meth:`save` wrote.
+            folder: What :meth:`save` wrote, in this format or an earlier one.
 
         Raises:
-            UserError: If it is missing, corrupt, of another format, or if its parts do not belong together.
+            UserError: If it is missing, corrupt, of a newer format, or if its parts do not belong together.
         """
-        if not folder.is_dir():
-            raise UserError(f"{folder} is not a folder with a distilled set.")
-        record = read_json(SetFolder(folder).record)
-        tensors, _ = load_tensors(SetFolder(folder).tensors)
-        missing = {"format", "class_names", "fingerprint"} - set(record)
-        if missing:
-            raise UserError(f"{SetFolder(folder).record} lacks {', '.join(sorted(missing))}.")
-        if record["format"] != FORMAT:
-            raise UserError(
-                f"{SetFolder(folder).record} has format {record['format']}; this version reads {FORMAT}."
-            )
-        try:
-            parts = (tensors["images"], tensors["label"], tensors["weight"])
-        except KeyError as error:
-            raise UserError(f"{SetFolder(folder).tensors} lacks the tensor {error}.") from None
-        kept = {k: v for k, v in record.items() if k not in ("format", "decode", "fingerprint")}
-        loaded = cls(*parts, kept.pop("class_names"), kept)
-        if loaded.fingerprint != record["fingerprint"]:
-            raise UserError(
-                f"{folder}: {SetFolder.TENSORS} and {SetFolder.RECORD} do not belong together (fingerprints differ)."
-            )
-        return loaded
+        return cls.assemble(*read_set_files(folder), SetFolder(folder).record)
+
+
+def _column(values: Tensor, dtype: torch.dtype, n: int) -> bool:
+    return values.dtype == dtype and values.shape == (n,)

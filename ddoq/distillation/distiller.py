@@ -14,6 +14,7 @@ from ddoq.costs.workload import Parts, Sizes, Stage, network_flops
 from ddoq.data import ImageDataModule
 from ddoq.distillation.arguments import Configured
 from ddoq.distillation.distilled_set import DistilledSet
+from ddoq.distillation.form import SetForm
 from ddoq.distillation.ingredient import Ingredient, ingredients_of, prepare_all
 from ddoq.distillation.items import ItemRunner, Run
 from ddoq.distillation.merging import merge_shards
@@ -68,7 +69,7 @@ class Distiller(ItemRunner, Configured, ABC):
 
     def weigh(self, shard: Shard) -> Tensor:
         """Weigh the images of a shard, float32 ``(n,)``, mean 1 within a class; ones unless overridden."""
-        return torch.ones(len(shard.labels))
+        return torch.ones(len(shard))
 
     def check(self, data: ImageDataModule) -> None:
         """Refuse settings that cannot work on this dataset, before anything runs.
@@ -84,6 +85,14 @@ class Distiller(ItemRunner, Configured, ABC):
     def summarize(self, infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Fold the ``info`` of all shards into numbers for the results (JSON values)."""
         return {}
+
+    def form(self, infos: Sequence[dict[str, Any]]) -> SetForm:
+        """Say what the set is beyond rows of tensors: its decoder, the space of float images, the method's own recipe.
+
+        Args:
+            infos: The ``info`` of all shards, e.g. a learning rate that was learned with the images.
+        """
+        return SetForm()
 
     def workload(self, sizes: Sizes, parts: Parts) -> list[Stage] | None:
         """Say what distilling a dataset will take, from sizes and networks without values alone.
@@ -239,7 +248,8 @@ class Distiller(ItemRunner, Configured, ABC):
             "provenance": records[0]["provenance"],
         }
         weights = [self.weigh(shard) for shard in shards]
-        return merge_shards(shards, weights, self.data.classes.names, metadata)
+        form = self.form([shard.info for shard in shards])
+        return merge_shards(shards, weights, self.data.classes.names, metadata, form)
 
     def _ingredient_facts(self) -> dict[str, Any]:
         facts = {name: part.facts() for name, part in self.ingredients.items()}

@@ -7,6 +7,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.storage.files import atomic_path
 
 _SIDE = 64  # pixels that an image has at least on the sheet
@@ -14,6 +15,21 @@ _LARGEST = 128  # ... and about at most
 _GAP = 6
 _FONT_SIZE = 13
 _NAME_WIDTH = 200  # at most; longer names are cut
+
+
+def set_sheet(distilled: DistilledSet, path: Path) -> None:
+    """Draw what students see of a distilled set; see :func:`image_sheet`.
+
+    Args:
+        distilled: The set. Images of a transform's space are mapped back to pixels; what belongs to no class makes one
+            row.
+        path: The file to write.
+    """
+    decoded = distilled.decode()
+    labels, names = decoded.classes(), distilled.class_names
+    if labels is None:
+        labels, names = torch.zeros(len(decoded), dtype=torch.int64), ["all images"]
+    image_sheet(decoded.pixels(), labels, decoded.weights, names, path)
 
 
 def image_sheet(

@@ -9,7 +9,10 @@ from torch import Tensor
 
 from ddoq.data import ImageDataModule
 from ddoq.errors import UserError
-from ddoq.storage.files import load_tensors, save_tensors
+from ddoq.labels.targets import Targets
+from ddoq.storage.files import load_tensors, save_tensors, under_prefix
+
+_EXTRA, _PART = "extra.", "part."  # how the names of their tensors begin
 
 
 @dataclass(frozen=True)
@@ -31,36 +34,64 @@ class WorkItem:
 
 @dataclass
 class Shard:
-    """What one work item makes.
+    """What one work item makes: rows of a distilled set, see :class:`ddoq.distillation.distilled_set.DistilledSet`.
 
     Attributes:
-        images: uint8 ``(n, 3, h, w)``.
-        labels: int64 ``(n,)``.
-        extras: Further tensors that the method wants to keep, e.g. centroids and counts.
+        images: uint8 pixels ``(n, 3, h, w)``, or float32 ``(n, ...)``.
+        labels: int64 ``(n,)``; None where targets alone say what to learn.
+        extras: Further tensors that the method wants to keep, e.g. centroids and counts; they do not enter the set.
         info: Further facts for the record, as JSON values, e.g. the distortion.
+        targets: What to answer to each image, where that is no class index alone.
+        stages: int64 ``(n,)``: when an image joins a training in stages.
+        parts: Further tensors that the set's decoder needs, each with n rows.
     """
 
     images: Tensor
-    labels: Tensor
+    labels: Tensor | None
     extras: dict[str, Tensor] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
+    targets: Targets | None = None
+    stages: Tensor | None = None
+    parts: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Count the stored images."""
+        return len(self.images)
+
+    def holds(self) -> frozenset[str]:
+        """Name the tensors that become part of a set."""
+        optional = {"labels": self.labels, "targets": self.targets, "stages": self.stages}
+        present = {name for name, value in optional.items() if value is not None}
+        return frozenset({"images", *present, *(f"{_PART}{name}" for name in self.parts)})
 
     def save(self, path: Path, record: dict[str, Any]) -> None:
         """Write it atomically, with a record (JSON values) that travels along."""
-        tensors = {"images": self.images, "labels": self.labels}
-        tensors |= {f"extra.{name}": tensor for name, tensor in self.extras.items()}
-        save_tensors(path, tensors, {"info": self.info, "record": record})
+        tensors = {
+            "images": self.images,
+            "labels": self.labels,
+            "targets": None if self.targets is None else self.targets.values,
+            "stages": self.stages,
+        }
+        tensors |= {f"{_PART}{name}": tensor for name, tensor in self.parts.items()}
+        tensors |= {f"{_EXTRA}{name}": tensor for name, tensor in self.extras.items()}
+        kind = {} if self.targets is None else {"target_kind": self.targets.kind}
+        present = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+        save_tensors(path, present, {"info": self.info, "record": record, **kind})
 
     @classmethod
     def load(cls, path: Path) -> tuple["Shard", dict[str, Any]]:
         """Read a shard and its record; a corrupt file raises ``UserError``."""
         tensors, metadata = load_tensors(path)
-        extras = {
-            name.removeprefix("extra."): tensor
-            for name, tensor in tensors.items()
-            if name.startswith("extra.")
-        }
-        shard = cls(tensors["images"], tensors["labels"], extras, metadata["info"])
+        targets = tensors.get("targets")
+        shard = cls(
+            tensors["images"],
+            tensors.get("labels"),
+            under_prefix(tensors, _EXTRA),
+            metadata["info"],
+            None if targets is None else Targets.read(targets, metadata.get("target_kind")),
+            tensors.get("stages"),
+            under_prefix(tensors, _PART),
+        )
         return shard, metadata["record"]
 
 

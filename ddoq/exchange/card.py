@@ -10,6 +10,7 @@ import yaml
 from tabulate import tabulate
 
 from ddoq.distillation.distilled_set import DistilledSet
+from ddoq.exchange.record import exported_labels
 
 _DATA_FILES = {"parquet": "data/train-*.parquet", "imagefolder": "*/*.png"}
 # Classes of size that the Hub knows: the first bound that exceeds the number of rows counts.
@@ -129,6 +130,8 @@ def _facts(distilled: DistilledSet) -> list[list[Any]]:
     git = (record.get("provenance") or {}).get("git") or {}
     height, width = distilled.images.shape[-2:]
     low, high = float(distilled.weights.min()), float(distilled.weights.max())
+    decoder, targets = distilled.form.decoder.describe(), distilled.targets
+    transform = distilled.form.transform
     commit = f"{git['commit']}{' (modified)' if git.get('modified') else ''}" if git else None
     facts: list[list[Any]] = [
         ["method", record.get("method")],
@@ -137,6 +140,16 @@ def _facts(distilled: DistilledSet) -> list[list[Any]]:
         ["images", f"{len(distilled)} of {width}x{height} pixels"],
         ["images per class", _per_class(distilled)],
         ["classes", len(distilled.class_names)],
+        ["decoder", None if decoder == {"name": "pixels"} else _pairs(decoder)],
+        ["targets", None if targets is None else f"{targets.kind} of length {targets.width}"],
+        [
+            "space of networks",
+            None
+            if transform is None
+            else "normalised"
+            if transform.zca is None
+            else "whitened (ZCA)",
+        ],
         ["weights", "all 1" if low == high == 1 else f"{low:.3g} to {high:.3g}"],
         ["seed", record.get("seed")],
         ["codec of the source", imported.get("codec")],
@@ -147,8 +160,13 @@ def _facts(distilled: DistilledSet) -> list[list[Any]]:
     return [fact for fact in facts if fact[1] is not None]
 
 
+def _pairs(decoder: dict[str, Any]) -> str:
+    values = [f"{key} {value}" for key, value in decoder.items() if key != "name"]
+    return ", ".join([decoder["name"], *values])
+
+
 def _per_class(distilled: DistilledSet) -> str:
-    counts = torch.bincount(distilled.labels, minlength=len(distilled.class_names))
+    counts = torch.bincount(exported_labels(distilled), minlength=len(distilled.class_names))
     low, high = int(counts.min()), int(counts.max())
     return str(high) if low == high else f"{low} to {high}"
 

@@ -8,7 +8,7 @@ from ddoq.errors import UserError, suggest
 from ddoq.exchange.card import ScoreRow, dataset_card
 from ddoq.exchange.imagefolder import write_imagefolder
 from ddoq.exchange.parquet import write_parquet
-from ddoq.exchange.record import whole_folder, write_record
+from ddoq.exchange.record import exported_labels, whole_folder, write_record
 
 _WRITERS: dict[str, Callable[[DistilledSet, Path], None]] = {
     "imagefolder": write_imagefolder,
@@ -33,6 +33,7 @@ def export_set(
     """
     if layout not in _WRITERS:
         raise UserError(f"Unknown format {layout!r}. {suggest(layout, LAYOUTS)}")
+    exported_labels(distilled)  # refuses before anything is written
     with whole_folder(folder) as unfinished:
         _WRITERS[layout](distilled, unfinished)
         write_record(unfinished, distilled, layout)

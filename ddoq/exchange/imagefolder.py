@@ -17,6 +17,7 @@ from ddoq.errors import UserError
 from ddoq.exchange.classes import ClassList
 from ddoq.exchange.listing import Listing
 from ddoq.exchange.matching import classes_of, match_classes
+from ddoq.exchange.record import exported_labels
 from ddoq.storage.fingerprints import hash_files
 
 SIDECAR = "labels.csv"
@@ -60,10 +61,11 @@ def write_imagefolder(distilled: DistilledSet, folder: Path) -> None:
 
     Raises:
         UserError: If a class has no image: its folder would be empty, and ImageFolder readers would refuse it or shift all
-            labels after it.
+            labels after it. Or if the set holds more than 8-bit images of classes.
     """
     names, count = distilled.class_names, len(distilled.class_names)
-    present = set(distilled.labels.tolist())
+    labels = exported_labels(distilled).tolist()
+    present = set(labels)
     if len(present) < count:
         empty = min(set(range(count)) - present)
         raise UserError(
@@ -75,7 +77,7 @@ def write_imagefolder(distilled: DistilledSet, folder: Path) -> None:
     digits = max(5, len(str(len(distilled) - 1)))
     rows = []
     for position, (label, weight) in enumerate(
-        zip(distilled.labels.tolist(), distilled.weights.tolist(), strict=True)
+        zip(labels, distilled.weights.tolist(), strict=True)
     ):
         file = f"{folders[label]}/{position:0{digits}d}.png"
         # Nine significant digits give every float32 back.

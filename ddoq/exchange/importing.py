@@ -11,7 +11,7 @@ from ddoq.exchange.classes import ClassList
 from ddoq.exchange.imagefolder import list_exported, list_imagefolder
 from ddoq.exchange.listing import Columns, Decoded, Listing, check_classes_present, decode_listing
 from ddoq.exchange.parquet import list_parquet, parquet_files
-from ddoq.exchange.record import RECORD, read_record
+from ddoq.exchange.record import read_record, restore
 
 
 def import_set(
@@ -147,14 +147,14 @@ def _restore(
     if listing.weights is None:
         raise UserError(f"{source} is an export without its column of weights. Export it again.")
     decoded = decode_listing(listing)
-    original = DistilledSet(decoded.images, listing.labels, listing.weights, names, metadata)
-    if original.fingerprint != record["fingerprint"]:
-        raise UserError(
-            f"{source} is not what was exported: its images, labels or weights were changed. Export it again, or delete "
-            f"{source / RECORD} to import it as a set of its own."
-        )
+    original = restore(source, record, decoded.images, listing.labels, listing.weights)
     if image_size is None or decoded.images.shape[-2:] == (image_size, image_size):
         return original
+    if record["format"] > 1:
+        raise UserError(
+            f"{source} has targets, a decoder or a transform, which belong to images of "
+            f"{decoded.images.shape[-1]} pixels: omit --image-size."
+        )
     # Other pixels are another set: what made the first one no longer tells it from others.
     resized = decode_listing(listing, image_size)
     kept = {

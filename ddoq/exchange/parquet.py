@@ -14,6 +14,7 @@ from ddoq.exchange.classes import ClassList
 from ddoq.exchange.imagefolder import encode_png
 from ddoq.exchange.listing import Columns, Listing
 from ddoq.exchange.matching import classes_of, match_classes
+from ddoq.exchange.record import exported_labels
 
 FILE = "data/train-00000-of-00001.parquet"  # the name under which the Hub expects a split
 _SPLITS = {"train", "val", "validation", "test"}
@@ -26,6 +27,9 @@ def write_parquet(distilled: DistilledSet, folder: Path) -> None:
     Args:
         distilled: What to write.
         folder: An empty folder.
+
+    Raises:
+        UserError: If the set holds more than 8-bit images of classes.
     """
     import datasets
     import pyarrow as pa
@@ -40,6 +44,7 @@ def write_parquet(distilled: DistilledSet, folder: Path) -> None:
     )
     schema = features.arrow_schema  # with the features in its metadata, where `datasets` looks
     path = folder / FILE
+    labels = exported_labels(distilled)
     path.parent.mkdir()
     with pq.ParquetWriter(path, schema) as writer:
         for start in range(0, len(distilled), _GROUP):
@@ -50,7 +55,7 @@ def write_parquet(distilled: DistilledSet, folder: Path) -> None:
             ]
             columns = {
                 "image": images,
-                "label": distilled.labels[part].tolist(),
+                "label": labels[part].tolist(),
                 "weight": distilled.weights[part].numpy(),
             }
             writer.write_table(pa.table(columns, schema=schema))

@@ -101,6 +101,26 @@ def hard_cross_entropy(
     )
 
 
+def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    r"""Squared error, per sample: :math:`\ell_i = \frac{1}{d} \sum_j (s_{ij} - t_{ij})^2`.
+
+    Its mean over samples is what ``torch.nn.functional.mse_loss`` gives.
+
+    Args:
+        outputs: Float ``(n, d)``; computed on in float32.
+        targets: Float ``(n, d)``: probabilities, logits or vectors of any meaning.
+
+    Returns:
+        float32 ``(n,)``.
+
+    Example:
+        >>> import torch
+        >>> squared_error(torch.zeros(1, 2), torch.tensor([[1.0, 3.0]]))
+        tensor([5.])
+    """
+    return F.mse_loss(outputs.float(), targets.float(), reduction="none").mean(dim=1)
+
+
 def mix_weights(weights: Tensor, partner_weights: Tensor, lam: Tensor) -> Tensor:
     r"""Weight of a mixed image: :math:`\lambda_i w_i + (1 - \lambda_i) w_{\pi(i)}`.
 

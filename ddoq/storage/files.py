@@ -130,6 +130,20 @@ def load_tensors(path: Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     return tensors, json.loads(header["metadata"])
 
 
+def under_prefix(tensors: "Mapping[str, Tensor]", prefix: str) -> "dict[str, Tensor]":
+    """Take the tensors whose names begin with a prefix, without it.
+
+    Example:
+        >>> under_prefix({"extra.a": 1, "b": 2}, "extra.")
+        {'a': 1}
+    """
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
 def build_once(folder: Path, build: Callable[[Path], None]) -> bool:
     """Fill a cache folder once, whoever asks: the first process builds, the others wait for it.
 
