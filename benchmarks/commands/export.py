@@ -38,6 +38,12 @@ def _parser(name: str) -> CommandParser:
         help="folder of result files; those of this very set go into the card",
     )
     parser.add_argument(
+        "--set-precision",
+        choices=("stored", "uint8"),
+        default="stored",
+        help="uint8 rounds float images to 8 bit, which makes another set of them",
+    )
+    parser.add_argument(
         "--push",
         metavar="USER/NAME",
         help="upload the export to the Hugging Face Hub; a new repository is private",
@@ -69,6 +75,8 @@ def run(name: str, arguments: list[str]) -> int:
     if given.push:
         check_name(given.push)  # before the work, not after
     distilled = DistilledSet.load(given.set)
+    if given.set_precision == "uint8":
+        distilled = distilled.rounded()
     scores: list[ScoreRow] = []
     problems: list[str] = []
     if given.results is not None:

@@ -75,7 +75,7 @@ def run(name: str, arguments: list[str]) -> int:
         UserError: For a mistake in the arguments or the source.
     """
     given = _parser(name).parse_args(arguments)
-    from ddoq.distillation.figures import image_sheet
+    from ddoq.distillation.figures import set_sheet
     from ddoq.exchange import Columns, import_set
     from ddoq.exchange.record import whole_folder
     from ddoq.storage.run_folder import SetFolder
@@ -92,9 +92,8 @@ def run(name: str, arguments: list[str]) -> int:
             columns=Columns(given.image_column, given.label_column, weight),
         )
         distilled.save(folder)
-        names = distilled.class_names
-        sheet = SetFolder(folder).sheet  # where the leaderboard looks for it
-        image_sheet(distilled.images, distilled.labels, distilled.weights, names, sheet)
+        set_sheet(distilled, SetFolder(folder).sheet)  # where the leaderboard looks for it
+    names = distilled.class_names
     codec = distilled.metadata.get("imported", {}).get("codec")
     print(
         f"{len(distilled)} images of {len(names)} classes ({', '.join(names[:3])}, ...), "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ddoq.errors import UserError
 from ddoq.storage.fingerprints import hash_config, plain
 from ddoq.storage.provenance import peak_memory
+from ddoq.storage.records import hashed_fields
 
 if TYPE_CHECKING:  # reading results must not wait for torch
     from benchmarks.results.outcome import Outcome
@@ -42,6 +43,80 @@ class Cell:
     seed: int
     distill_seed: int | None
     recipe: str
+
+
+@dataclass(frozen=True)
+class SetConfig:
+    """What tells a distilled set from others, as the configuration of a cell has it.
+
+    Attributes:
+        method: Name of the method; None where it is unknown.
+        ipc: Images per class that were asked for.
+        seed: Seed of the distillation.
+        settings: The method's own arguments.
+        context: Fingerprints of what it worked with.
+        fingerprint: Of the images, labels and weights.
+        collage: Patches along a side of its images, which changes how students see them.
+        set_precision: ``uint8`` where float images were rounded to 8 bit.
+    """
+
+    method: str | None
+    ipc: int | None
+    seed: int | None
+    settings: Mapping[str, Any] | None
+    context: Mapping[str, Any] | None
+    fingerprint: str
+    collage: int | None = field(default=None, metadata={"since": 2})
+    set_precision: str | None = field(default=None, metadata={"since": 3})
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any], fingerprint: str) -> "SetConfig":
+        """Take from a set's record what belongs here."""
+        names = [item.name for item in fields(cls) if item.name != "fingerprint"]
+        return cls(fingerprint=fingerprint, **{name: record.get(name) for name in names})
+
+
+@dataclass(frozen=True)
+class JointConfig:
+    """How several ranks trained one student together."""
+
+    world_size: int
+    sync_batchnorm: bool
+
+
+@dataclass(frozen=True)
+class CellConfig:
+    """Everything that decides a cell's numbers; its hash names the result file.
+
+    Fields that are added follow the rule of :mod:`ddoq.storage.records`, so that stored results stay valid.
+
+    Attributes:
+        format: Of the evaluation.
+        data: Description of the dataset.
+        distilled: Which set.
+        teacher: Its fingerprint; None without one.
+        recipe: Values of the recipe, later fields only where they are used.
+        student: Fields of the student, later ones only where they are used.
+        seed: Of the student.
+        precision: Of the trainer.
+        label_format: Of stored labels; None where labels are not stored.
+        evaluation: The ranks that trained it together; None where one did.
+    """
+
+    format: int
+    data: Mapping[str, Any]
+    distilled: SetConfig
+    teacher: str | None
+    recipe: Mapping[str, Any]
+    student: Mapping[str, Any]
+    seed: int
+    precision: str
+    label_format: int | None = field(default=None, metadata={"since": 2})
+    evaluation: JointConfig | None = field(default=None, metadata={"since": 2})
+
+    def record(self) -> dict[str, Any]:
+        """Return the configuration as results keep and hash it."""
+        return hashed_fields(self)
 
 
 @dataclass(frozen=True)
@@ -92,7 +167,8 @@ class Result:
             statistics were each rank's own.
         teacher: ``arch``, ``accuracy_real``, ``accuracy_distilled``, ``fingerprint``; None for hard labels.
         distilled: ``fingerprint``, ``images``, ``bytes``, ``effective_ipc``, ``statistics``, ``cost``, ``provenance`` of the
-            set.
+            set; ``decoded_images``, on which students train, and ``stored_bytes`` of images, targets and whatever
+            decodes them. Older files lack the last two.
         provenance: Of the student's training; see :func:`ddoq.storage.provenance.provenance`.
         created: When, as ISO 8601 in UTC.
     """

@@ -13,7 +13,7 @@ from benchmarks.results.records import now
 from benchmarks.run.cells import CellRunner
 from benchmarks.run.ranks import EvaluationOptions, Ranks, check_strategy, joint_arguments
 from benchmarks.students.batch_norm import synchronize_batch_norm
-from benchmarks.students.recipes import load_recipe
+from benchmarks.students.recipes import OWN, Recipe, load_recipe, own_recipe
 from benchmarks.students.student import Student
 from benchmarks.tables.cell_table import cell_table
 from benchmarks.tracking.artifacts import log_distilled_set
@@ -22,7 +22,7 @@ from ddoq.console import say
 from ddoq.data import ImageDataModule
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.distillation.distiller import Distiller
-from ddoq.distillation.figures import image_sheet
+from ddoq.distillation.figures import set_sheet
 from ddoq.errors import UserError
 from ddoq.labels.compact import check_top_k
 from ddoq.priors import Prior, PriorSource
@@ -37,7 +37,8 @@ class RecipeChoice:
     """Which recipe, and what differs from it.
 
     Attributes:
-        name: A recipe that ships with the suite, or the path of a YAML file.
+        name: A recipe that ships with the suite, the path of a YAML file, or ``own``: the recipe that came with the
+            distilled set.
         overrides: Fields of the recipe that differ; they become part of its label in every table.
     """
 
@@ -125,13 +126,7 @@ class Bench:
         if self.trainer.is_global_zero:
             sheet = SetFolder(folder).sheet
             if not sheet.exists():
-                image_sheet(
-                    distilled.images,
-                    distilled.labels,
-                    distilled.weights,
-                    distilled.class_names,
-                    sheet,
-                )
+                set_sheet(distilled, sheet)
             write_json(SetFolder(folder).config, self.config)
             log_distilled_set(self.wandb, folder, self.output, self.config)
         say(
@@ -160,6 +155,11 @@ class Bench:
             )
         return self._evaluate(distilled, self.distilled)
 
+    def _load_recipe(self, distilled: DistilledSet | None) -> Recipe:
+        if self.recipe.name == OWN and distilled is not None:
+            return own_recipe(distilled.form.recipe, self.recipe.overrides)
+        return load_recipe(self.recipe.name, self.recipe.overrides)
+
     def _check_plan(self) -> None:
         if not self.students:
             raise UserError(
@@ -172,9 +172,9 @@ class Bench:
             raise UserError(
                 f"Two students share a name: {', '.join(labels)}. Give them different `name`s."
             )
-        recipe = load_recipe(self.recipe.name, self.recipe.overrides)
         self.data.setup()
-        check_top_k(recipe.label_top_k, self.data.num_classes)
+        if self.recipe.name != OWN:  # that one is known with the set
+            check_top_k(self._load_recipe(None).label_top_k, self.data.num_classes)
         device = self.trainer.strategy.root_device
         with isolate_rng():  # wrong names and arguments show up here, before minutes of work
             for student in self.students:
@@ -193,8 +193,10 @@ class Bench:
         return joint_arguments(self.evaluation, self.trainer, self.config.get("trainer") or {})
 
     def _evaluate(self, distilled: DistilledSet, folder: Path) -> list[Result]:
-        recipe = load_recipe(self.recipe.name, self.recipe.overrides)
-        teacher = self.obtain_teacher(required=recipe.labels != "hard")
+        if self.evaluation.set_precision == "uint8":
+            distilled = distilled.rounded()
+        recipe = self._load_recipe(distilled)
+        teacher = self.obtain_teacher(required=recipe.needs_teacher)
         runner = CellRunner(
             data=self.data,
             distilled=distilled,
@@ -251,9 +253,13 @@ class Bench:
             return {}
         real = teacher.accuracy
         teacher.to(self.trainer.strategy.root_device)
-        made = teacher_accuracy(teacher, distilled.images, distilled.labels)
+        decoded = distilled.decode()
+        labels = decoded.classes()
+        if labels is None:  # nobody can say what the teacher ought to see
+            return {"accuracy_real": real}
+        made = teacher_accuracy(teacher, decoded.pixels(), labels)
         say(
             f"teacher {teacher.arch}: {real:.2%} on real test images, {made:.2%} on distilled images"
         )
-        label_order_check(real, made, self.data.num_classes, len(distilled))
+        label_order_check(real, made, self.data.num_classes, len(labels))
         return {"accuracy_real": real, "accuracy_distilled": made}

@@ -1,9 +1,10 @@
 """One cell of the benchmark: train and test one student with one seed, and write its result."""
 
+import functools
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,19 @@ from benchmarks.results.files import (
     write_result,
 )
 from benchmarks.results.outcome import Outcome
+from benchmarks.results.records import CellConfig, JointConfig, SetConfig
 from benchmarks.run.ranks import JointRanks, failed_before
-from benchmarks.students.evaluation import evaluate_student
-from benchmarks.students.recipes import Recipe
+from benchmarks.students.evaluation import Run, evaluate_student
+from benchmarks.students.recipe import Recipe
 from benchmarks.students.stored_labels import LABEL_FORMAT
 from benchmarks.students.student import Student
+from benchmarks.students.training_set import TrainingSet
 from benchmarks.tracking.loggers import WandbOptions, finish, student_loggers
 from ddoq.data import ImageDataModule
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
 from ddoq.storage.provenance import provenance
+from ddoq.storage.records import hashed_fields
 from ddoq.storage.run_folder import RunFolder, SetFolder
 from ddoq.teachers import Teacher
 
@@ -64,6 +68,11 @@ class CellRunner:
     config: Mapping[str, Any]
     joint: JointRanks | None = None
 
+    @functools.cached_property
+    def training(self) -> TrainingSet:
+        """The set as the recipe shows it to all students; decoded and planned once."""
+        return TrainingSet.of(self.distilled, self.recipe, self.data.mean, self.data.std)
+
     def cell(self, student: Student, seed: int) -> Cell:
         """Name a cell."""
         record = self.distilled.metadata
@@ -79,29 +88,22 @@ class CellRunner:
 
     def cell_config(self, student: Student, seed: int) -> dict[str, Any]:
         """Return everything that decides a cell's numbers; its hash names the result file."""
-        record = self.distilled.metadata
-        made_by = {key: record.get(key) for key in ("method", "ipc", "seed", "settings", "context")}
-        if "collage" in record:  # changes how students see the images
-            made_by["collage"] = record["collage"]
-        stored = {"label_format": LABEL_FORMAT} if self.recipe.labels == "stored" else {}
-        together = {}
+        joint = None
         if self.joint is not None:
-            together["evaluation"] = {
-                "world_size": self.joint.world_size,
-                "sync_batchnorm": bool(self.trainer.get("sync_batchnorm")),
-            }
-        return {
-            **together,
-            "format": EVALUATION_FORMAT,
-            **stored,
-            "data": self.data.describe(),
-            "distilled": {**made_by, "fingerprint": self.distilled.fingerprint},
-            "teacher": self.teacher.fingerprint if self.teacher else None,
-            "recipe": self.recipe.config(),
-            "student": asdict(student),
-            "seed": seed,
-            "precision": self.trainer.get("precision") or "32-true",
-        }
+            synchronised = bool(self.trainer.get("sync_batchnorm"))
+            joint = JointConfig(self.joint.world_size, synchronised)
+        return CellConfig(
+            format=EVALUATION_FORMAT,
+            data=self.data.describe(),
+            distilled=SetConfig.of(self.distilled.metadata, self.training.fingerprint),
+            teacher=self.teacher.fingerprint if self.teacher else None,
+            recipe=self.recipe.config(),
+            student=hashed_fields(student),
+            seed=seed,
+            precision=self.trainer.get("precision") or "32-true",
+            label_format=LABEL_FORMAT if self.recipe.labels == "stored" else None,
+            evaluation=joint,
+        ).record()
 
     def find(self, student: Student, seed: int) -> Result | None:
         """Return the stored result of a cell, if any."""
@@ -194,17 +196,14 @@ class CellRunner:
             loggers = student_loggers(self.wandb, RunFolder(self.output).students, cell, config)
         result = None
         try:
-            outcome = evaluate_student(
-                self.distilled,
-                self.data,
-                self.teacher,
-                student,
-                self.recipe,
-                seed=seed,
+            run = Run(
                 trainer=self.trainer,
                 loggers=loggers,
                 labels_folder=RunFolder(self.output).labels,
                 before_fit=before_fit,
+            )
+            outcome = evaluate_student(
+                self.training, self.data, self.teacher, student, seed=seed, run=run
             )
             result = self._result(cell, config, outcome)
             if alone:
@@ -222,9 +221,11 @@ class CellRunner:
                 **self.teacher_accuracies,
             }
         distilled = {
-            "fingerprint": self.distilled.fingerprint,
+            "fingerprint": self.training.fingerprint,
             "images": len(self.distilled),
+            "decoded_images": len(self.training),
             "bytes": self.distilled.image_bytes,
+            "stored_bytes": self.distilled.stored_bytes,
             "effective_ipc": self.distilled.effective_ipc,
             "statistics": self.distilled.metadata.get("statistics", {}),
             "cost": self.distilled.metadata.get("cost", {}),

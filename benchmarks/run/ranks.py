@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import lightning as L
 import torch.distributed as dist
@@ -33,7 +33,7 @@ _RENAMED = {"apart": "independent", "together": "ddp"}
 
 @dataclass
 class EvaluationOptions:
-    """How the ranks of a run train students.
+    """How students are evaluated: by which ranks, and on which precision of the set.
 
     Attributes:
         ranks: ``independent``: every rank trains a share of the students, each on one device, which gives the numbers
@@ -41,6 +41,8 @@ class EvaluationOptions:
             are rows of their own in every table.
         sync_batchnorm: Only for ``ddp``: take the statistics of batch normalisation over the whole batch, which torch
             can do on GPUs alone. Otherwise each rank normalises its own share, and the statistics of rank 0 are tested.
+        set_precision: ``uint8`` rounds a set of float images to 8 bit, a fourth of its bytes, before students learn from
+            it; such rows are rows of their own in every table. ``stored`` takes every set as it is.
 
     Raises:
         UserError: If ``ranks`` is another word.
@@ -48,6 +50,7 @@ class EvaluationOptions:
 
     ranks: str = "independent"
     sync_batchnorm: bool = True
+    set_precision: Literal["stored", "uint8"] = "stored"
 
     def __post_init__(self) -> None:
         """Refuse other words, and say what those of earlier versions are called now."""

@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +13,17 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch import nn
 
 from benchmarks.results.outcome import Outcome
 from benchmarks.students.batch_norm import has_batch_norm, synchronize_batch_norm
 from benchmarks.students.module import StudentModule
-from benchmarks.students.recipes import Plan, Recipe
+from benchmarks.students.recipe import Plan
 from benchmarks.students.stored_labels import StoredLabels
 from benchmarks.students.student import Student
+from benchmarks.students.training_set import TrainingSet
 from ddoq.costs.flops import forward_flops, training_flops
 from ddoq.data.base import ImageDataModule
-from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
 from ddoq.seeding import derive_seed
 
@@ -42,19 +44,34 @@ def evaluation_interval(epochs: int) -> int:
     return max(1, epochs // _EVALUATIONS)
 
 
+@dataclass(frozen=True)
+class Run:
+    """Where a student is trained, and who watches.
+
+    Attributes:
+        trainer: Arguments for ``lightning.Trainer`` that say where to run. On several ranks ``sync_batchnorm`` takes
+            batch statistics over all of them.
+        loggers: Where curves go.
+        eval_every: Epochs between evaluations; a tenth of all where omitted. The last epoch is always tested.
+        labels_folder: Root of stored labels; needed where the recipe stores them.
+        before_fit: Called when everything is built and checked; may raise, where another rank is not ready.
+    """
+
+    trainer: Mapping[str, Any]
+    loggers: Sequence[Logger] = ()
+    eval_every: int | None = None
+    labels_folder: Path | None = None
+    before_fit: Callable[[], None] | None = None
+
+
 def evaluate_student(
-    distilled: DistilledSet,
+    training: TrainingSet,
     data: ImageDataModule,
     teacher: "Teacher | None",
     student: Student,
-    recipe: Recipe,
     *,
     seed: int,
-    trainer: Mapping[str, Any],
-    loggers: Sequence[Logger] = (),
-    eval_every: int | None = None,
-    labels_folder: Path | None = None,
-    before_fit: Callable[[], None] | None = None,
+    run: Run,
 ) -> Outcome:
     """Train a student on a distilled set and test it on the real test set.
 
@@ -63,18 +80,12 @@ def evaluate_student(
     recipe's ``label_seed`` instead, and labels that are missing are made before the clock starts.
 
     Args:
-        distilled: What to train on.
+        training: What to train on, and by which recipe.
         data: The dataset whose test split counts.
-        teacher: Labels the images; may be None where the recipe uses hard labels.
+        teacher: Labels the images; may be None where the recipe uses labels of the set.
         student: Which network.
-        recipe: How to train.
         seed: The seed of this student.
-        trainer: Arguments for ``lightning.Trainer`` that say where to run. On several ranks ``sync_batchnorm`` takes
-            batch statistics over all of them.
-        loggers: Where curves go.
-        eval_every: Epochs between evaluations; a tenth of all where omitted. The last epoch is always tested.
-        labels_folder: Root of stored labels; needed where the recipe stores them.
-        before_fit: Called when everything is built and checked; may raise, where another rank is not ready.
+        run: Where to train.
 
     Returns:
         Accuracies, curve and costs.
@@ -83,50 +94,99 @@ def evaluate_student(
         UserError: If set, dataset, teacher and recipe do not fit one another.
     """
     data.setup()
-    plan = recipe.plan(distilled.ipc, data.num_classes, len(distilled), data.image_size)
-    if eval_every is None:
-        eval_every = evaluation_interval(plan.epochs)
-    _check(distilled, data, teacher, recipe, eval_every)
-    stored = None
-    if recipe.labels == "stored" and teacher is not None:
-        if labels_folder is None:
-            raise UserError(f"Recipe {recipe.label!r} stores labels: give labels_folder.")
-        stored = StoredLabels(labels_folder, distilled, teacher, recipe)
-    lr = recipe.learning_rate(student.arch) if student.lr is None else student.lr
+    interval = run.eval_every
+    if interval is None:
+        interval = evaluation_interval(training.plan.epochs)
+    _check(training, data, teacher, interval)
+    stored = _stored_labels(training, teacher, run.labels_folder)
     with isolate_rng(), _quiet():
-        torch.manual_seed(derive_seed(seed, "init"))
-        network = student.build(data)
-        module = StudentModule(
-            network,
-            distilled,
-            recipe,
-            num_classes=data.num_classes,
-            lr=lr,
-            seed=seed,
-            teacher=teacher if recipe.labels == "online" else None,
-            stored=stored,
-            make_test_loader=data.test_dataloader,
+        module = _module(training, data, teacher, student, seed, stored)
+        trainer = L.Trainer(**_trainer_arguments(run, training.plan, interval))
+        _check_share(len(training), training.plan.batch_size, trainer.world_size)
+        synchronised = _synchronise(
+            module, trainer, bool(run.trainer.get("sync_batchnorm")), student
         )
-        runner = L.Trainer(**_trainer_arguments(trainer, plan, loggers, eval_every))
-        _check_share(len(distilled), plan.batch_size, runner.world_size)
-        sync_batchnorm = None
-        if runner.world_size > 1 and has_batch_norm(network):
-            sync_batchnorm = bool(trainer.get("sync_batchnorm"))
-        if sync_batchnorm:
-            device = runner.strategy.root_device
-            module.network = synchronize_batch_norm(network, device, student.label)
         if stored is not None:
-            stored.make(runner.strategy.root_device)
-        if before_fit is not None:
-            before_fit()
-        started = time.perf_counter()
-        runner.fit(module)
-        steps = runner.global_step
-        if plan.epochs % eval_every:
-            runner.validate(module, verbose=False)
-        seconds = time.perf_counter() - started
-        if sync_batchnorm:  # operations are counted off the GPU, where these layers refuse to work
-            module.network = student.build(data)
+            stored.make(trainer.strategy.root_device)
+        if run.before_fit is not None:
+            run.before_fit()
+        seconds = _train(module, trainer, interval)
+        if synchronised:  # operations are counted off the GPU, where these layers refuse to work
+            module.network = _network(training, data, student)
+    return _outcome(module, data, teacher, trainer, seconds, synchronised, stored)
+
+
+def _stored_labels(
+    training: TrainingSet, teacher: "Teacher | None", folder: Path | None
+) -> StoredLabels | None:
+    if training.recipe.labels != "stored" or teacher is None:
+        return None
+    if folder is None:
+        raise UserError(f"Recipe {training.recipe.label!r} stores labels: give labels_folder.")
+    return StoredLabels(folder, training, teacher)
+
+
+def _network(training: TrainingSet, data: ImageDataModule, student: Student) -> nn.Module:
+    """Build the untrained network; a set's transform takes the place of the dataset's normalisation."""
+    if training.decoded.transform is None:
+        return student.build(data)
+    return student.build(data, normalize=False)
+
+
+def _module(
+    training: TrainingSet,
+    data: ImageDataModule,
+    teacher: "Teacher | None",
+    student: Student,
+    seed: int,
+    stored: StoredLabels | None,
+) -> StudentModule:
+    lr = training.learning_rate(student.arch) if student.lr is None else student.lr
+    torch.manual_seed(derive_seed(seed, "init"))
+    return StudentModule(
+        _network(training, data, student),
+        training,
+        num_classes=data.num_classes,
+        lr=lr,
+        seed=seed,
+        teacher=teacher if training.recipe.labels == "online" else None,
+        stored=stored,
+        make_test_loader=data.test_dataloader,
+    )
+
+
+def _synchronise(
+    module: StudentModule, trainer: L.Trainer, wanted: bool, student: Student
+) -> bool | None:
+    """Take batch statistics over all ranks where that is wanted; None where there are none, or one rank only."""
+    if trainer.world_size == 1 or not has_batch_norm(module.network):
+        return None
+    if wanted:
+        device = trainer.strategy.root_device
+        module.network = synchronize_batch_norm(module.network, device, student.label)
+    return wanted
+
+
+def _train(module: StudentModule, trainer: L.Trainer, interval: int) -> float:
+    """Train and test; return the seconds that it took."""
+    started = time.perf_counter()
+    trainer.fit(module)
+    module.steps = trainer.global_step
+    if module.plan.epochs % interval:
+        trainer.validate(module, verbose=False)
+    return time.perf_counter() - started
+
+
+def _outcome(
+    module: StudentModule,
+    data: ImageDataModule,
+    teacher: "Teacher | None",
+    trainer: L.Trainer,
+    seconds: float,
+    synchronised: bool | None,
+    stored: StoredLabels | None,
+) -> Outcome:
+    plan, recipe = module.plan, module.recipe
     last = module.curve[-1]
     best = max(module.curve, key=lambda entry: entry["top1"])
     return Outcome(
@@ -138,34 +198,30 @@ def evaluate_student(
         curve=module.curve,
         seconds=seconds,
         params=sum(parameter.numel() for parameter in module.network.parameters()),
-        steps=steps,
+        steps=module.steps,
         effective_batch=plan.batch_size,
-        world_size=runner.world_size,
+        world_size=trainer.world_size,
         global_batch=plan.batch_size,
         epochs=plan.epochs,
-        sync_batchnorm=sync_batchnorm,
-        **_flops(module, teacher, recipe, data, plan.epochs * len(distilled)),
+        sync_batchnorm=synchronised,
+        **_flops(module, teacher, data, plan.epochs * module.images),
         label_bytes=0 if stored is None else stored.total_bytes,
         teacher_bytes=_bytes(teacher) if teacher is not None and recipe.labels == "online" else 0,
     )
 
 
-def _bytes(module: torch.nn.Module) -> int:
+def _bytes(module: nn.Module) -> int:
     """Count the bytes of parameters and buffers."""
     return sum(part.nbytes for part in (*module.parameters(), *module.buffers()))
 
 
 def _flops(
-    module: StudentModule,
-    teacher: "Teacher | None",
-    recipe: Recipe,
-    data: ImageDataModule,
-    seen: int,
+    module: StudentModule, teacher: "Teacher | None", data: ImageDataModule, seen: int
 ) -> dict[str, int]:
     """Count what a training came to, from the number of images that it saw."""
     shape = (3, data.image_size, data.image_size)
     tested = len(module.curve) * len(data.test)
-    labelled = seen if recipe.labels == "online" else 0
+    labelled = seen if module.recipe.labels == "online" else 0
     return {
         "flops": seen * training_flops(module.network, shape),
         "test_flops": tested * forward_flops(module.network, shape),
@@ -174,37 +230,35 @@ def _flops(
 
 
 def _check(
-    distilled: DistilledSet,
-    data: ImageDataModule,
-    teacher: "Teacher | None",
-    recipe: Recipe,
-    eval_every: int,
+    training: TrainingSet, data: ImageDataModule, teacher: "Teacher | None", interval: int
 ) -> None:
     """Refuse parts that do not fit one another, before anything is built."""
-    if eval_every < 1:
-        raise UserError(f"eval_every must be at least 1, not {eval_every}.")
+    if interval < 1:
+        raise UserError(f"eval_every must be at least 1, not {interval}.")
     names = data.classes.names
-    if len(distilled.class_names) != len(names):
+    if len(training.class_names) != len(names):
         raise UserError(
-            f"The distilled set has {len(distilled.class_names)} classes, {data.name} has {len(names)}: "
+            f"The distilled set has {len(training.class_names)} classes, {data.name} has {len(names)}: "
             "evaluate it on the dataset it was made from."
         )
-    if distilled.class_names != names and sorted(distilled.class_names) == sorted(names):
+    if training.class_names != names and sorted(training.class_names) == sorted(names):
         raise UserError(
             f"The distilled set has the classes of {data.name} in another order: its labels would be read wrongly."
         )
-    height, width = distilled.images.shape[-2:]
+    height, width = training.decoded.size
     if (height, width) != (data.image_size, data.image_size):
         raise UserError(
             f"The distilled images have {height} x {width} pixels, but {data.name} has image_size "
             f"{data.image_size}: make the two equal."
         )
-    if recipe.labels != "hard" and teacher is None:
+    training.check()
+    recipe = training.recipe
+    if recipe.needs_teacher and teacher is None:
         raise UserError(
             f"Recipe {recipe.label!r} needs a teacher: give the key `teacher` in the configuration, "
             "or use the recipe 'hard'."
         )
-    if recipe.labels != "hard" and teacher is not None and teacher.num_classes != len(names):
+    if recipe.needs_teacher and teacher is not None and teacher.num_classes != len(names):
         raise UserError(
             f"The teacher knows {teacher.num_classes} classes, {data.name} has {len(names)}."
         )
@@ -220,19 +274,17 @@ def _check_share(images: int, batch: int, world_size: int) -> None:
         )
 
 
-def _trainer_arguments(
-    trainer: Mapping[str, Any], plan: Plan, loggers: Sequence[Logger], eval_every: int
-) -> dict[str, Any]:
+def _trainer_arguments(run: Run, plan: Plan, interval: int) -> dict[str, Any]:
     """Add to where to run what the protocol and its speed ask for."""
     return {
-        **{key: value for key, value in trainer.items() if key != "sync_batchnorm"},
+        **{key: value for key, value in run.trainer.items() if key != "sync_batchnorm"},
         "max_epochs": plan.epochs,
-        "logger": list(loggers) or False,
+        "logger": list(run.loggers) or False,
         "enable_checkpointing": False,
         "enable_model_summary": False,
         "use_distributed_sampler": False,  # positions and test images are shared exactly as they are
         "num_sanity_val_steps": 0,
-        "check_val_every_n_epoch": eval_every,
+        "check_val_every_n_epoch": interval,
         "log_every_n_steps": 1,  # nothing is logged by step; a higher number would only draw a warning
     }
 

@@ -10,18 +10,18 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
-from benchmarks.students.augmentation import collage_of, draw_recipe_epoch
+from benchmarks.students.augmentation import Draws
 from benchmarks.students.batches import Batch, CachedBatches, EpochPositions, cache_budget
-from benchmarks.students.recipes import Recipe
+from benchmarks.students.recipe import Recipe
 from benchmarks.students.stored_labels import StoredLabels
-from ddoq.augmentation.epochs import EpochAugmentation, augment
-from ddoq.distillation.distilled_set import DistilledSet
+from benchmarks.students.training_set import TrainingSet
 from ddoq.labels.compact import expand
 from ddoq.labels.losses import (
     hard_cross_entropy,
     mix_weights,
     soft_cross_entropy,
     soft_kl,
+    squared_error,
     weighted_mean,
 )
 from ddoq.seeding import derive_seed
@@ -35,9 +35,8 @@ class StudentModule(L.LightningModule):
     same batches, and losses are scaled so that the averaged gradient is that of the whole batch.
 
     Args:
-        network: From images in [0, 1] to logits.
-        distilled: What to train on.
-        recipe: How to train.
+        network: From images in [0, 1], or of the space of the set's transform, to logits.
+        training: What to train on, and by which recipe.
         num_classes: Number of classes.
         lr: Learning rate at the start.
         seed: Decides the order of images, dropout and, unless labels are stored, augmentation.
@@ -47,6 +46,9 @@ class StudentModule(L.LightningModule):
 
     Attributes:
         plan: Epochs, batch size and crops that the recipe has for this set.
+        recipe: How to train.
+        images: Number of training images.
+        steps: Optimiser steps of the whole training, once it is over.
         curve: One entry per evaluation: ``epoch`` (completed ones), ``top1``, ``top5``, ``train_loss``, ``lr``.
             The loss is None where none was computed.
     """
@@ -54,8 +56,7 @@ class StudentModule(L.LightningModule):
     def __init__(
         self,
         network: nn.Module,
-        distilled: DistilledSet,
-        recipe: Recipe,
+        training: TrainingSet,
         *,
         num_classes: int,
         lr: float,
@@ -67,40 +68,38 @@ class StudentModule(L.LightningModule):
         super().__init__()
         # In this layout MobileNetV2 trains 1.5 times as fast on a CPU, other networks as fast as before.
         self.network: nn.Module = network.to(memory_format=torch.channels_last)
-        self.recipe = recipe
-        height, width = distilled.images.shape[-2:]
-        self.plan = recipe.plan(distilled.ipc, num_classes, len(distilled), min(height, width))
+        self.recipe: Recipe = training.recipe
+        self.plan = training.plan
         self.lr = lr
         self.seed = seed
+        self.images = len(training)
+        self.steps = 0
         self.curve: list[dict[str, Any]] = []
         self.top1 = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
         self.top5 = MulticlassAccuracy(
             num_classes, top_k=min(5, num_classes), average="micro", validate_args=False
         )
-        self._images = distilled.images
-        self._labels = distilled.labels
-        self._weights = distilled.weights
-        self._collage = collage_of(recipe, distilled)
+        self._set = training
         self._stored = stored
         self._soft: dict[str, Tensor] = {}
+        self._targets = torch.empty(0)
         self._teacher = [] if teacher is None else [teacher]  # a list hides it from nn.Module
         self._make_test_loader = make_test_loader
         self._test_batches: CachedBatches | None = None
         self._positions: EpochPositions | None = None
-        self._draws: EpochAugmentation
+        self._draws: Draws
         self._loss_sum: Tensor | None = None
-        self._steps = 0
+        self._batches = 0
 
     def forward(self, images: Tensor) -> Tensor:
-        """Classify images, float ``(n, 3, h, w)`` in [0, 1]: float32 logits ``(n, C)``."""
+        """Classify images, float ``(n, 3, h, w)`` as networks take them: float32 logits ``(n, C)``."""
         logits: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
         return logits.float()
 
     def on_fit_start(self) -> None:
         """Put what training reads on the device; seed dropout and the like, differently on every rank."""
-        self._images = self._images.to(self.device)
-        self._labels = self._labels.to(self.device)
-        self._weights = self._weights.to(self.device)
+        self._set = self._set.to(self.device)
+        self._targets = self._set.target_values().to(self.device)
         for teacher in self._teacher:
             teacher.eval().requires_grad_(False).to(self.device)
         torch.manual_seed(derive_seed(self.seed, "train", self.global_rank))
@@ -108,7 +107,7 @@ class StudentModule(L.LightningModule):
     def train_dataloader(self) -> EpochPositions:
         """Return batches of positions in the distilled set."""
         self._positions = EpochPositions(
-            len(self._labels),
+            len(self._set),
             self.plan.batch_size,
             seed=self.seed,
             world_size=self.trainer.world_size,
@@ -136,20 +135,14 @@ class StudentModule(L.LightningModule):
         """Draw the order and the augmentation of this epoch."""
         if self._positions is not None:
             self._positions.epoch = self.current_epoch
-        draws = draw_recipe_epoch(
-            self.recipe,
-            self.plan,
-            self._images,
-            collage=self._collage,
-            # Stored labels belong to the augmentation that they were made under.
-            seed=self.seed if self._stored is None else self.recipe.label_seed,
-            epoch=self.current_epoch,
-        )
+        # Stored labels belong to the augmentation that they were made under.
+        seed = self.seed if self._stored is None else self.recipe.label_seed
+        draws = self._set.draw(seed, self.current_epoch)
         if self._stored is not None:
             soft = self._stored.epoch(self.current_epoch)
             self._soft = {name: part.to(self.device) for name, part in soft.items()}
         self._draws = draws.to(self.device)
-        self._loss_sum, self._steps = None, 0
+        self._loss_sum, self._batches = None, 0
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Compute the weighted loss of this rank's share of a batch of positions, int64 ``(b,)``."""
@@ -161,46 +154,62 @@ class StudentModule(L.LightningModule):
         loss = world_size * weighted_mean(losses, weights[own], self.recipe.reduction, weights)
         detached = loss.detach()
         self._loss_sum = detached if self._loss_sum is None else self._loss_sum + detached
-        self._steps += 1
+        self._batches += 1
         return loss
 
     def sample_weights(self, positions: Tensor) -> Tensor:
         """Return the weights of augmented images, float32 ``(b,)``."""
-        weights = self._weights[positions]
+        weights = self._set.decoded.weights[positions]
         if self._draws.partners is None or self.recipe.weight_under_cutmix == "base":
             return weights
-        partner_weights = self._weights[self._draws.partners[positions]]
+        partner_weights = self._set.decoded.weights[self._draws.partners[positions]]
         return mix_weights(weights, partner_weights, self._draws.lam[positions])
 
     def sample_losses(self, positions: Tensor) -> Tensor:
         """Augment images, label them and compute the student's loss for each, float32 ``(b,)``."""
-        recipe = self.recipe
-        images = augment(self._images, positions, self._draws)
+        images = self._set.images(positions, self._draws)
         logits = self(images)
-        if recipe.labels == "hard":
-            partners = self._draws.partners
+        partners, lam = self._draws.partners, self._draws.lam[positions]
+        if self.recipe.labels == "hard":
+            mixed_in = None if partners is None else partners[positions]
+            return self._hard_losses(logits, positions, mixed_in, lam)
+        if self.recipe.labels == "set":
+            losses = self._soft_losses(logits, self._targets[positions])
             if partners is None:
-                return hard_cross_entropy(logits, self._labels[positions])
-            mixed_in = self._labels[partners[positions]]
-            lam = self._draws.lam[positions]
-            return hard_cross_entropy(logits, self._labels[positions], mixed_in, lam)
-        targets = self.targets(images, positions)
+                return losses
+            others = self._soft_losses(logits, self._targets[partners[positions]])
+            return lam * losses + (1 - lam) * others
+        return self._soft_losses(logits, self.teacher_logits(images, positions))
+
+    def _hard_losses(
+        self, logits: Tensor, positions: Tensor, partners: Tensor | None, lam: Tensor
+    ) -> Tensor:
+        labels = self._set.decoded.labels
+        assert labels is not None  # checked before the training
+        if partners is None:
+            return hard_cross_entropy(logits, labels[positions])
+        return hard_cross_entropy(logits, labels[positions], labels[partners], lam)
+
+    def _soft_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        recipe = self.recipe
+        if recipe.loss == "mse":
+            return squared_error(logits, targets)
         soft = soft_kl if recipe.loss == "kl" else soft_cross_entropy
         return soft(logits, targets, recipe.temperature, recipe.scale_t2)
 
     @torch.no_grad()
-    def targets(self, images: Tensor, positions: Tensor) -> Tensor:
+    def teacher_logits(self, images: Tensor, positions: Tensor) -> Tensor:
         """Return the teacher's logits for augmented images, float32 ``(b, C)``: stored ones, or made now."""
         if self._stored is not None:
             own = {name: part[positions] for name, part in self._soft.items()}
             return expand(own, self._stored.num_classes)
-        logits: Tensor = self._teacher[0](images)
+        logits: Tensor = self._teacher[0](self._set.for_teacher(images))
         return logits
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count what the student gets right."""
         images, labels = batch
-        logits = self(images.to(torch.float32) / 255)
+        logits = self(self._set.real_images(images))
         self.top1.update(logits, labels)
         self.top5.update(logits, labels)
 
@@ -226,7 +235,7 @@ class StudentModule(L.LightningModule):
         epoch = self.trainer.current_epoch + (self.trainer.state.fn == TrainerFn.FITTING)
         loss = None
         if self._loss_sum is not None:
-            mean = self.trainer.strategy.reduce(self._loss_sum / self._steps, reduce_op="mean")
+            mean = self.trainer.strategy.reduce(self._loss_sum / self._batches, reduce_op="mean")
             loss = float(mean)
             self.log("train_loss", loss, rank_zero_only=True)
         self.log_dict({"top1": self.top1, "top5": self.top5})

@@ -1,273 +1,21 @@
-"""Recipes: named protocols for training a student on a distilled set, read from YAML."""
+"""Recipes by name: those that ship with the suite, files of the user's, and those that come with sets."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from benchmarks.students.recipe import Plan, Recipe
+from ddoq.distillation.form import SetRecipe
 from ddoq.errors import UserError, suggest
-from ddoq.storage.records import hashed_fields
 
-_Value = TypeVar("_Value")
+__all__ = ["OWN", "Plan", "Recipe", "load_recipe", "own_recipe", "recipe_names"]
 
-_LATER = {"since": 2}  # a field that came after results had been written; see ddoq.storage.records
-
-# One number, or a table: by number of classes, then by images per class. An entry holds from its key on up to
-# the next one, and the first key is 1, so that there is a number for every set.
-ByClassesAndIpc = int | dict[int, dict[int, int]]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a recipe comes to for one distilled set.
-
-    Attributes:
-        epochs: Passes over the set.
-        batch_size: Images per optimiser step over all ranks; at most the set.
-        crop_scale: Smallest and largest share of the area that a crop keeps.
-    """
-
-    epochs: int
-    batch_size: int
-    crop_scale: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a student is trained. Every constant stands with its source in ``benchmarks/students/recipe_files``.
-
-    Some values may be tables: ``{1: 10, 10: 50, 50: 100}`` means 10 from 1 on, 50 from 10 on, 100 from 50 on.
-    :meth:`plan` looks them up.
-
-    Attributes:
-        name: What tables call it.
-        epochs: Passes over the distilled set; or a table by number of classes, then by images per class.
-        batch_size: Images per optimiser step over all ranks; a smaller set is one batch. Or a table, as ``epochs``.
-        optimizer: ``adamw`` (without weight decay it is Adam) or ``sgd``.
-        lr: Learning rate at the start.
-        lr_by_arch: Other learning rates for architectures whose name starts so; the longest match counts.
-        weight_decay: Decoupled for ``adamw``.
-        weight_decay_on: ``matrices`` decays only tensors of two or more dimensions, ``all`` everything.
-        betas: Of ``adamw``.
-        momentum: Of ``sgd``.
-        schedule: ``cosine``, ``multistep`` or ``constant``; the rate is set once an epoch.
-        zeta: Stretch of the cosine: 1 ends at 0, 2 at half of ``lr``.
-        labels: ``online``: the teacher labels the augmented images; ``stored``: it labelled them once, in files that
-            students of all seeds share; ``hard``: the labels of the set.
-        loss: ``kl`` or ``ce``; they differ by the teacher's entropy, so students learn the same.
-        temperature: Softens both distributions.
-        scale_t2: Whether the soft loss is multiplied by the squared temperature.
-        crop_scale: Smallest and largest share of the area that a crop keeps; or a table of such pairs by the side
-            of the images in pixels.
-        crop_ratio: Smallest and largest width over height of a crop.
-        flip: Whether half of the images are mirrored.
-        cutmix_alpha: Parameter of CutMix; 0 mixes nothing.
-        reduction: ``batch`` divides the weighted sum by the batch size, ``weights`` by the sum of weights.
-        weight_under_cutmix: ``mix`` mixes weights as pixels, ``base`` keeps the weight of the base image.
-        milestones: Shares of the epochs after which ``multistep`` lowers the rate.
-        gamma: What ``multistep`` multiplies the rate by at each milestone.
-        patch_shuffle: Whether the strips of collages (sets whose record has ``collage``, the patches along a side)
-            change places.
-        color_jitter: Brightness, contrast and saturation change by up to this share; 0 changes nothing.
-        pca_lighting: Standard deviation of AlexNet's lighting noise; 0 adds none.
-        label_seed: Draws the augmentation where labels are stored; elsewhere a student's own seed does.
-        label_top_k: Likeliest classes that a stored label keeps, the rest being spread evenly; 0 keeps all.
-        changed: Names of the values that differ from the recipe of that name.
-    """
-
-    name: str
-    epochs: ByClassesAndIpc
-    batch_size: ByClassesAndIpc
-    optimizer: Literal["adamw", "sgd"]
-    lr: float
-    weight_decay: float
-    schedule: Literal["cosine", "multistep", "constant"]
-    labels: Literal["online", "stored", "hard"]
-    loss: Literal["kl", "ce"]
-    temperature: float
-    crop_scale: tuple[float, float] | dict[int, tuple[float, float]]
-    crop_ratio: tuple[float, float]
-    flip: bool
-    cutmix_alpha: float
-    lr_by_arch: dict[str, float] = field(default_factory=dict)
-    weight_decay_on: Literal["matrices", "all"] = "matrices"
-    betas: tuple[float, float] = (0.9, 0.999)
-    momentum: float = 0.9
-    zeta: float = 1.0
-    scale_t2: bool = False
-    reduction: Literal["batch", "weights"] = "batch"
-    weight_under_cutmix: Literal["mix", "base"] = "mix"
-    milestones: tuple[float, ...] = field(default=(), metadata=_LATER)
-    gamma: float = field(default=0.1, metadata=_LATER)
-    patch_shuffle: bool = field(default=False, metadata=_LATER)
-    color_jitter: float = field(default=0.0, metadata=_LATER)
-    pca_lighting: float = field(default=0.0, metadata=_LATER)
-    label_seed: int = field(default=0, metadata=_LATER)
-    label_top_k: int = field(default=0, metadata=_LATER)
-    changed: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Refuse values that no training could use."""
-        narrow, wide = self.crop_ratio
-        rules = {
-            "epochs": (_counts(self.epochs), f"at least 1{_in_table(self.epochs)}"),
-            "batch_size": (_counts(self.batch_size), f"at least 1{_in_table(self.batch_size)}"),
-            "lr": (0 < self.lr < math.inf, "above 0"),
-            "lr_by_arch": (all(0 < lr < math.inf for lr in self.lr_by_arch.values()), "above 0"),
-            "weight_decay": (self.weight_decay >= 0, "at least 0"),
-            "betas": (all(0 <= beta < 1 for beta in self.betas), "two numbers in [0, 1)"),
-            "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
-            "zeta": (self.zeta >= 1, "at least 1: below, the rate would rise again"),
-            "temperature": (0 < self.temperature < math.inf, "above 0"),
-            "crop_scale": (
-                _shares(self.crop_scale),
-                f"two ascending numbers in (0, 1]{_in_table(self.crop_scale)}",
-            ),
-            "crop_ratio": (0 < narrow <= wide < math.inf, "two ascending numbers above 0"),
-            "cutmix_alpha": (0 <= self.cutmix_alpha < math.inf, "at least 0"),
-            "milestones": (
-                list(self.milestones) == sorted(self.milestones)
-                and all(0 < share < 1 for share in self.milestones)
-                and bool(self.milestones) >= (self.schedule == "multistep"),
-                "ascending numbers in (0, 1), at least one where schedule is 'multistep'",
-            ),
-            "gamma": (0 < self.gamma <= 1, "in (0, 1]"),
-            "color_jitter": (0 <= self.color_jitter <= 1, "in [0, 1]"),
-            "pca_lighting": (0 <= self.pca_lighting < math.inf, "at least 0"),
-            "label_seed": (
-                self.labels == "stored" or self.label_seed == 0,
-                "0 unless labels is 'stored': elsewhere augmentation follows the student's seed",
-            ),
-            "label_top_k": (
-                self.label_top_k >= 0 and (self.labels == "stored" or self.label_top_k == 0),
-                "at least 0, and 0 unless labels is 'stored'",
-            ),
-            "loss": (self.labels != "hard" or self.loss == "ce", "'ce' where labels is 'hard'"),
-        }
-        for key, (holds, rule) in rules.items():
-            if not holds:
-                raise UserError(
-                    f"Recipe {self.name!r}: {key} must be {rule}, not {getattr(self, key)!r}."
-                )
-
-    @property
-    def label(self) -> str:
-        """The name, followed by what was changed: how results and tables call it."""
-        changes = ",".join(f"{key}={_compact(getattr(self, key))}" for key in self.changed)
-        return f"{self.name}[{changes}]" if changes else self.name
-
-    def learning_rate(self, arch: str) -> float:
-        """Return the learning rate at the start for an architecture."""
-        matches = [prefix for prefix in self.lr_by_arch if arch.startswith(prefix)]
-        return self.lr_by_arch[max(matches, key=len)] if matches else self.lr
-
-    def plan(self, ipc: int, num_classes: int, n: int, image_size: int) -> Plan:
-        """Look up what depends on the distilled set.
-
-        Args:
-            ipc: Images per class, at least 1.
-            num_classes: Number of classes.
-            n: Images in the set.
-            image_size: Side of the images in pixels.
-
-        Returns:
-            Epochs, batch and crops for this set.
-
-        Example:
-            >>> load_recipe("hard_idc").plan(ipc=20, num_classes=10, n=200, image_size=224).epochs
-            1500
-        """
-        epochs, batch_size, scale = (self.epochs, self.batch_size, self.crop_scale)
-        if isinstance(epochs, dict):
-            epochs = _from(_from(epochs, num_classes), ipc)
-        if isinstance(batch_size, dict):
-            batch_size = _from(_from(batch_size, num_classes), ipc)
-        if isinstance(scale, dict):
-            scale = _from(scale, image_size)
-        return Plan(epochs, min(batch_size, n), scale)
-
-    def lr_factor(self, epoch: int, epochs: int) -> float:
-        r"""Return what the learning rate is multiplied by in an epoch.
-
-        .. math::
-            \text{cosine: } \tfrac{1}{2} \left(1 + \cos \frac{\pi e}{\zeta E}\right) \qquad
-            \text{multistep: } \gamma^{|\{m : \lfloor m E \rfloor \le e\}|}
-
-        Args:
-            epoch: :math:`e`, counts from 0.
-            epochs: :math:`E`, of the :class:`Plan`.
-
-        Returns:
-            A number in [0, 1].
-        """
-        if self.schedule == "constant":
-            return 1.0
-        if self.schedule == "multistep":
-            # A share such as 2/3 times E may come out a little below a whole number.
-            passed = [m for m in self.milestones if math.floor(m * epochs + 1e-9) <= epoch]
-            return self.gamma ** len(passed)
-        return 0.5 * (1 + math.cos(math.pi * epoch / (self.zeta * epochs)))
-
-    def config(self) -> dict[str, Any]:
-        """Return the values that decide a training, as results record and hash them.
-
-        Fields that recipes gained after results had been written appear only where they are used; see
-        :func:`ddoq.storage.records.hashed_fields`.
-
-        Returns:
-            Values by field name.
-
-        Example:
-            >>> "milestones" in load_recipe("unified").config(), "milestones" in load_recipe("hard_idc").config()
-            (False, True)
-        """
-        return hashed_fields(self)
-
-
-def _from(table: Mapping[int, _Value], key: int) -> _Value:
-    """Look up the entry with the largest key that is not above the given one."""
-    return table[max(start for start in table if start <= key)]
-
-
-def _counts(rule: ByClassesAndIpc) -> bool:
-    """Say whether all numbers of a rule are at least 1 and it has one for every set."""
-    if isinstance(rule, int):
-        return rule >= 1
-    return _starts_at_1(rule) and all(
-        _starts_at_1(table) and min(table.values()) >= 1 for table in rule.values()
-    )
-
-
-def _shares(rule: tuple[float, float] | dict[int, tuple[float, float]]) -> bool:
-    """Say whether all ranges of a rule are shares and it has one for every side."""
-    if isinstance(rule, tuple):
-        return 0 < rule[0] <= rule[1] <= 1
-    return _starts_at_1(rule) and all(_shares(pair) for pair in rule.values())
-
-
-def _starts_at_1(table: Mapping[int, Any]) -> bool:
-    return min(table, default=0) == 1
-
-
-def _in_table(rule: Any) -> str:
-    return (
-        " for every entry of a table, and tables must start at 1" if isinstance(rule, dict) else ""
-    )
-
-
-def _compact(value: Any) -> str:
-    """Write a value for a label: ``0.5-1`` for a range, ``resnet:0.001`` for a mapping."""
-    if isinstance(value, tuple):
-        return "-".join(_compact(part) for part in value)
-    if isinstance(value, dict):
-        return "+".join(f"{key}:{_compact(item)}" for key, item in sorted(value.items())) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
+OWN = "own"  # the name under which a configuration asks for the recipe that came with a set
 
 # What values may look like that jsonargparse, which tries one form after the other, would not say in a few words.
 _FORMS = {
@@ -285,7 +33,7 @@ def recipe_names() -> list[str]:
 
     Example:
         >>> recipe_names()
-        ['hard', 'hard_idc', 'rded', 'sre2l', 'unified']
+        ['dc', 'dsa', 'hard', 'hard_idc', 'rded', 'sre2l', 'unified']
     """
     files = resources.files("benchmarks.students").joinpath("recipe_files").iterdir()
     return sorted(Path(file.name).stem for file in files if file.name.endswith(".yaml"))
@@ -325,6 +73,33 @@ def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -
     recipe = _build(base.name, {**values, **overrides}, f"the overrides of {source}")
     changed = tuple(key for key in _KEYS if getattr(recipe, key) != getattr(base, key))
     return replace(recipe, changed=tuple(sorted(changed)))
+
+
+def own_recipe(
+    recipe: SetRecipe | None, overrides: Mapping[str, Any] | None = None, where: object = "The set"
+) -> Recipe:
+    """Read the recipe that came with a set, by which its authors train students.
+
+    Args:
+        recipe: Of the set.
+        overrides: Values that differ from it, by field name.
+        where: What the set is called in errors.
+
+    Returns:
+        The recipe, named as the one that it builds on.
+
+    Raises:
+        UserError: If the set has none, or has one that this version does not know.
+
+    Example:
+        >>> own_recipe(SetRecipe("dsa", {"lr": "set"}, lr=0.02), {"epochs": 60}).label
+        'dsa[epochs=60,lr=set]'
+    """
+    if recipe is None:
+        raise UserError(
+            f"{where} came without a recipe of its own: give recipe.name one of {', '.join(recipe_names())}."
+        )
+    return load_recipe(recipe.name, {**recipe.overrides, **(overrides or {})})
 
 
 def _read(name: str) -> str:

@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +18,13 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from benchmarks.students.augmentation import collage_of, draw_recipe_epoch
-from benchmarks.students.recipes import Recipe
-from ddoq.augmentation.epochs import augment
+from benchmarks.students.training_set import TrainingSet
 from ddoq.console import Progress, say
-from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
 from ddoq.labels.compact import check_top_k, compress, label_bytes
 from ddoq.storage.files import load_tensors, save_tensors, write_json
 from ddoq.storage.fingerprints import hash_config, plain
+from ddoq.storage.records import hashed_fields
 
 if TYPE_CHECKING:
     from ddoq.teachers import Teacher
@@ -37,6 +36,54 @@ _FILE_BYTES = 128 * 2**20  # a file that a killed run has to make again costs mi
 _PIXELS = {"cuda": 2**23, "cpu": 2**20}  # of a batch: 4096 or 1024 images of 32 pixels
 
 
+@dataclass(frozen=True)
+class LabelRecord:
+    """All that decides stored labels; its hash names their folder. See :class:`StoredLabels`."""
+
+    format: int
+    distilled: str
+    teacher: str
+    images: int
+    classes: int
+    epochs: int
+    seed: int
+    top_k: int
+    temperature: float | None
+    crop_scale: tuple[float, float]
+    crop_ratio: tuple[float, float]
+    flip: bool
+    cutmix_alpha: float
+    collage: int
+    color_jitter: float
+    pca_lighting: float
+    siamese: dict[str, Any] = field(default_factory=dict, metadata={"since": 2})
+
+    @classmethod
+    def of(cls, training: TrainingSet, teacher: "Teacher") -> "LabelRecord":
+        """Describe the labels of a set under its recipe."""
+        recipe = training.recipe
+        siamese = {"strategy": recipe.siamese, "mean": training.mean, "std": training.std}
+        return cls(
+            format=LABEL_FORMAT,
+            distilled=training.fingerprint,
+            teacher=teacher.fingerprint,
+            images=len(training),
+            classes=teacher.num_classes,
+            epochs=training.plan.epochs,
+            seed=recipe.label_seed,
+            top_k=recipe.label_top_k,
+            temperature=recipe.temperature if recipe.label_top_k else None,
+            crop_scale=training.plan.crop_scale,
+            crop_ratio=recipe.crop_ratio,
+            flip=recipe.flip,
+            cutmix_alpha=recipe.cutmix_alpha,
+            collage=training.collage,
+            color_jitter=recipe.color_jitter,
+            pca_lighting=recipe.pca_lighting,
+            siamese={} if recipe.siamese == "none" else siamese,
+        )
+
+
 class StoredLabels:
     """The labels of one distilled set by one teacher under one recipe.
 
@@ -45,9 +92,9 @@ class StoredLabels:
 
     Args:
         root: The folder that holds all stored labels.
-        distilled: What is labelled.
+        training: What is labelled, and the recipe: how images are augmented, which seed draws that, and how much of a
+            label is kept.
         teacher: Who labels.
-        recipe: How images are augmented, which seed draws that, and how much of a label is kept.
         file_bytes: About the size of a file; whole epochs go into one.
 
     Attributes:
@@ -61,41 +108,20 @@ class StoredLabels:
     def __init__(
         self,
         root: Path,
-        distilled: DistilledSet,
+        training: TrainingSet,
         teacher: "Teacher",
-        recipe: Recipe,
         *,
         file_bytes: int = _FILE_BYTES,
     ) -> None:
+        recipe = training.recipe
         check_top_k(recipe.label_top_k, teacher.num_classes)
-        self.distilled, self.teacher, self.recipe = distilled, teacher, recipe
+        self.training, self.teacher, self.recipe = training, teacher, recipe
         self.num_classes = teacher.num_classes
-        height, width = distilled.images.shape[-2:]
-        n = len(distilled)
-        self.plan = recipe.plan(distilled.ipc, self.num_classes, n, min(height, width))
-        self.description: dict[str, Any] = plain(
-            {
-                "format": LABEL_FORMAT,
-                "distilled": distilled.fingerprint,
-                "teacher": teacher.fingerprint,
-                "images": n,
-                "classes": self.num_classes,
-                "epochs": self.plan.epochs,
-                "seed": recipe.label_seed,
-                "top_k": recipe.label_top_k,
-                "temperature": recipe.temperature if recipe.label_top_k else None,
-                "crop_scale": self.plan.crop_scale,
-                "crop_ratio": recipe.crop_ratio,
-                "flip": recipe.flip,
-                "cutmix_alpha": recipe.cutmix_alpha,
-                "collage": collage_of(recipe, distilled),
-                "color_jitter": recipe.color_jitter,
-                "pca_lighting": recipe.pca_lighting,
-            }
-        )
+        self.plan = training.plan
+        self.description: dict[str, Any] = plain(hashed_fields(LabelRecord.of(training, teacher)))
         self.key = hash_config(self.description)
         self.folder = root / self.key
-        self.epoch_bytes = label_bytes(n, self.num_classes, recipe.label_top_k)
+        self.epoch_bytes = label_bytes(len(training), self.num_classes, recipe.label_top_k)
         self.epochs_per_file = min(self.plan.epochs, max(1, file_bytes // self.epoch_bytes))
         self._block: tuple[int, dict[str, Tensor]] | None = None
 
@@ -134,12 +160,12 @@ class StoredLabels:
         write_json(self.folder / "labels.json", self.description)
         device = torch.device(device)
         teacher = self.teacher.eval().requires_grad_(False).to(device)
-        images = self.distilled.images.to(device)
+        training = self.training.to(device)
         done = self.plan.epochs - self._count_epochs(missing)
         progress = Progress("stored labels", self.plan.epochs, unit="epochs", done=done)
 
         def label(epoch: int) -> dict[str, Tensor]:
-            labels = self._label(epoch, teacher, images)
+            labels = self._label(epoch, teacher, training)
             progress.update(done + epoch % self.epochs_per_file + 1)
             return labels
 
@@ -162,7 +188,7 @@ class StoredLabels:
         needed = epochs * self.epoch_bytes
         kept = self.recipe.label_top_k or "all"
         say(
-            f"stored labels: {_size(needed)} for {epochs} of {self.plan.epochs} epochs of {len(self.distilled)} images, "
+            f"stored labels: {_size(needed)} for {epochs} of {self.plan.epochs} epochs of {len(self.training)} images, "
             f"{kept} of {self.num_classes} classes each, in {self.folder}"
         )
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -216,25 +242,16 @@ class StoredLabels:
 
     @torch.no_grad()
     def _label(
-        self, epoch: int, teacher: Callable[[Tensor], Tensor], images: Tensor
+        self, epoch: int, teacher: Callable[[Tensor], Tensor], training: TrainingSet
     ) -> dict[str, Tensor]:
         """Label all images of an epoch, as a student will see them."""
-        recipe = self.recipe
-        drawn = draw_recipe_epoch(
-            recipe,
-            self.plan,
-            images,
-            collage=collage_of(recipe, self.distilled),
-            seed=recipe.label_seed,
-            epoch=epoch,
-        ).to(images.device)
-        height, width = images.shape[-2:]
-        size = max(
-            1, min(4096, _PIXELS.get(images.device.type, _PIXELS["cpu"]) // (height * width))
-        )
+        recipe, device = self.recipe, training.decoded.images.device
+        drawn = training.draw(recipe.label_seed, epoch).to(device)
+        height, width = training.decoded.size
+        size = max(1, min(4096, _PIXELS.get(device.type, _PIXELS["cpu"]) // (height * width)))
         parts = []
-        for positions in torch.arange(len(images), device=images.device).split(size):
-            logits = teacher(augment(images, positions, drawn))
+        for positions in torch.arange(len(training), device=device).split(size):
+            logits = teacher(training.for_teacher(training.images(positions, drawn)))
             kept = compress(logits, top_k=recipe.label_top_k, temperature=recipe.temperature)
             parts.append({name: part.cpu() for name, part in kept.items()})
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -69,14 +69,16 @@ class Student:
         told = ",".join(f"{key}={value}" for key, value in options.items() if value is not None)
         return f"{self.arch}[{told}]" if told else self.arch
 
-    def build(self, data: InputSizes) -> "nn.Module":
+    def build(self, data: InputSizes, *, normalize: bool = True) -> "nn.Module":
         """Build the untrained network for a dataset; weights come from torch's global generator.
 
         Args:
             data: The dataset, set up, or its sizes.
+            normalize: Whether it normalises images itself; not where a set brings a transform of its own.
 
         Returns:
-            A network from images in [0, 1], float ``(n, 3, h, w)``, to logits ``(n, num_classes)``.
+            A network from images in [0, 1] (or in the space of the transform), float ``(n, 3, h, w)``, to logits
+            ``(n, num_classes)``.
         """
         from torch import nn
 
@@ -85,7 +87,7 @@ class Student:
         network = build_network(
             self.arch, data.num_classes, data.image_size, stem=self.stem, **self.kwargs
         )
-        return nn.Sequential(Normalize(data.mean, data.std), network)
+        return nn.Sequential(Normalize(data.mean, data.std), network) if normalize else network
 
     def workload(
         self,

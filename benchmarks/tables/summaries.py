@@ -16,11 +16,13 @@ class Further:
         heading: Its name.
         value: Takes a row and the students of its table; None where the number is unknown.
         spec: How the number is written, e.g. ``.1f``.
+        beside: Heading of another column: shown only where some row's number differs from that one.
     """
 
     heading: str
     value: Callable[[Row, list[str]], float | None]
     spec: str
+    beside: str | None = None
 
     def text(self, row: Row, columns: list[str]) -> str:
         """Write the number, or nothing where it is unknown."""
@@ -78,7 +80,9 @@ FURTHER = (
     Further("W2, uniform weights", _known("w2_uniform"), ".4g"),
     Further("effective ipc", _known("distilled_effective_ipc"), ".3g"),
     Further("images", _known("distilled_images"), "g"),
+    Further("images seen", _known("distilled_decoded_images"), "g", beside="images"),
     Further("image MB", _known("distilled_bytes", factor=1e-6), ".2f"),
+    Further("set MB", _known("distilled_stored_bytes", factor=1e-6), ".2f", beside="image MB"),
     Further("label MB", _known("label_bytes", factor=1e-6), ".2f"),
     Further("s to distil", _known("distilled_seconds"), ".1f"),
     Further("s to train", _known("seconds", by_set=False), ".1f"),
@@ -89,8 +93,12 @@ FURTHER = (
 
 def known_further(table: Table) -> list[Further]:
     """Return the further columns that some row of a table has a number for, in order."""
-    return [
-        column
-        for column in FURTHER
-        if any(column.value(row, table.columns) is not None for row in table.rows)
-    ]
+    by_heading = {column.heading: column for column in FURTHER}
+
+    def tells(column: Further, row: Row) -> bool:
+        value = column.value(row, table.columns)
+        if value is None or column.beside is None:
+            return value is not None
+        return value != by_heading[column.beside].value(row, table.columns)
+
+    return [column for column in FURTHER if any(tells(column, row) for row in table.rows)]

@@ -20,11 +20,12 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from benchmarks.students.evaluation import evaluate_student
+from benchmarks.students.evaluation import Run, evaluate_student
 from benchmarks.run.ranks import extend_timeouts
 from benchmarks.students.recipes import load_recipe
 from benchmarks.students.module import StudentModule
 from benchmarks.students.student import Student
+from benchmarks.students.training_set import TrainingSet
 from ddoq.data.base import ImageDataModule, TensorSplit
 from ddoq.data.class_registry import ClassRegistry
 from ddoq.distillation.distilled_set import DistilledSet
@@ -64,7 +65,8 @@ def accuracy(network, data, take=slice(None)):
 def test(student, distilled, data, devices, trainer):
     network = student.network.eval()
     module = StudentModule(
-        network, distilled, load_recipe("hard"), num_classes=3, lr=0.1, make_test_loader=data.test_dataloader
+        network, TrainingSet.of(distilled, load_recipe("hard")), num_classes=3, lr=0.1,
+        make_test_loader=data.test_dataloader,
     )
     runner = L.Trainer(
         accelerator=trainer.get("accelerator", "cpu"), devices=devices, strategy="ddp" if devices > 1 else "auto",
@@ -88,11 +90,11 @@ def train(devices, arch, reduction, **trainer):
     overrides = {"epochs": 3, "batch_size": 10, "temperature": 2.0, "reduction": reduction, "lr": 0.01}
     student = Plain(arch)
     outcome = evaluate_student(
-        distilled, data, teacher, student, load_recipe("unified", overrides), seed=0, eval_every=2,
-        trainer={
+        TrainingSet.of(distilled, load_recipe("unified", overrides)), data, teacher, student, seed=0,
+        run=Run({
             "accelerator": "cpu", "devices": devices, "strategy": "ddp" if devices > 1 else "auto",
             "enable_progress_bar": False, **trainer,
-        },
+        }, eval_every=2),
     )
     rank, timeout = 0, None
     if devices > 1:

@@ -9,9 +9,10 @@ from baselines.kmeans_selection import KMeansSelection
 from baselines.random_selection import RandomSelection
 from baselines.sre2l import SRe2L
 from benchmarks.planning.stages import Job, plan
-from benchmarks.students.evaluation import evaluate_student
+from benchmarks.students.evaluation import Run, evaluate_student
 from benchmarks.students.recipes import load_recipe
 from benchmarks.students.student import Student
+from benchmarks.students.training_set import TrainingSet
 from ddoq.costs.flops import count_flops
 from ddoq.costs.workload import Parts, Sizes, network_flops
 from ddoq.data import Digits
@@ -126,13 +127,12 @@ def test_training_of_students_is_predicted_and_recorded(world):
     def train():
         outcomes.append(
             evaluate_student(
-                made,
+                TrainingSet.of(made, recipe),
                 world.data,
                 world.teacher,
                 Student("convnet2-w8"),
-                recipe,
                 seed=0,
-                trainer={**WHERE, "devices": 1},
+                run=Run({**WHERE, "devices": 1}),
             )
         )
 

@@ -8,10 +8,11 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from benchmarks.results.outcome import Outcome
-from benchmarks.students.evaluation import evaluate_student
+from benchmarks.students.evaluation import Run, evaluate_student
 from benchmarks.students.module import StudentModule
 from benchmarks.students.recipes import load_recipe
 from benchmarks.students.student import Student
+from benchmarks.students.training_set import TrainingSet
 from ddoq.data.base import ImageDataModule, ImageSplit, TensorSplit
 from ddoq.data.class_registry import ClassRegistry
 from ddoq.distillation.distilled_set import DistilledSet
@@ -104,9 +105,9 @@ def distilled(data) -> DistilledSet:
 
 def evaluate(distilled, data, teacher, name: str = "unified", **options: Any) -> Outcome:
     overrides = {"flip": False, **options.pop("overrides", {})}
-    arguments = {"student": OwnStudent("small"), "seed": 0, "trainer": CPU, **options}
-    recipe = load_recipe(name, overrides)
-    return evaluate_student(distilled, data, teacher, recipe=recipe, **arguments)
+    training = TrainingSet.of(distilled, load_recipe(name, overrides), data.mean, data.std)
+    student, seed = options.pop("student", OwnStudent("small")), options.pop("seed", 0)
+    return evaluate_student(training, data, teacher, student, seed=seed, run=Run(CPU, **options))
 
 
 def test_a_student_learns_digits_from_the_teacher(distilled, data, teacher):
@@ -243,5 +244,10 @@ def test_parts_that_do_not_fit(distilled, data, teacher):
     ):
         with pytest.raises(UserError, match=message):
             evaluate_student(
-                broken, data, judge, OwnStudent("small"), recipe, seed=0, trainer=CPU, **options
+                TrainingSet.of(broken, recipe),
+                data,
+                judge,
+                OwnStudent("small"),
+                seed=0,
+                run=Run(CPU, **options),
             )

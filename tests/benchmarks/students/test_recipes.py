@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.students.recipes import Recipe, load_recipe, recipe_names
+from benchmarks.students.recipes import Recipe, load_recipe, own_recipe, recipe_names
+from ddoq.distillation.form import SetRecipe
 from ddoq.errors import UserError
 from ddoq.storage.fingerprints import hash_config
 
@@ -41,6 +42,26 @@ HALF_CROPS = {"crop_scale": (0.5, 1.0), "crop_ratio": (3 / 4, 4 / 3), "flip": Tr
 CUTMIX = {"cutmix_alpha": 1.0}
 PLAIN = {"patch_shuffle": False, "color_jitter": 0.0, "pca_lighting": 0.0}
 WEIGHTS = {"reduction": "batch", "weight_under_cutmix": "mix"}  # DDOQ
+CONDENSATION = (
+    HARD
+    | PLAIN
+    | WEIGHTS
+    | {  # VICO-UoE/DatasetCondensation
+        "optimizer": "sgd",
+        "lr": 0.01,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "weight_decay_on": "all",
+        "batch_size": 256,
+        "schedule": "multistep",
+        "milestones": (0.5,),
+        "gamma": 0.1,
+        "crop_scale": (1.0, 1.0),
+        "flip": False,
+        "cutmix_alpha": 0.0,
+        "lr_by_arch": {},
+    }
+)
 EXPECTED = {
     "sre2l": ADAMW | SOFT | COSINE | WHOLE_CROPS | CUTMIX | PLAIN | WEIGHTS
     | {"epochs": 300, "batch_size": 1024, "weight_decay": 0.01, "lr_by_arch": {}},
@@ -55,6 +76,8 @@ EXPECTED = {
     | {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "weight_decay_on": "all"}
     | {"batch_size": 64, "schedule": "multistep", "milestones": (2 / 3, 5 / 6), "gamma": 0.2}
     | {"patch_shuffle": False, "color_jitter": 0.4, "pca_lighting": 0.1, "lr_by_arch": {}},
+    "dc": CONDENSATION | {"epochs": 300, "siamese": "none"},
+    "dsa": CONDENSATION | {"epochs": 1000, "siamese": "color_crop_cutout_flip_scale_rotate"},
 }  # fmt: skip
 
 
@@ -167,6 +190,9 @@ def test_config_is_everything_that_is_used(name):
     assert hash_config(json.loads(json.dumps(config))) == hash_config(config)
 
 
+BARE = {"crop_scale": [1, 1], "flip": False, "cutmix_alpha": 0.0}  # no augmentation
+
+
 def test_config_tells_settings_apart():
     changes = [
         {"color_jitter": 0.1},
@@ -177,6 +203,11 @@ def test_config_tells_settings_apart():
         {"labels": "stored"},
         {"labels": "stored", "label_seed": 1},
         {"labels": "stored", "label_top_k": 5},
+        {"labels": "set"},
+        {"labels": "set", "loss": "mse"},
+        {"lr": "set"},
+        {**BARE, "siamese": "color"},
+        {**BARE, "siamese": "color_crop"},
         {},
     ]
     configs = [load_recipe("unified", change).config() for change in changes]
@@ -246,6 +277,17 @@ def test_lr_by_arch_takes_the_longest_prefix():
         ({"label_top_k": 5}, "label_top_k must be at least 0, and 0 unless labels is 'stored'"),
         ({"labels": "stored", "label_top_k": -1}, "label_top_k must be at least 0"),
         ({"name": "mine"}, "unknown key 'name'"),
+        ({"lr": "sett"}, "lr"),
+        ({"labels": "hard", "loss": "mse"}, "loss must be 'ce' where labels is 'hard'"),
+        (
+            {"labels": "stored", "label_top_k": 2, "loss": "mse"},
+            "not 'mse' where stored labels keep but some classes",
+        ),
+        ({**BARE, "siamese": "colour"}, "no kind 'colour'. Did you mean 'color'"),
+        ({"siamese": "color"}, "siamese must be 'none' beside crops"),
+        ({**BARE, "flip": True, "siamese": "color"}, "siamese must be 'none' beside crops"),
+        ({**BARE, "cutmix_alpha": 1.0, "siamese": "color"}, "siamese must be 'none' beside crops"),
+        ({**BARE, "color_jitter": 0.1, "siamese": "color"}, "siamese must be 'none' beside crops"),
     ],
 )
 def test_wrong_overrides(overrides, message):
@@ -277,6 +319,33 @@ def test_broken_files(tmp_path, text, message):
     with pytest.raises(UserError, match=message) as caught:
         load_recipe(str(path))
     assert "broken.yaml" in str(caught.value)
+
+
+def test_the_recipe_of_a_set():
+    own = SetRecipe("dsa", {"lr": "set", "epochs": 500}, lr=0.02)
+    recipe = own_recipe(own)
+    assert (recipe.lr, recipe.epochs, recipe.momentum) == ("set", 500, 0.9)
+    # The table is that of the recipe with the same changes, whoever asked for them.
+    assert recipe == load_recipe("dsa", {"lr": "set", "epochs": 500})
+    assert own_recipe(own, {"epochs": 7}).label == "dsa[epochs=7,lr=set]"
+
+
+def test_a_set_without_a_recipe_and_one_with_an_unknown_recipe():
+    with pytest.raises(
+        UserError, match=r"without a recipe of its own: give recipe.name one of dc,"
+    ):
+        own_recipe(None)
+    with pytest.raises(UserError, match=r"no recipe 'dsb'\. Did you mean 'dsa'"):
+        own_recipe(SetRecipe("dsb"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "needed"),
+    [({}, True), ({"labels": "stored"}, True), ({"labels": "set"}, False)],
+)
+def test_who_needs_a_teacher(changes, needed):
+    assert load_recipe("unified", changes).needs_teacher is needed
+    assert not load_recipe("hard").needs_teacher
 
 
 def test_missing_file():

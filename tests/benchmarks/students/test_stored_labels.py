@@ -11,11 +11,12 @@ import torch
 from filelock import FileLock
 from safetensors.torch import load_file
 
-from benchmarks.students.evaluation import evaluate_student
+from benchmarks.students.evaluation import Run, evaluate_student
 from benchmarks.students.module import StudentModule
 from benchmarks.students.recipes import load_recipe
 from benchmarks.students.stored_labels import StoredLabels
 from benchmarks.students.student import Student
+from benchmarks.students.training_set import TrainingSet
 from ddoq.augmentation.epochs import augment, draw_epoch
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
@@ -74,12 +75,14 @@ def stored_recipe(**overrides: Any):
     return load_recipe("unified", {**fields, **overrides})
 
 
+def of(root: Path, distilled, teacher, recipe, **options: Any) -> StoredLabels:
+    return StoredLabels(root, TrainingSet.of(distilled, recipe), teacher, **options)
+
+
 def make(
     root: Path, distilled, teacher, *, file_bytes: int = 2**20, **overrides: Any
 ) -> StoredLabels:
-    labels = StoredLabels(
-        root, distilled, teacher, stored_recipe(**overrides), file_bytes=file_bytes
-    )
+    labels = of(root, distilled, teacher, stored_recipe(**overrides), file_bytes=file_bytes)
     labels.make("cpu")
     return labels
 
@@ -110,8 +113,7 @@ def train(distilled, data, teacher, recipe, seed: int, stored: StoredLabels | No
     torch.manual_seed(seed)
     module = StudentModule(
         Student("convnet2-w8").build(data),
-        distilled,
-        recipe,
+        TrainingSet.of(distilled, recipe),
         num_classes=3,
         lr=0.01,
         seed=seed,
@@ -132,7 +134,7 @@ def test_stored_and_online_labels_train_the_same_student(
     seed = 3
     stored = make(tmp_path, distilled, teacher, label_seed=seed)  # made under a batch size of 4
     recipe = stored_recipe(label_seed=seed, batch_size=batch_size)
-    assert StoredLabels(tmp_path, distilled, teacher, recipe).folder == stored.folder
+    assert of(tmp_path, distilled, teacher, recipe).folder == stored.folder
     offline = train(distilled, data, teacher, recipe, seed, stored)
     online_recipe = load_recipe(
         "unified", {"epochs": EPOCHS, "batch_size": batch_size, "temperature": 2.0}
@@ -157,8 +159,8 @@ def test_a_student_of_another_seed_sees_the_images_that_were_labelled(
     stored = make(tmp_path, distilled, teacher, label_seed=7)
     module = train(distilled, data, None, stored_recipe(label_seed=7), 1, stored)
     positions = torch.tensor([4, 0, 11])
-    images = augment(distilled.images, positions, module._draws)
-    said = module.targets(images, positions)
+    images = augment(distilled.images, positions, module._draws.epoch)
+    said = module.teacher_logits(images, positions)
     torch.testing.assert_close(said, teacher(images), rtol=1e-3, atol=1e-3)
 
 
@@ -166,11 +168,13 @@ def test_ranks_and_batches_read_the_same_labels(tmp_path, distilled, data, teach
     stored = make(tmp_path, distilled, teacher)
     module = train(distilled, data, None, stored_recipe(), 0, stored)
     order = torch.randperm(N, generator=torch.Generator().manual_seed(1))
-    whole = module.targets(torch.empty(0), order)
+    whole = module.teacher_logits(torch.empty(0), order)
     for ranks in (2, 3):
-        shares = [module.targets(torch.empty(0), order[rank::ranks]) for rank in range(ranks)]
+        shares = [
+            module.teacher_logits(torch.empty(0), order[rank::ranks]) for rank in range(ranks)
+        ]
         assert all(torch.equal(share, whole[rank::ranks]) for rank, share in enumerate(shares))
-    assert torch.equal(module.targets(torch.empty(0), order[3:5]), whole[3:5])
+    assert torch.equal(module.teacher_logits(torch.empty(0), order[3:5]), whole[3:5])
 
 
 def test_labels_are_made_once_and_their_size_is_told_before(tmp_path, distilled, teacher, capsys):
@@ -261,7 +265,7 @@ def test_two_at_the_same_time_share_the_work(tmp_path, distilled):
 
 def test_what_another_process_is_at_is_waited_for(tmp_path, distilled, teacher, capsys):
     whole = make(tmp_path / "whole", distilled, teacher, file_bytes=3 * ONE_EPOCH)
-    labels = StoredLabels(tmp_path, distilled, teacher, stored_recipe(), file_bytes=3 * ONE_EPOCH)
+    labels = of(tmp_path, distilled, teacher, stored_recipe(), file_bytes=3 * ONE_EPOCH)
     labels.folder.mkdir(parents=True)
     first, last = files(whole)
     teacher.calls = 0
@@ -301,10 +305,37 @@ def test_what_another_process_is_at_is_waited_for(tmp_path, distilled, teacher, 
 )
 def test_a_folder_belongs_to_what_decides_its_labels(tmp_path, distilled, teacher, change, same):
     plain, other = (
-        StoredLabels(tmp_path, distilled, teacher, stored_recipe(**overrides)).folder
+        of(tmp_path, distilled, teacher, stored_recipe(**overrides)).folder
         for overrides in ({}, change)
     )
     assert (plain == other) is same
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ({}, "15f22c64204dde28"),
+        ({"label_top_k": 1, "temperature": 5.0}, "146e8ce456fa35c1"),
+        ({"color_jitter": 0.1}, "00f634f3f705b6a1"),
+        ({"patch_shuffle": True}, "15f22c64204dde28"),  # of a set that is no collage
+    ],
+)
+def test_folders_of_earlier_versions_keep_their_names(
+    tmp_path, distilled, teacher, overrides, name
+):
+    training = TrainingSet.of(distilled, stored_recipe(**overrides))
+    training = replace(training, fingerprint="8641fb62d84b85a3")
+    teacher.fingerprint = "f3d22fed7cdd32b5"
+    assert StoredLabels(tmp_path, training, teacher).folder.name == name
+
+
+def test_siamese_augmentation_has_a_folder_of_its_own(tmp_path, distilled, teacher):
+    bare = {"crop_scale": [1, 1], "flip": False, "cutmix_alpha": 0.0}
+    names = {
+        of(tmp_path, distilled, teacher, stored_recipe(**bare, **more)).folder
+        for more in ({}, {"siamese": "color"}, {"siamese": "color_crop"})
+    }
+    assert len(names) == 3
 
 
 def test_other_sets_teachers_and_temperatures_of_few_classes_have_folders_of_their_own(
@@ -314,7 +345,7 @@ def test_other_sets_teachers_and_temperatures_of_few_classes_have_folders_of_the
     turned = replace(distilled, images=distilled.images.flip(0))
     collage = replace(distilled, metadata={"collage": 2})
     folders = [
-        StoredLabels(tmp_path, *parts, stored_recipe(**overrides)).folder
+        of(tmp_path, *parts, stored_recipe(**overrides)).folder
         for *parts, overrides in (
             (distilled, teacher, {}),
             (turned, teacher, {}),
@@ -325,7 +356,7 @@ def test_other_sets_teachers_and_temperatures_of_few_classes_have_folders_of_the
         )
     ]
     assert len(set(folders)) == len(folders)
-    unshuffled = StoredLabels(tmp_path, collage, teacher, stored_recipe())
+    unshuffled = of(tmp_path, collage, teacher, stored_recipe())
     assert unshuffled.folder == folders[0]
 
 
@@ -374,9 +405,8 @@ def test_labels_that_the_disk_cannot_hold_are_refused(tmp_path, distilled, teach
 
 def evaluate(distilled, data, teacher, recipe, **options: Any):
     student = Student("convnet2-w8")
-    return evaluate_student(
-        distilled, data, teacher, student, recipe, seed=0, trainer=CPU, **options
-    )
+    training = TrainingSet.of(distilled, recipe, data.mean, data.std)
+    return evaluate_student(training, data, teacher, student, seed=0, run=Run(CPU, **options))
 
 
 def test_a_student_says_what_its_labels_and_its_teacher_cost(tmp_path, distilled, data, teacher):

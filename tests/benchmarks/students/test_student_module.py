@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -10,8 +11,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.students.module import StudentModule
 from benchmarks.students.recipes import Recipe, load_recipe
+from benchmarks.students.training_set import TrainingSet
 from ddoq.augmentation.epochs import augment
+from ddoq.distillation.decoders import Grid
 from ddoq.distillation.distilled_set import DistilledSet
+from ddoq.distillation.form import SetForm
+from ddoq.distillation.transform import Transform, fit_zca
+from ddoq.labels.targets import Targets
 
 PLAIN = {
     "optimizer": "sgd",
@@ -46,8 +52,7 @@ def fit(
 ) -> StudentModule:
     module = StudentModule(
         network or linear(),
-        distilled,
-        recipe,
+        TrainingSet.of(distilled, recipe),
         num_classes=3,
         lr=recipe.lr,
         teacher=teacher,
@@ -156,7 +161,7 @@ def test_hard_labels_under_cutmix_are_mixed():
     labels = make_set().labels
     targets = draws.lam[:, None] * F.one_hot(labels, 3)
     targets = targets + (1 - draws.lam[:, None]) * F.one_hot(labels[draws.partners], 3)
-    logits = module(augment(make_set().images, positions, draws))
+    logits = module(augment(make_set().images, positions, draws.epoch))
     reference = F.cross_entropy(logits, targets, reduction="none")
     torch.testing.assert_close(module.sample_losses(positions), reference)
 
@@ -179,16 +184,17 @@ def test_only_collages_are_shuffled_and_only_by_recipes_that_say_so():
         ("unified", collage, False),
     ):
         module = fit(distilled, load_recipe(name, {"epochs": 1}), teacher=linear(1))
-        assert (module._draws.patches is not None) is shuffled
+        assert (module._draws.epoch.patches is not None) is shuffled
 
 
 def test_hard_idc_recolours_and_takes_its_epochs_from_the_set():
-    module = StudentModule(linear(), make_set(), load_recipe("hard_idc"), num_classes=3, lr=0.01)
+    training = TrainingSet.of(make_set(), load_recipe("hard_idc"))
+    module = StudentModule(linear(), training, num_classes=3, lr=0.01)
     assert (module.plan.epochs, module.plan.batch_size) == (2000, 12)  # 4 images per class
     assert module.configure_optimizers()["lr_scheduler"]["scheduler"].lr_lambdas[0](1334) == 0.2
     trained = fit(make_set(), load_recipe("hard_idc", {"epochs": 1}))
-    assert trained._draws.jitter_factors.shape == (12, 3)
-    assert trained._draws.lighting.shape == (12, 3)
+    assert trained._draws.epoch.jitter_factors.shape == (12, 3)
+    assert trained._draws.epoch.lighting.shape == (12, 3)
 
 
 def test_only_matrices_decay():
@@ -198,7 +204,8 @@ def test_only_matrices_decay():
         ("all", {True: 0.01, False: 0.01}),
     ):
         recipe = load_recipe("sre2l", {"weight_decay_on": rule})
-        module = StudentModule(network, make_set(), recipe, num_classes=3, lr=0.1)
+        training = TrainingSet.of(make_set(), recipe)
+        module = StudentModule(network, training, num_classes=3, lr=0.1)
         optimizer = module.configure_optimizers()["optimizer"]
         found = {
             id(p): group["weight_decay"]
@@ -218,7 +225,7 @@ def test_learning_rate_follows_the_schedule_once_an_epoch():
             return super().training_step(batch, batch_idx)
 
     recipe = load_recipe("hard", {"epochs": 4, "batch_size": 6})
-    module = Recorder(linear(), make_set(), recipe, num_classes=3, lr=0.1)
+    module = Recorder(linear(), TrainingSet.of(make_set(), recipe), num_classes=3, lr=0.1)
     L.Trainer(
         accelerator="cpu",
         max_epochs=4,
@@ -240,8 +247,7 @@ def test_accuracy_equals_scikit_learns():
     distilled = DistilledSet(images[:8], torch.arange(8), torch.ones(8), list("abcdefgh"))
     module = StudentModule(
         network,
-        distilled,
-        load_recipe("hard"),
+        TrainingSet.of(distilled, load_recipe("hard")),
         num_classes=8,
         lr=0.1,
         make_test_loader=lambda: DataLoader(TensorDataset(images, labels), batch_size=10),
@@ -255,3 +261,87 @@ def test_accuracy_equals_scikit_learns():
     for key, k in (("top1", 1), ("top5", 5)):
         reference = top_k_accuracy_score(labels.numpy(), scores, k=k, labels=range(8))
         assert entry[key] == pytest.approx(reference, abs=1e-7)
+
+
+def targets_of(kind: str) -> Targets:
+    values = torch.rand(12, 3, generator=torch.Generator().manual_seed(5))
+    return Targets(values / values.sum(1, keepdim=True), kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "loss_name"),
+    [("probabilities", "kl"), ("logits", "kl"), ("vectors", "mse"), ("probabilities", "mse")],
+)
+def test_one_step_on_targets_of_the_set_equals_plain_torch(kind, loss_name):
+    weights = torch.where(torch.arange(12) < 6, 0.5, 1.5)
+    distilled, network = replace(make_set(weights), targets=targets_of(kind)), linear()
+    logits, values = network(distilled.images.float() / 255), targets_of(kind).values
+    if loss_name == "mse":
+        losses = F.mse_loss(logits, values, reduction="none").mean(1)
+    else:
+        truth = values.softmax(1) if kind == "logits" else values
+        losses = F.kl_div(F.log_softmax(logits, 1), truth, reduction="none").sum(1)
+    recipe = load_recipe(
+        "unified", {**PLAIN, "labels": "set", "loss": loss_name, "temperature": 1.0}
+    )
+    trained = fit(distilled, recipe)
+    expected = sgd_step(network, (losses * weights).mean())
+    torch.testing.assert_close(weights_of(trained.network), expected)
+
+
+def test_squared_errors_of_a_teachers_logits():
+    distilled, network, teacher = make_set(), linear(), linear(1)
+    images = distilled.images.float() / 255
+    loss = F.mse_loss(network(images), teacher(images))
+    trained = fit(distilled, load_recipe("unified", {**PLAIN, "loss": "mse"}), teacher=teacher)
+    torch.testing.assert_close(weights_of(trained.network), sgd_step(network, loss))
+
+
+def test_targets_of_the_set_under_cutmix_are_mixed():
+    distilled = replace(make_set(), targets=targets_of("vectors"))
+    recipe = load_recipe("unified", {"labels": "set", "loss": "mse", "epochs": 1})
+    module = fit(distilled, recipe)
+    draws, positions, values = module._draws, torch.arange(12), targets_of("vectors").values
+    logits = module(augment(distilled.images, positions, draws.epoch))
+    own = F.mse_loss(logits, values, reduction="none").mean(1)
+    others = F.mse_loss(logits, values[draws.partners], reduction="none").mean(1)
+    reference = draws.lam * own + (1 - draws.lam) * others
+    torch.testing.assert_close(module.sample_losses(positions), reference)
+
+
+def test_a_grid_trains_on_its_tiles():
+    whole, network = replace(make_set(), form=SetForm(Grid(2))), linear()
+    tiles, index = Grid(2).decode(whole.images, {})
+    loss = F.cross_entropy(network(tiles), whole.labels[index])
+    trained = fit(whole, load_recipe("hard", PLAIN))
+    assert trained.images == 48
+    torch.testing.assert_close(weights_of(trained.network), sgd_step(network, loss))
+
+
+def test_networks_of_a_set_with_a_transform_take_its_space():
+    transform = fit_zca(make_set().images)
+    inside = transform.apply(make_set().images / 255)
+    whole, network = replace(make_set(), images=inside, form=SetForm(transform=transform)), linear()
+    loss = F.cross_entropy(network(inside), whole.labels)
+    trained = fit(whole, load_recipe("hard", PLAIN))
+    torch.testing.assert_close(weights_of(trained.network), sgd_step(network, loss))
+    # Test images are mapped there, too.
+    trained.validation_step((make_set().images, make_set().labels), 0)
+    right = trained.network(inside).argmax(1) == make_set().labels
+    assert float(trained.top1.compute()) == pytest.approx(float(right.float().mean()))
+
+
+def test_the_teacher_of_a_set_with_a_transform_sees_pixels():
+    seen = []
+
+    class Spy(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(images)
+            return linear(1)(images)
+
+    transform = Transform.normalize((0.5,) * 3, (0.25,) * 3)
+    inside = transform.apply(make_set().images / 255)
+    whole = replace(make_set(), images=inside, form=SetForm(transform=transform))
+    module = fit(whole, load_recipe("unified", PLAIN), teacher=Spy())
+    order = next(iter(module.train_dataloader()))
+    torch.testing.assert_close(seen[0], (make_set().images / 255)[order])

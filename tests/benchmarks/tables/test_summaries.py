@@ -51,6 +51,25 @@ def test_bytes_of_images_and_labels_stand_side_by_side(result_of):
     assert flat(row.results[0])["teacher_bytes"] == 5_000_000
 
 
+def test_what_students_see_is_shown_where_it_differs_from_what_is_stored(result_of):
+    def shown(**numbers):
+        result = result_of()
+        (table,) = fold([replace(result, distilled={**result.distilled, **numbers})])
+        (row,) = table.rows
+        return {c.heading: c.text(row, table.columns) for c in known_further(table)}
+
+    alike = shown(decoded_images=30, stored_bytes=5760)
+    assert alike == shown() == shown(decoded_images=None, stored_bytes=None)
+    assert not {"images seen", "set MB"} & alike.keys()
+    grid = shown(decoded_images=120, stored_bytes=5760)
+    assert grid == {**alike, "images seen": "120"}
+    assert list(grid).index("images seen") == list(grid).index("images") + 1
+    assert shown(decoded_images=30, stored_bytes=2_005_760) == {**alike, "set MB": "2.01"}
+    result = replace(result_of(), distilled={"decoded_images": 120, "stored_bytes": 9})
+    line = flat(result)
+    assert (line["distilled_decoded_images"], line["distilled_stored_bytes"]) == (120, 9)
+
+
 def test_bytes_that_an_old_result_does_not_know_are_left_out(result_of):
     result = result_of()
     cost = {k: v for k, v in result.cost.items() if k not in ("label_bytes", "teacher_bytes")}

@@ -1,0 +1,80 @@
+"""Records and their hashes: what was stored by earlier versions keeps its name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.results.records import CellConfig, JointConfig, SetConfig
+from benchmarks.students.recipes import Recipe
+from benchmarks.students.student import Student
+from ddoq.storage.fingerprints import hash_config
+from ddoq.storage.records import hashed_fields
+
+FILES = sorted((Path(__file__).parents[3] / "results").glob("*/*.json"))
+
+
+def rebuilt(config: dict[str, Any]) -> CellConfig:
+    """Put a stored configuration through the records that runs make today."""
+    recipe = Recipe(**{key: _tuples(value) for key, value in config["recipe"].items()})
+    return CellConfig(
+        format=config["format"],
+        data=config["data"],
+        distilled=SetConfig(**config["distilled"]),
+        teacher=config["teacher"],
+        recipe=recipe.config(),
+        student=hashed_fields(Student(**config["student"])),
+        seed=config["seed"],
+        precision=config["precision"],
+    )
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent.name for path in FILES}))
+def test_a_run_of_today_finds_the_results_of_earlier_ones(folder):
+    paths = [path for path in FILES if path.parent.name == folder]
+    assert paths
+    for path in paths:
+        config = json.loads(path.read_text(encoding="utf-8"))["config"]
+        assert hash_config(rebuilt(config).record()) == path.stem
+
+
+def config(**changes: Any) -> CellConfig:
+    made = SetConfig("ddoq", 10, 0, {"ipc": 10}, {"prior": "p"}, "f")
+    values = {"format": 1, "data": {}, "distilled": made, "teacher": None, "recipe": {}}
+    values |= {"student": {}, "seed": 0, "precision": "32-true"}
+    return CellConfig(**{**values, **changes})
+
+
+def test_what_a_cell_does_not_use_is_not_in_its_record():
+    record = config().record()
+    assert not {"label_format", "evaluation"} & record.keys()
+    assert set(record["distilled"]) == {
+        *("method", "ipc", "seed", "settings", "context", "fingerprint"),
+    }
+
+
+def test_what_it_uses_tells_it_from_others():
+    made = {"method": "m", "ipc": 1, "seed": 0, "settings": {}, "context": {}}
+    changes = [
+        {},
+        {"label_format": 1},
+        {"evaluation": JointConfig(2, sync_batchnorm=True)},
+        {"evaluation": JointConfig(2, sync_batchnorm=False)},
+        {"distilled": SetConfig.of(made, "f")},
+        {"distilled": SetConfig.of({**made, "collage": 2}, "f")},
+        {"distilled": SetConfig.of({**made, "set_precision": "uint8"}, "f")},
+    ]
+    records = [config(**change).record() for change in changes]
+    assert len({hash_config(record) for record in records}) == len(changes)
+    assert records[2]["evaluation"] == {"world_size": 2, "sync_batchnorm": True}
+
+
+def test_a_set_from_elsewhere_has_gaps():
+    assert SetConfig.of({"method": "rded", "ipc": 10}, "f") == SetConfig(
+        "rded", 10, None, None, None, "f"
+    )
