@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "ddoq": (
         *("errors", "console", "seeding", "images", "storage", "data", "networks", "augmentation"),
-        *("objectives", "labels", "quantization", "selection", "optimisation"),
+        *("objectives", "labels", "decoding", "quantization", "selection", "optimisation"),
         *("costs", "priors", "teachers", "distillation", "latents"),
         *("exchange", "ddoq"),
     ),
@@ -36,6 +36,7 @@ FLOORS = {
 PURE = (
     "ddoq/augmentation/*.py",
     "ddoq/labels/*.py",
+    "ddoq/decoding/*.py",
     "ddoq/networks/*.py",
     "ddoq/objectives/*.py",
     "ddoq/quantization/*.py",

@@ -10,7 +10,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from benchmarks.students.recipe import Plan, Recipe
-from ddoq.distillation.form import SetRecipe
+from ddoq.decoding.form import SetRecipe
 from ddoq.errors import UserError, suggest
 
 __all__ = ["OWN", "Plan", "Recipe", "load_recipe", "own_recipe", "recipe_names"]

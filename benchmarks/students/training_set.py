@@ -10,7 +10,7 @@ from benchmarks.students.recipe import Plan, Recipe
 from ddoq.augmentation.epochs import augment
 from ddoq.augmentation.siamese import augment_pixels, augment_siamese
 from ddoq.data.base import IMAGENET_MEAN, IMAGENET_STD
-from ddoq.distillation.decoded import Decoded
+from ddoq.decoding.decoded import Decoded
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
 from ddoq.images import to_float

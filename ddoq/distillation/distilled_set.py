@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddoq.distillation.decoded import Decoded
-from ddoq.distillation.decoders import decoder_from
-from ddoq.distillation.form import SetForm, SetRecipe
+from ddoq.decoding.decoded import Decoded
+from ddoq.decoding.decoders import decoder_from
+from ddoq.decoding.form import SetForm, SetRecipe
+from ddoq.decoding.transform import Transform
 from ddoq.distillation.set_files import RESERVED, has_set_files, read_set_files, write_set_files
-from ddoq.distillation.transform import Transform
 from ddoq.errors import UserError
 from ddoq.images import to_uint8
 from ddoq.labels.targets import Targets

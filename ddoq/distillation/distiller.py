@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ddoq.costs.workload import Parts, Sizes, Stage, network_flops
 from ddoq.data import ImageDataModule
+from ddoq.decoding.form import SetForm
 from ddoq.distillation.arguments import Configured
 from ddoq.distillation.distilled_set import DistilledSet
-from ddoq.distillation.form import SetForm
 from ddoq.distillation.ingredient import Ingredient, ingredients_of, prepare_all
 from ddoq.distillation.items import ItemRunner, Run
 from ddoq.distillation.merging import merge_shards

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddoq.decoding.form import SetForm
 from ddoq.distillation.distilled_set import DistilledSet
-from ddoq.distillation.form import SetForm
 from ddoq.distillation.shard import Shard
 from ddoq.errors import UserError
 from ddoq.labels.targets import Targets, join_targets

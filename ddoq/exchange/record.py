@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddoq.decoding.form import SetForm
 from ddoq.distillation.distilled_set import DistilledSet, FingerprintError
-from ddoq.distillation.form import SetForm
 from ddoq.distillation.set_files import check_format
 from ddoq.errors import UserError
 from ddoq.storage.files import load_tensors, read_json, save_tensors, write_json

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.students.recipes import Recipe, load_recipe, own_recipe, recipe_names
-from ddoq.distillation.form import SetRecipe
+from ddoq.decoding.form import SetRecipe
 from ddoq.errors import UserError
 from ddoq.storage.fingerprints import hash_config
 

@@ -13,10 +13,10 @@ from benchmarks.students.module import StudentModule
 from benchmarks.students.recipes import Recipe, load_recipe
 from benchmarks.students.training_set import TrainingSet
 from ddoq.augmentation.epochs import augment
-from ddoq.distillation.decoders import Grid
+from ddoq.decoding.decoders import Grid
+from ddoq.decoding.form import SetForm
+from ddoq.decoding.transform import Transform, fit_zca
 from ddoq.distillation.distilled_set import DistilledSet
-from ddoq.distillation.form import SetForm
-from ddoq.distillation.transform import Transform, fit_zca
 from ddoq.labels.targets import Targets
 
 PLAIN = {

@@ -10,10 +10,10 @@ from benchmarks.students.recipes import load_recipe
 from benchmarks.students.training_set import TrainingSet
 from ddoq.augmentation.epochs import augment, draw_epoch
 from ddoq.augmentation.siamese import augment_siamese, draw_siamese_epoch, parse_strategy
-from ddoq.distillation.decoders import Grid
+from ddoq.decoding.decoders import Grid
+from ddoq.decoding.form import SetForm, SetRecipe
+from ddoq.decoding.transform import Transform, fit_zca
 from ddoq.distillation.distilled_set import DistilledSet
-from ddoq.distillation.form import SetForm, SetRecipe
-from ddoq.distillation.transform import Transform, fit_zca
 from ddoq.errors import UserError
 from ddoq.labels.targets import Targets
 

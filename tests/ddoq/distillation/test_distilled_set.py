@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddoq.distillation.decoders import Grid
+from ddoq.decoding.decoders import Grid
+from ddoq.decoding.form import SetForm, SetRecipe
+from ddoq.decoding.transform import Transform, fit_zca
 from ddoq.distillation.distilled_set import DistilledSet
-from ddoq.distillation.form import SetForm, SetRecipe
-from ddoq.distillation.transform import Transform, fit_zca
 from ddoq.errors import UserError
 from ddoq.labels.targets import Targets
 

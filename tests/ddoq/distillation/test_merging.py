@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddoq.distillation.decoders import Grid
-from ddoq.distillation.form import SetForm
+from ddoq.decoding.decoders import Grid
+from ddoq.decoding.form import SetForm
 from ddoq.distillation.merging import merge_shards
 from ddoq.distillation.shard import Shard
 from ddoq.errors import UserError

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddoq.distillation.transform import Transform
+from ddoq.decoding.transform import Transform
 from ddoq.images import to_uint8
 from ddoq.labels.targets import Targets
 

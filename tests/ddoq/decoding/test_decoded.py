@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddoq.distillation.decoded import Decoded
-from ddoq.distillation.transform import Transform
+from ddoq.decoding.decoded import Decoded
+from ddoq.decoding.transform import Transform
 from ddoq.images import to_uint8
 from ddoq.labels.targets import Targets
 

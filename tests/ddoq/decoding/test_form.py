@@ -1,7 +1,7 @@
 import pytest
 
-from ddoq.distillation.decoders import Pixels
-from ddoq.distillation.form import SetForm, SetRecipe
+from ddoq.decoding.decoders import Pixels
+from ddoq.decoding.form import SetForm, SetRecipe
 from ddoq.errors import UserError
 
 

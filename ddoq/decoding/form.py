@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ddoq.distillation.decoders import Decoder, Pixels
-from ddoq.distillation.transform import Transform
+from ddoq.decoding.decoders import Decoder, Pixels
+from ddoq.decoding.transform import Transform
 from ddoq.errors import UserError
 
 _KEYS = ("name", "overrides", "lr")

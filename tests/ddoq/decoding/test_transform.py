@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ddoq.distillation.transform import Transform, fit_zca
+from ddoq.decoding.transform import Transform, fit_zca
 from ddoq.errors import UserError
 
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddoq.distillation import decoders
-from ddoq.distillation.decoders import (
+from ddoq.decoding import decoders
+from ddoq.decoding.decoders import (
     Decoder,
     Grid,
     Pixels,
