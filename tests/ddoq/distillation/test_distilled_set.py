@@ -13,7 +13,9 @@ from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
 from ddoq.labels.targets import Targets
 
-FORMAT_1 = Path(__file__).parents[2] / "stored" / "set_format_1"  # written before there was format 2
+FORMAT_1 = (
+    Path(__file__).parents[2] / "stored" / "set_format_1"
+)  # written before there was format 2
 NORMALISED = Transform.normalize((0.5, 0.4, 0.3), (0.2, 0.2, 0.25))
 
 
