@@ -21,7 +21,6 @@ FLOORS = {
     "baselines": (),  # a method may take another's parts; circles are refused below
     "benchmarks": (
         *(
-            "configuration",
             "results",
             "tables",
             "tracking",
@@ -29,7 +28,7 @@ FLOORS = {
             "statistics",
             "leaderboard",
         ),
-        *("planning", "run", "suites", "commands", "cli", "__main__"),
+        *("planning", "run", "configuration", "suites", "commands", "cli", "__main__"),
     ),
 }
 # Mathematics on tensors, without Lightning in sight.

@@ -4,6 +4,7 @@ import logging
 import warnings
 from argparse import ArgumentError
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,12 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 import baselines  # noqa: F401 - YAML may say `class_path: SRe2L` once the class is known
 import ddoq.ddoq  # noqa: F401
 from benchmarks.commands.names import COMMANDS
+from benchmarks.configuration.keys import KEYS, annotations
 from benchmarks.configuration.layers import expand
 from benchmarks.configuration.mistakes import explain
-from benchmarks.run.bench import Bench, RecipeChoice
-from benchmarks.run.ranks import EvaluationOptions, extend_timeouts, one_device, watch_launcher
-from benchmarks.students.student import Student
-from benchmarks.tracking.loggers import WandbOptions
-from ddoq.data import ImageDataModule
-from ddoq.distillation.distiller import Distiller
+from benchmarks.run.bench import Bench
+from benchmarks.run.ranks import extend_timeouts, one_device, watch_launcher
 from ddoq.errors import UserError
-from ddoq.priors import PriorSource
-from ddoq.teachers import TeacherSource
 
 _RUNS: dict[str, Callable[[Bench], object]] = {
     "fit": lambda bench: bench.fit(),
@@ -41,6 +37,7 @@ _TRAINER_DEFAULTS = {
     "inference_mode": False,
     "devices": 1,
 }
+_PART = 'Takes "class_path" and "init_args" of any subclass of %(baseclass_name)s.'
 
 
 class BenchCLI(LightningCLI):
@@ -62,7 +59,7 @@ class BenchCLI(LightningCLI):
         super().__init__(
             trainer_class=L.Trainer,
             trainer_defaults=_TRAINER_DEFAULTS,
-            seed_everything_default=0,
+            seed_everything_default=KEYS["seed_everything"].default,
             save_config_callback=None,
             auto_configure_optimizers=False,
             # It would give every module the arguments of `model`, a distiller that another one wraps included.
@@ -77,55 +74,45 @@ class BenchCLI(LightningCLI):
             args=arguments,
         )
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the options; nothing is built yet.
+
+        Raises:
+            UserError: For a mistake in them, with the nearest valid name where a name is wrong.
+        """
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            if isinstance(cause := _user_error(error), UserError):
+                raise cause from None
+            own = {name.split(".")[0]: None for name in parser.get_defaults().keys()}  # noqa: SIM118
+            keys = {**own, "print_config": None, **annotations()}
+            raise UserError(explain(str(error), args, keys)) from None
+
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add trainer, data and model; ``prior``, ``teacher`` and imported sets work without a model."""
-        parser.add_lightning_class_args(L.Trainer, "trainer")
-        parser.set_defaults({f"trainer.{k}": v for k, v in _TRAINER_DEFAULTS.items()})
-        parser.add_lightning_class_args(Distiller, "model", subclass_mode=True, required=False)
-        parser.add_lightning_class_args(ImageDataModule, "data", subclass_mode=True)
+        """Leave all keys but ``config`` and ``seed_everything`` to :meth:`add_arguments_to_parser`."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what the suite needs beyond a model and data."""
-        parser.add_subclass_arguments(PriorSource, "prior", required=False)
-        parser.add_subclass_arguments(TeacherSource, "teacher", required=False)
-        parser.add_argument(
-            "--students", type=list[Student], default=[], help="Who learns from the set."
-        )
-        parser.add_argument(
-            "--seeds", type=list[int], default=[0], help="One run a student and seed."
-        )
-        parser.add_argument(
-            "--recipe", type=RecipeChoice, default=RecipeChoice(), help="How they learn."
-        )
-        parser.add_argument(
-            "--evaluation",
-            type=EvaluationOptions,
-            default=EvaluationOptions(),
-            help="How several ranks train students: independent or ddp.",
-        )
-        parser.add_argument(
-            "--wandb", type=WandbOptions, default=WandbOptions(), help="W&B logging."
-        )
-        parser.add_argument(
-            "--output", type=str, default="runs", help="Folder of caches and results."
-        )
-        parser.add_argument(
-            "--distilled", type=str | None, default=None, help="Folder of a set to evaluate."
-        )
-        parser.add_argument("--force", type=bool, default=False, help="Train students again.")
-        parser.add_argument(
-            "--report",
-            type=str | None,
-            default=None,
-            help="File that shall list what this run made.",
-        )
-        parser.add_argument(
-            "--extends",
-            type=list[str],
-            default=[],
-            help="Files read before this one (in YAML only).",
-        )
-
+        """Add the keys of a configuration, and the command's own options."""
+        for name, kind in annotations().items():
+            key = KEYS[name]
+            if name in ("config", "seed_everything"):  # LightningCLI's own
+                continue
+            if name == "trainer":
+                parser.add_lightning_class_args(kind, name)
+                parser.set_defaults({f"{name}.{k}": v for k, v in _TRAINER_DEFAULTS.items()})
+            elif key.part:
+                # Untyped arguments are left to methods and datasets that others write.
+                parser.add_subclass_arguments(
+                    kind,
+                    name,
+                    required=key.required,
+                    fail_untyped=False,
+                    help=f"{key.help} {_PART}",
+                )
+            else:
+                default = kind() if isinstance(kind, type) and is_dataclass(kind) else key.default
+                parser.add_argument(f"--{name}", type=kind, default=default, help=key.help)
         if self._add_options:
             self._add_options(parser)
 
@@ -170,7 +157,6 @@ def quiet() -> None:
     harmless = (
         ".*does not have many workers.*",  # images are decoded once, or are few
         ".*litlogger.*",  # an advertisement
-        ".*LightningCLI's args parameter.*",
         ".*LeafSpec.* is deprecated.*",  # Lightning calls a helper that torch has renamed
     )
     for pattern in harmless:
@@ -200,7 +186,7 @@ def configure(
     watch_launcher()
     try:
         return BenchCLI(name, expand(arguments), add_options)
-    except (ArgumentError, ValueError) as error:
+    except ValueError as error:  # jsonargparse wraps what a constructor raises
         raise _user_error(error) from None
 
 
@@ -222,10 +208,10 @@ def run(name: str, arguments: list[str]) -> int:
 
 
 def _user_error(error: Exception) -> Exception:
-    """Find the user's mistake in what the parser raised, which may wrap our own error; else return it as is."""
+    """Find our own error in what the parser raised around it; else return that as it is."""
     inner: BaseException | None = error
     while inner is not None:
         if isinstance(inner, UserError):
             return inner
         inner = inner.__cause__ or inner.__context__
-    return UserError(explain(str(error))) if isinstance(error, ArgumentError) else error
+    return error

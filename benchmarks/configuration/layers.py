@@ -8,9 +8,10 @@ from typing import Any
 
 import yaml
 
+from benchmarks.configuration.keys import PARTS, RECORDS
 from ddoq.errors import UserError
 
-_RESET = "--students=[]"
+CONFIG = ("--config", "-c")  # the options that name a file
 
 # (folder of one layer, folder of the other, what holds for both): `datasets/digits.yaml` and `methods/sre2l.yaml` of one
 # folder bring `papers/digits/sre2l.yaml` with them, where there is one.
@@ -18,7 +19,6 @@ _PAIRS = (
     ("datasets", "methods", "papers/{0}/{1}.yaml"),
     ("scales", "methods", "scales/{0}/{1}.yaml"),
 )
-_CLASSES = ("data", "model", "prior", "teacher")
 
 
 def expand(arguments: Sequence[str]) -> list[str]:
@@ -122,7 +122,7 @@ def _items(arguments: Sequence[str]) -> Iterator[Path | str]:
     rest = iter(arguments)
     for argument in rest:
         flag, _, value = argument.partition("=")
-        if flag in ("--config", "-c"):
+        if flag in CONFIG:
             yield from resolve(Path(value or next(rest, "")))
         else:
             yield argument
@@ -162,7 +162,7 @@ class _Writer:
     """Writes layers as arguments of a parser that knows nothing of layers."""
 
     arguments: list[str] = field(default_factory=list)
-    students: bool = False
+    records: set[str] = field(default_factory=set)
     recipe: str | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
     classes: set[str] = field(default_factory=set)
@@ -170,24 +170,26 @@ class _Writer:
     def write(self, item: Path | str) -> None:
         """Add a file or another argument."""
         if isinstance(item, str):
-            key = item.lstrip("-").partition("=")[0]
-            self.classes.add(key.partition(".")[0])
-            self._replace_students(key == "students")
+            if item.startswith("--"):
+                key = item[2:].partition("=")[0]
+                self.classes.add(key.partition(".")[0])
+                self._replace_records({key})
             self.arguments.append(item)
             return
         content = read_layer(item)
         self._check_classes(item, content)
-        self._replace_students("students" in content)
+        self._replace_records(set(content))
         self.arguments += ["--config", str(item)]
         self._add_overrides(content.get("recipe"))
 
-    def _replace_students(self, given: bool) -> None:
-        if given:
-            self.arguments += [_RESET] if self.students else []
-            self.students = True
+    def _replace_records(self, given: set[str]) -> None:
+        for key in RECORDS:
+            if key in given:
+                self.arguments += [f"--{key}=[]"] if key in self.records else []
+                self.records.add(key)
 
     def _check_classes(self, file: Path, content: Mapping[str, Any]) -> None:
-        for key in _CLASSES:
+        for key in PARTS:
             part = content.get(key)
             if isinstance(part, dict) and "init_args" in part and "class_path" not in part:
                 if key not in self.classes:

@@ -1,18 +1,17 @@
-"""Make jsonargparse's messages short, and name the nearest valid class or key."""
+"""Name the nearest valid class or key for a wrong one, and make jsonargparse's messages short."""
 
 import dataclasses
+import enum
 import inspect
-import re
-from collections.abc import Iterator
+import sys
+import types
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
+from benchmarks.configuration.options import loose, read
 from ddoq.errors import suggest
 
-_TOP_LEVEL = (
-    *("data", "model", "prior", "teacher", "trainer", "students", "seeds", "recipe", "wandb"),
-    *("output", "distilled", "force", "report", "extends", "seed_everything", "config"),
-)
 _NOISE = (
     "Does not validate against any of",
     "Subtypes:",
@@ -20,118 +19,210 @@ _NOISE = (
     "Given value",
     "Expected a path but",
 )
+_PART = ("class_path", "init_args", "dict_kwargs")
 
 
-def _load(class_path: str) -> Any:
-    module, _, name = class_path.rpartition(".")
-    try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError):
-        return None
+def explain(message: str, arguments: Sequence[str], keys: Mapping[str, Any]) -> str:
+    """Say what is wrong with arguments that the parser has refused.
 
-
-def concrete_subclasses(base: type) -> Iterator[type]:
-    """Iterate over the classes below ``base`` that can be instantiated."""
-    children: list[type] = base.__subclasses__()
-    for child in children:
-        if not inspect.isabstract(child):
-            yield child
-        yield from concrete_subclasses(child)
-
-
-def _base_of(key: str) -> type | None:
-    from ddoq.data import ImageDataModule
-    from ddoq.distillation.distiller import Distiller
-    from ddoq.priors import PriorSource
-    from ddoq.teachers import TeacherSource
-
-    bases: dict[str, Any] = {
-        "model": Distiller,
-        "data": ImageDataModule,
-        "prior": PriorSource,
-        "teacher": TeacherSource,
-    }
-    return bases.get(key.split(".")[0])
-
-
-def _dataclass_in(annotation: Any) -> type | None:
-    for candidate in (annotation, *get_args(annotation)):
-        if dataclasses.is_dataclass(candidate) and isinstance(candidate, type):
-            return candidate
-    return None
-
-
-def parameters(owner: Any) -> dict[str, Any]:
-    """Return the names of a class's ``__init__`` parameters with their annotations."""
-    if owner is None:
-        return {}
-    names = [name for name in inspect.signature(owner.__init__).parameters if name != "self"]
-    try:
-        hints = get_type_hints(owner.__init__)
-    except NameError:
-        hints = {}
-    return {name: hints.get(name) for name in names}
-
-
-def _valid_names(owner: Any, groups: list[str]) -> list[str]:
-    for group in groups:
-        owner = _dataclass_in(parameters(owner).get(group))
-    return list(parameters(owner))
-
-
-def _owner(message: str) -> tuple[Any, str]:
-    named = re.findall(r"class_path '([\w.]+)'", message)
-    return (_load(named[-1]), f" of {named[-1].rpartition('.')[2]}") if named else (None, "")
-
-
-def _hint(message: str) -> str:
-    key = re.search(r'Parser key "([\w.]+)"', message)
-    unknown = re.search(r"Expected a dot import path string: (\S+)", message) or re.search(
-        r"(?:No|Unable to|not a subclass).*?'(\w+)'", message
-    )
-    base = _base_of(key.group(1)) if key else None
-    if unknown and base is not None:
-        name = unknown.group(1).rpartition(".")[2]
-        known = [child.__name__ for child in concrete_subclasses(base)]
-        return f"Unknown class {unknown.group(1)!r} for `{key and key.group(1)}`. {suggest(name, known)}"
-    owner, of = _owner(message)
-    wrong = (
-        re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message)
-        or re.search(r"()Option '([\w.]+)' is not accepted", message)
-        or re.search(r"()unrecognized arguments: --([\w.]+)", message)
-        or re.search(r"()Subcommand '\w+' does not accept option '([\w.]+)'", message)
-    )
-    if not wrong:
-        return ""
-    path = ".".join(part for part in wrong.groups() if part).split(".")
-    if owner is None and base is None and path[0] not in _TOP_LEVEL:
-        return f"Unknown key {path[0]!r}. {suggest(path[0], _TOP_LEVEL)}"
-    valid = _valid_names(owner, path[:-1]) if owner is not None else []
-    return f"Unknown key {'.'.join(path)!r}{of}. {suggest(path[-1], valid)}" if valid else ""
-
-
-def explain(message: str) -> str:
-    """Shorten a message of jsonargparse and add the nearest valid name.
+    The names in them are compared with what classes and dataclasses take; where all are right, the parser's own message
+    is shortened.
 
     Args:
         message: What the parser said.
+        arguments: What it was given, as :func:`benchmarks.configuration.layers.expand` returns it.
+        keys: The type of every top-level key; None where it has no names inside.
 
     Returns:
         One or a few lines for the user.
 
     Example:
-        >>> explain("unrecognized arguments: --modle DDOQ")
-        "Unknown key 'modle'. Did you mean 'model'? Valid: config, data, distilled, extends, force, model, \
-output, prior, recipe, report, seed_everything, seeds, students, teacher, trainer, wandb."
+        >>> explain("unrecognized arguments: --outptu=x", ["--outptu=x"], {"output": str, "force": bool})
+        "Unknown key 'outptu'. Did you mean 'output'? Valid: force, output."
     """
-    hint = _hint(message)
-    if hint:
-        return hint
-    lines = [line for line in message.splitlines() if line.strip()]
-    kept = [
-        line.strip().removeprefix("- ")
-        for line in lines
-        if not any(line.strip().removeprefix("- ").startswith(noise) for noise in _NOISE)
-        and "NoneType" not in line
-    ]
+    names = _Names()
+    for file, content in read(arguments):
+        names.where = f" in {file}" if file else ""
+        if hint := names.check(content, keys, "", ""):
+            return hint
+    for argument in loose(arguments):
+        hint = f" Did you mean `--config {argument}`?" if _is_file(argument) else ""
+        return f"{argument!r} is no option.{hint}"
+    lines = [line.strip().removeprefix("- ") for line in message.splitlines() if line.strip()]
+    kept = [line for line in lines if not line.startswith(_NOISE) and "NoneType" not in line]
     return " ".join(kept) or message
+
+
+class _Names:
+    """Compares names with types, layer by layer: a class that one layer names takes the arguments of the next.
+
+    Attributes:
+        where: How messages name the layer.
+        classes: The class that stands at a place, such as ``model`` or ``model.experts``.
+    """
+
+    def __init__(self) -> None:
+        self.where = ""
+        self.classes: dict[str, type] = {}
+
+    def check(self, content: Any, valid: Mapping[str, Any], place: str, owner: str) -> str:
+        """Find the first wrong name in a mapping.
+
+        Args:
+            content: The mapping.
+            valid: Names that it may have, with their types.
+            place: Where it stands, from the top.
+            owner: The place of the class whose arguments these are; nothing at the top.
+
+        Returns:
+            What is wrong; nothing where all is well.
+        """
+        if not isinstance(content, Mapping):
+            return ""
+        for name, value in content.items():
+            inner = f"{place}.{name}" if place else str(name)
+            known = name if place else str(name).replace("-", "_")  # as options may be written
+            if known not in valid:
+                what = f"{self._inside(inner, owner)!r}{self._of(owner)}{self.where}"
+                return f"Unknown key {what}. {suggest(str(name), valid)}"
+            if hint := self._check_value(value, valid[known], inner, owner):
+                return hint
+        return ""
+
+    def _check_value(self, value: Any, annotation: Any, place: str, owner: str) -> str:
+        members = list(_members(annotation))
+        if value is None or (isinstance(value, str) and str in members):
+            return ""
+        hints = (hint for member in members for hint in self._hints(value, member, place, owner))
+        return next(filter(None, hints), "")
+
+    def _hints(self, value: Any, member: Any, place: str, owner: str) -> Iterator[str]:
+        kind, arguments = get_origin(member) or member, get_args(member)
+        if not isinstance(kind, type):
+            return
+        if dataclasses.is_dataclass(kind) and not _names_class(value):
+            valid = parameters(kind)
+            yield self.check(value, valid, place, owner)
+            if not isinstance(value, Mapping) and not _is_file(value):
+                what = f"{self._inside(place, owner)!r}{self._of(owner)}{self.where}"
+                yield f"{what} must hold keys ({', '.join(valid)}), not {value!r}."
+        elif _is_part(kind):
+            yield self._check_part(value, kind, place, owner)
+        elif issubclass(kind, Mapping) and len(arguments) == 2 and isinstance(value, Mapping):
+            for name, entry in value.items():
+                yield self._check_value(entry, arguments[1], f"{place}.{name}", owner)
+        elif issubclass(kind, Sequence) and arguments:
+            # A mapping given for a list is an option such as --students.arch, which edits the last entry.
+            for entry in value if isinstance(value, list) else [value]:
+                yield self._check_value(entry, arguments[0], place, owner)
+
+    def _check_part(self, value: Any, base: type, place: str, owner: str) -> str:
+        content = value if isinstance(value, Mapping) else {"class_path": value}
+        name = content.get("class_path")
+        if isinstance(name, str) and not _is_file(name):
+            named = find_class(name, base)
+            if named is None:
+                key = f"`{self._inside(place, owner)}`{self._of(owner)}{self.where}"
+                known = {child.__name__ for child in concrete_subclasses(base)}
+                short = name.rpartition(".")[2]
+                return f"Unknown class {name!r} for {key}. {suggest(short, known)}"
+            self.classes[place] = named
+        elif place not in self.classes:
+            if inspect.isabstract(base):
+                return ""  # which class is meant, only the parser may know
+            self.classes[place] = base
+        valid = parameters(self.classes[place])
+        direct = {k: v for k, v in content.items() if k not in _PART}  # as in --model.ipc
+        return self.check(direct, valid, place, place) or self.check(
+            content.get("init_args"), valid, place, place
+        )
+
+    def _inside(self, place: str, owner: str) -> str:
+        return place.removeprefix(f"{owner}.") if owner else place
+
+    def _of(self, owner: str) -> str:
+        return f" of {self.classes[owner].__name__}" if owner else ""
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    """Iterate over the types that an annotation is made of by ``|`` and ``Annotated``."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        for member in get_args(annotation):
+            yield from _members(member)
+    elif get_origin(annotation) is Annotated:
+        yield from _members(get_args(annotation)[0])
+    else:
+        yield annotation
+
+
+def _is_file(value: Any) -> bool:
+    return isinstance(value, str) and value.endswith((".yaml", ".yml", ".json"))
+
+
+def _names_class(value: Any) -> bool:
+    return isinstance(value, Mapping) and "class_path" in value
+
+
+def _is_part(kind: type) -> bool:
+    """Say whether values of a type are given as a class with its arguments: not what Python itself comes with."""
+    return kind.__module__.split(".")[0] not in sys.stdlib_module_names and not issubclass(
+        kind, enum.Enum
+    )
+
+
+def find_class(name: str, base: type) -> type | None:
+    """Find the class that a configuration names: by its short name, or by where it can be imported.
+
+    Args:
+        name: What is written.
+        base: What it must be a subclass of.
+    """
+    module, _, short = name.rpartition(".")
+    if not module:
+        return next((c for c in concrete_subclasses(base) if c.__name__ == short), None)
+    try:
+        named = getattr(import_module(module), short)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return named if isinstance(named, type) and issubclass(named, base) else None
+
+
+def concrete_subclasses(base: type) -> Iterator[type]:
+    """Iterate over ``base`` and the classes below it, as far as they can be instantiated."""
+    if not inspect.isabstract(base):
+        yield base
+    children: list[type] = base.__subclasses__()
+    for child in children:
+        yield from concrete_subclasses(child)
+
+
+def parameters(owner: type) -> dict[str, Any]:
+    """Return the names of a class's arguments with their annotations, those that it hands on to parents included.
+
+    Args:
+        owner: A class or a dataclass.
+
+    Example:
+        >>> class A:
+        ...     def __init__(self, a: int = 0) -> None: ...
+        >>> class B(A):
+        ...     def __init__(self, b: str, **more: int) -> None: ...
+        >>> parameters(B)
+        {'b': <class 'str'>, 'a': <class 'int'>}
+    """
+    names: dict[str, Any] = {}
+    for parent in owner.__mro__:
+        constructor = vars(parent).get("__init__")
+        if constructor is None:
+            continue
+        try:
+            hints = get_type_hints(constructor)
+        except NameError:  # an annotation that exists for type checkers only
+            hints = {}
+        _, *given = inspect.signature(constructor).parameters.values()
+        for parameter in given:
+            if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+                names.setdefault(parameter.name, hints.get(parameter.name))
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in given):
+            break
+    return names

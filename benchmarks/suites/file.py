@@ -5,6 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from benchmarks.configuration.keys import KEYS
 from benchmarks.configuration.layers import read_layer, resolve
 from benchmarks.students.student import Student
 from ddoq.errors import UserError, suggest
@@ -15,15 +16,10 @@ _KEYS = (*_LISTS, "name", "grid", "paired_seeds", "output")
 LAYERS = {"configs": "config", "datasets": "dataset", "methods": "method", "scales": "scale"}
 DISTILL_SEED = "model.init_args.seed"
 BUDGET = "model.init_args.ipc"
-OWN = {  # options that a suite gives itself, and what to use instead
-    "students": "list `students` in the suite file",
-    "seeds": "list `seeds` in the suite file",
-    "output": "give `output` in the suite file or `--output`",
-    "report": "leave it out: every process has a report of its own",
-}
-# A distilled set is the same whatever these are, so they need no distillation of their own.
-AFTER_DISTILLATION = ("recipe", "evaluation", "wandb", "force")
-_GRID = ("data", "model", "prior", "teacher", "trainer", "seed_everything", *AFTER_DISTILLATION)
+# Options that a suite gives itself, and what to use instead.
+OWN = {name: key.instead for name, key in KEYS.items() if key.instead}
+AFTER_DISTILLATION = tuple(name for name, key in KEYS.items() if key.after_distillation)
+_GRID = tuple(name for name, key in KEYS.items() if key.vary)
 
 
 def read_suite(path: Path) -> dict[str, Any]:

@@ -1,73 +1,174 @@
-import pytest
+"""Every wrong name gets the nearest valid one, in files and in options; the parser that refuses them is the real one."""
 
-import ddoq.ddoq  # noqa: F401
-from benchmarks.configuration.mistakes import concrete_subclasses, explain, parameters
+import dataclasses
+import json
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+from benchmarks.commands.configured import BenchCLI
+from benchmarks.configuration.keys import KEYS, annotations
+from benchmarks.configuration.layers import expand
+from benchmarks.configuration.mistakes import concrete_subclasses, explain, find_class, parameters
 from ddoq.ddoq import DDOQ
 from ddoq.distillation.distiller import Distiller
+from ddoq.errors import UserError
 from ddoq.latents.quantization import LatentQuantization
+from ddoq.priors import PriorSource, TrainedPrior
+
+BASE = {"data": {"class_path": "Digits"}, "model": {"class_path": "DDOQ", "init_args": {"ipc": 2}}}
 
 
-def wrapped(inner: str, key: str = "model") -> str:
-    """Build a message as jsonargparse words it for a subclass that may be absent."""
-    return (
-        f'Parser key "{key}":\n  Does not validate against any of the Union subtypes\n'
-        f"  Subtypes: [<class 'X'>, <class 'NoneType'>]\n  Errors:\n    - {inner}\n"
-        "    - Expected a <class 'NoneType'>\n  Given value type: <class 'dict'>\n  Given value: {}"
-    )
+def refused(arguments: list[str], file: Any = None) -> str:
+    """Return what is said of arguments, behind a configuration that is right."""
+    with pytest.raises(UserError) as error:
+        BenchCLI("fit", expand(["--config", str(file), *arguments]))
+    return str(error.value)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a configuration that is right but for the given keys."""
+
+    def write(**changes):
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump({**BASE, **changes}))
+        return path
+
+    return write
+
+
+def records() -> dict[str, list[str]]:
+    """List the fields of every key that holds a dataclass, or a list of one."""
+    return {
+        name: [field.name for field in dataclasses.fields(kind)]
+        for name, annotation in annotations().items()
+        for kind in (annotation, *get_args(annotation))
+        if dataclasses.is_dataclass(kind)
+    }
+
+
+FIELDS = [(name, field) for name, fields in records().items() for field in fields]
+TYPOS = {"a letter twice": lambda name: name[0] + name, "a letter lost": lambda name: name[:-1]}
+
+
+def test_the_keys_with_fields_are_these():
+    assert set(records()) == {"students", "recipe", "evaluation", "wandb"}
+    assert all(records().values())
+
+
+@pytest.mark.parametrize("typo", TYPOS)
+@pytest.mark.parametrize("name", KEYS)
+def test_a_wrong_key_gets_the_nearest(name, typo, write):
+    wrong = TYPOS[typo](name)
+    expected = f"Did you mean '{name}'? Valid: config, data, "
+    file = write()
+    assert refused([f"--{wrong}", "1"], file).startswith(f"Unknown key {wrong!r}. {expected}")
+    file = write(**{wrong: 1})
+    assert refused([], file).startswith(f"Unknown key {wrong!r} in {file}. {expected}")
+
+
+@pytest.mark.parametrize("typo", TYPOS)
+@pytest.mark.parametrize(("name", "field"), FIELDS)
+def test_a_wrong_field_gets_the_nearest(name, field, typo, write):
+    wrong = TYPOS[typo](field)
+    expected = f"Did you mean {field!r}? Valid: {', '.join(sorted(records()[name]))}."
+    file = write(students=[{"arch": "vit"}])
+    assert refused([f"--{name}.{wrong}=1"], file) == f"Unknown key '{name}.{wrong}'. {expected}"
+    given = [{"arch": "vit", wrong: 1}] if name == "students" else {wrong: 1}
+    as_option = refused([f"--{name}={json.dumps(given)}"], file)
+    assert as_option == f"Unknown key '{name}.{wrong}'. {expected}"
+    file = write(**{name: given})
+    assert refused([], file) == f"Unknown key '{name}.{wrong}' in {file}. {expected}"
+
+
+PARTS = {
+    "model": ("DDOQ", "ipc"),
+    "data": ("Digits", "image_size"),
+    "prior": ("TrainedPrior", "compile"),
+    "teacher": ("TrainedTeacher", "arch"),
+}
+
+
+def test_the_parts_are_these():
+    assert set(PARTS) == {name for name, key in KEYS.items() if key.part}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_wrong_class_or_argument_of_a_part_gets_the_nearest(name, write):
+    kind, argument = PARTS[name]
+    wrong = {"class_path": f"{kind}x"}
+    file = write(**{name: wrong})
+    expected = f"Did you mean '{kind}'?"
+    assert f"Unknown class '{kind}x' for `{name}` in {file}. {expected}" in refused([], file)
+    assert expected in refused([f"--{name}={kind}x"], write())
+    given = {argument: 2, f"{argument}x": 1}
+    expected = f"of {kind}. Did you mean '{argument}'?"
+    assert expected in refused([f"--{name}={kind}", f"--{name}.{argument}x=1"], write())
+    assert expected in refused([f"--{name}={kind}", f"--{name}.init_args.{argument}x=1"], write())
+    file = write(**{name: {"class_path": kind, "init_args": given}})
+    assert f"Unknown key '{argument}x' of {kind} in {file}. Did you mean" in refused([], file)
 
 
 @pytest.mark.parametrize(
-    ("message", "expected"),
+    ("arguments", "message"),
     [
-        (wrapped("Expected a dot import path string: DDOK"), "Unknown class 'DDOK' for `model`. Did you mean 'DDOQ'?"),
-        (
-            wrapped("Problem with given class_path 'ddoq.ddoq.DDOQ':\n        Option 'ipcc' is not accepted"),
-            "Unknown key 'ipcc' of DDOQ. Did you mean 'ipc'?",
-        ),
-        (
-            wrapped(
-                "Problem with given class_path 'ddoq.ddoq.DDOQ':\n"
-                "        Group 'quantizer' does not accept option 'methd'"
-            ),
-            "Unknown key 'quantizer.methd' of DDOQ. Did you mean 'method'?",
-        ),
-        (
-            wrapped(
-                "Problem with given class_path 'ddoq.ddoq.DDOQ':\n"
-                "        unrecognized arguments: --sampling.strngth=1"
-            ),
-            "Unknown key 'sampling.strngth' of DDOQ. Did you mean 'strength'?",
-        ),
-        ("unrecognized arguments: --studnts []", "Unknown key 'studnts'. Did you mean 'students'?"),
-        ("Subcommand 'fit' does not accept option 'recipee.name'", "Unknown key 'recipee'. Did you mean 'recipe'?"),
+        (["--model.quantizer.methd=lloyd"], "Unknown key 'quantizer.methd' of DDOQ. Did you mean 'method'?"),
+        (["--model.init_args.sampling.strngth=1"], "Unknown key 'sampling.strngth' of DDOQ. Did you mean 'strength'?"),
+        (["--model", "D4M", "--model.weight_power=1"], "Unknown key 'weight_power' of D4M."),
+        (["--model", "ddoq.ddoq.DDOK"], "Unknown class 'ddoq.ddoq.DDOK' for `model`. Did you mean 'DDOQ'?"),
+        (["--model", "TrainedPrior"], "Unknown class 'TrainedPrior' for `model`. "),
+        (["--model", "ddoq.priors.TrainedPrior"], "Unknown class 'ddoq.priors.TrainedPrior' for `model`. "),
+        (["--trainer.max_epoks=1"], "Unknown key 'max_epoks' of Trainer. Did you mean 'max_epochs'?"),
+        (["--recipe", "hard"], "'recipe' must hold keys (name, overrides), not 'hard'."),
+        (["--model.quantizer=lloyd"], "'quantizer' of DDOQ must hold keys (method, "),
+        (["configs/quickstart.yaml"], "'configs/quickstart.yaml' is no option. Did you mean `--config configs/q"),
+        (["quickstart"], "'quickstart' is no option."),
+        (["--print_confg"], "Unknown key 'print_confg'. Did you mean 'print_config'?"),
     ],
 )  # fmt: skip
-def test_the_nearest_name_is_told(message, expected):
-    assert explain(message).startswith(expected)
+def test_further_mistakes_are_explained(arguments, message, write):
+    assert refused(arguments, write()).startswith(message)
 
 
-def test_other_messages_keep_what_matters():
-    message = wrapped(
-        "Problem with given class_path 'ddoq.ddoq.DDOQ':\n        Parser key \"ipc\":\n"
-        "          Expected a <class 'int'>. Got value: many"
-    )
-    told = explain(message)
-    assert "Got value: many" in told
+def test_a_class_of_an_earlier_layer_takes_the_arguments_of_the_next(write, tmp_path):
+    later = tmp_path / "later.yaml"
+    later.write_text("model: {init_args: {icp: 3}}")
+    message = refused(["--config", str(later)], write())
+    assert message.startswith(f"Unknown key 'icp' of DDOQ in {later}. Did you mean 'ipc'?")
+
+
+def test_values_of_a_wrong_type_keep_the_words_of_the_parser(write):
+    told = refused(["--model.ipc=many"], write())
     assert '"ipc"' in told
+    assert "Expected a <class 'int'>. Got value: many" in told
     assert "NoneType" not in told
     assert "Union" not in told
 
 
 def test_messages_of_another_form_are_passed_on():
-    assert explain("Something else.") == "Something else."
+    assert explain("Something else.", [], {}) == "Something else."
 
 
 def test_only_classes_that_can_be_made_are_offered():
     known = set(concrete_subclasses(Distiller))
     assert DDOQ in known
     assert LatentQuantization not in known
+    assert Distiller not in known
+    assert TrainedPrior in concrete_subclasses(TrainedPrior)
+
+
+def test_classes_are_found_by_either_name():
+    assert find_class("DDOQ", Distiller) is DDOQ
+    assert find_class("ddoq.ddoq.DDOQ", Distiller) is DDOQ
+    assert find_class("ddoq.DDOQ", Distiller) is DDOQ
+    assert find_class("DDOQ", PriorSource) is None
+    assert find_class("ddoq.nowhere.DDOQ", Distiller) is None
+    assert find_class("ddoq.ddoq.cell_weights", Distiller) is None
 
 
 def test_parameters_are_those_of_the_constructor():
     assert list(parameters(DDOQ))[:3] == ["ipc", "seed", "quantizer"]
-    assert parameters(None) == {}
+    assert parameters(DDOQ)["ipc"] is int
+    assert parameters(object) == {}

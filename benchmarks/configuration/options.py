@@ -1,0 +1,77 @@
+"""What the options of a command line say of a configuration, whether by files or one by one."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.configuration.keys import RECORDS
+from benchmarks.configuration.layers import CONFIG, read_layer
+
+
+def overlay(arguments: Sequence[str], content: Mapping[str, Any]) -> list[str]:
+    """Put a configuration behind all others, so that it wins.
+
+    Args:
+        arguments: What :func:`benchmarks.configuration.layers.expand` returned.
+        content: The configuration; it extends no other.
+
+    Returns:
+        Arguments for the same parser.
+    """
+    between = [f"--{name}=[]" for name in RECORDS if name in content]
+    return [*arguments, *between, f"--config={json.dumps(content)}"]
+
+
+def read(arguments: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Read what each option says, in order.
+
+    Args:
+        arguments: What :func:`benchmarks.configuration.layers.expand` or :func:`overlay` returned.
+
+    Yields:
+        The file, or nothing for an option of its own, and what it says from the top-level key on: ``--recipe.name hard``
+        says ``{"recipe": {"name": "hard"}}``.
+    """
+    for flag, value in _split(arguments):
+        content = _load(value)
+        if not flag:
+            continue
+        if flag not in CONFIG:
+            for part in reversed(flag.lstrip("-").removesuffix("+").split(".")):
+                content = {part: content}
+            yield "", content
+        elif isinstance(content, dict):  # an overlay
+            yield "", content
+        else:
+            yield value, read_layer(Path(value))
+
+
+def loose(arguments: Sequence[str]) -> list[str]:
+    """List the arguments that belong to no option.
+
+    Example:
+        >>> loose(["--config", "a.yaml", "b.yaml"])
+        ['b.yaml']
+    """
+    return [value for flag, value in _split(arguments) if not flag]
+
+
+def _split(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Part arguments into options and their values; the option is empty where a value belongs to none."""
+    rest = iter(arguments)
+    for argument in rest:
+        flag, equals, value = argument.partition("=")
+        if not flag.startswith("-"):
+            yield "", argument
+        else:
+            yield flag, value if equals else next(rest, "")
+
+
+def _load(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
