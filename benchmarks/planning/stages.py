@@ -62,7 +62,7 @@ def plan(job: Job) -> list[Stage]:
     if job.prior_source is not None and distiller.needs_prior:
         prior, training = job.prior_source.workload(sizes)
         stages += training
-    if job.teacher_source is not None and (job.recipe.labels != "hard" or distiller.needs_teacher):
+    if job.teacher_source is not None and (job.recipe.needs_teacher or distiller.needs_teacher):
         teacher, training = job.teacher_source.workload(sizes)
         stages += training
     if job.device is not None:

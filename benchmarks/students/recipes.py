@@ -56,6 +56,10 @@ def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -
         >>> load_recipe("unified", {"epochs": 60, "flip": False}).label
         'unified[epochs=60,flip=False]'
     """
+    if name_or_path == OWN:
+        raise UserError(
+            f"The recipe {OWN!r} comes with a distilled set and is known once that is there: name another one here."
+        )
     if name_or_path in recipe_names():
         source = f"recipe {name_or_path!r}"
         text = (

@@ -89,7 +89,8 @@ def _dataset(table: Table) -> str:
 def _teacher(result: Result) -> str:
     teacher = result.teacher
     if teacher is None:
-        return "none (hard labels)"
+        labels = (result.config.get("recipe") or {}).get("labels")
+        return "none (targets of the set)" if labels == "set" else "none (hard labels)"
     accuracy = teacher.get("accuracy_real")
     told = "not recorded" if accuracy is None else f"{100 * accuracy:.2f} %"
     fingerprint = teacher.get("fingerprint", "unknown")

@@ -339,6 +339,11 @@ def test_a_set_without_a_recipe_and_one_with_an_unknown_recipe():
         own_recipe(SetRecipe("dsb"))
 
 
+def test_the_recipe_of_a_set_is_no_file():
+    with pytest.raises(UserError, match="'own' comes with a distilled set"):
+        load_recipe("own")
+
+
 @pytest.mark.parametrize(
     ("changes", "needed"),
     [({}, True), ({"labels": "stored"}, True), ({"labels": "set"}, False)],

@@ -3,7 +3,12 @@ import pytest
 import torch
 from PIL import Image
 
-from ddoq.distillation.figures import image_sheet
+from ddoq.decoding.decoders import Grid
+from ddoq.decoding.form import SetForm
+from ddoq.decoding.transform import Transform
+from ddoq.distillation.distilled_set import DistilledSet
+from ddoq.distillation.figures import image_sheet, set_sheet
+from ddoq.labels.targets import Targets
 
 
 def draw(path, classes=3, per_class=2, side=16, names=None, **kwargs):
@@ -99,3 +104,34 @@ def test_labels_and_weights_must_match(tmp_path):
     images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
     with pytest.raises(ValueError, match="one entry an image"):
         image_sheet(images, torch.tensor([0]), torch.ones(2), ["a"], tmp_path / "s.png")
+
+
+def whole_set(images, labels, **more):
+    return DistilledSet(images, labels, torch.ones(len(images)), ["a", "b"], **more)
+
+
+def test_a_set_is_drawn_as_students_see_it(tmp_path):
+    levels = torch.arange(1, 17, dtype=torch.uint8).reshape(2, 1, 2, 4)
+    images = levels.repeat_interleave(4, 2).repeat_interleave(2, 3).expand(2, 3, 8, 8).contiguous()
+    grid = whole_set(images, torch.tensor([0, 1]), form=SetForm(Grid(2)))
+    set_sheet(grid, tmp_path / "grid.png")
+    decoded = grid.decode()
+    image_sheet(
+        decoded.pixels(), decoded.labels, decoded.weights, ["a", "b"], tmp_path / "same.png"
+    )
+    assert (tmp_path / "grid.png").read_bytes() == (tmp_path / "same.png").read_bytes()
+    set_sheet(whole_set(images, torch.tensor([0, 1])), tmp_path / "plain.png")
+    assert (tmp_path / "grid.png").read_bytes() != (tmp_path / "plain.png").read_bytes()
+
+
+def test_a_set_of_another_space_and_without_classes_is_drawn_in_pixels(tmp_path):
+    pixels = torch.full((2, 3, 8, 8), 7 / 255)
+    halves = Transform.normalize((0.5,) * 3, (0.25,) * 3)
+    free = whole_set(
+        halves.apply(pixels),
+        None,
+        targets=Targets(torch.ones(2, 5), "vectors"),
+        form=SetForm(transform=halves),
+    )
+    set_sheet(free, tmp_path / "sheet.png")
+    assert blocks(Image.open(tmp_path / "sheet.png").convert("RGB"))[7] == 2 * 64 * 64

@@ -1,14 +1,19 @@
 import json
+from dataclasses import replace
 
 import datasets
 import pytest
 import torch
 from PIL import Image
 
+from ddoq.decoding.decoders import Grid
+from ddoq.decoding.form import SetForm, SetRecipe
+from ddoq.decoding.transform import fit_zca
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
 from ddoq.exchange import LAYOUTS, ClassList, Columns, export_set, import_set
 from ddoq.exchange.parquet import FILE
+from ddoq.labels.targets import Targets
 
 PETS = ClassList(["cat", "dog", "hen"], ["n1", "n2", "n3"], "a list")
 
@@ -40,6 +45,66 @@ def test_round_trip_of_awkward_names_and_shapes(tmp_path, make_set, layout):
     back = import_set(tmp_path / "out")
     assert back.class_names == original.class_names
     assert back.fingerprint == original.fingerprint
+
+
+def rich(make_set) -> DistilledSet:
+    plain = make_set()
+    form = SetForm(Grid(2), fit_zca(plain.images), SetRecipe("dsa", {"epochs": 3}, lr=0.02))
+    targets = Targets(torch.rand(6, 4, generator=torch.Generator().manual_seed(1)), "vectors")
+    return replace(plain, targets=targets, stages=torch.arange(6) % 2, form=form)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_targets_stages_and_form_travel_along(tmp_path, make_set, layout):
+    original = rich(make_set)
+    export_set(original, tmp_path / "out", layout)
+    back = import_set(tmp_path / "out")
+    assert back.fingerprint == original.fingerprint
+    assert torch.equal(back.targets.values, original.targets.values)
+    assert torch.equal(back.stages, original.stages)
+    assert (back.form.decoder, back.form.recipe) == (original.form.decoder, original.form.recipe)
+    assert torch.equal(back.form.transform.zca, original.form.transform.zca)
+    assert back.metadata == original.metadata
+    card = (tmp_path / "out" / "README.md").read_text()
+    for fact in ("grid, factor 2", "vectors of length 4", "whitened (ZCA)"):
+        assert fact in card
+    with pytest.raises(UserError, match="belong to images of 6 pixels: omit --image-size"):
+        import_set(tmp_path / "out", image_size=3)
+
+
+def test_a_lost_or_exchanged_file_of_targets_is_noticed(tmp_path, make_set):
+    export_set(rich(make_set), tmp_path / "out", "parquet")
+    (tmp_path / "out" / "further.safetensors").unlink()
+    with pytest.raises(UserError, match="not what was exported"):
+        import_set(tmp_path / "out")
+
+
+def test_a_plain_export_is_what_earlier_versions_read(tmp_path, make_set):
+    export_set(make_set(), tmp_path / "out", "parquet")
+    record = json.loads((tmp_path / "out" / "metadata.json").read_text())
+    assert (record["format"], "read" in record) == (1, False)
+    assert not (tmp_path / "out" / "further.safetensors").exists()
+    export_set(rich(make_set), tmp_path / "rich", "parquet")
+    assert json.loads((tmp_path / "rich" / "metadata.json").read_text())["format"] == 2
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_no_file_of_pngs_can_hold_is_refused(tmp_path, make_set, layout):
+    plain = make_set()
+    floats = replace(plain, images=plain.images / 255)
+    targets = Targets(torch.ones(6, 4), "vectors")
+    free = replace(plain, labels=None, weights=torch.ones(6), targets=targets)
+    for broken, message in (
+        (floats, "float images, which PNG files cannot: round them .* --set-precision uint8"),
+        (free, "belong to no class"),
+    ):
+        with pytest.raises(UserError, match=message):
+            export_set(broken, tmp_path / "out", layout)
+        assert not (tmp_path / "out").exists()
+    export_set(floats.rounded(), tmp_path / "out", layout)
+    back = import_set(tmp_path / "out")
+    assert torch.equal(back.images, plain.images)
+    assert back.metadata["set_precision"] == "uint8"
 
 
 def test_a_class_without_images_survives_in_parquet(tmp_path, make_set):

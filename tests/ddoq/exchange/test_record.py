@@ -26,7 +26,8 @@ def test_other_folders_have_no_record(tmp_path, make_set):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 99}, "format 99"),
+        ({"format": 99}, "format 99: it was written by a newer version"),
+        ({"format": 3}, "format 3: it was written by a newer version"),
         ({"fingerprint": None}, "lacks fingerprint"),
         ({"record": 3}, "damaged"),
     ],
