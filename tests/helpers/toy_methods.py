@@ -1,15 +1,21 @@
 """Small methods on coloured noise that use one part of the contract each."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ddoq.distillation.distiller import Distiller
+from ddoq.distillation.ingredient import Ingredient
 from ddoq.distillation.shard import Shard, WorkItem, class_items
+from ddoq.errors import UserError
 from ddoq.images import to_float, to_uint8
 from ddoq.seeding import generator_for
+from ddoq.storage.files import build_once, load_tensors, save_tensors
+from ddoq.storage.fingerprints import hash_tensors
 
 
 class KilledError(RuntimeError):
@@ -106,3 +112,51 @@ class JointDescent(Descent):
                 tensors: list[dict[str, Any]] = [{"pixels": p, "momentum": m} for p, m in parts]
                 checkpoint.save(step + 1, tensors)
         return [self.shard(item, pixels) for item, (pixels, _) in zip(items, parts, strict=True)]
+
+
+class ClassMeans(Ingredient):
+    """The mean image of each class, times a gain."""
+
+    def __init__(self, gain: float = 1.0) -> None:
+        self.gain = gain
+        self.folders: list[Path] = []
+        self.where: Mapping[str, Any] = {}
+
+    def check(self, data) -> None:
+        if self.gain <= 0:
+            raise UserError(f"gain must be above 0, not {self.gain}.")
+
+    def prepare(self, data, folder, where) -> None:
+        def build(target: Path) -> None:
+            (target / f"built-by-{os.getpid()}").touch()
+            parts = [data.train.load(data.train.of_class(c)) for c in range(data.num_classes)]
+            means = torch.stack([part.float().mean(0) for part in parts])
+            save_tensors(target / "means.safetensors", {"means": self.gain * means / 255}, {})
+
+        build_once(folder, build)
+        tensors, _ = load_tensors(folder / "means.safetensors")
+        self.means = tensors["means"]
+        self.folders.append(folder)
+        self.where = where
+
+    @property
+    def fingerprint(self) -> str:
+        return hash_tensors({"means": self.means})
+
+    def facts(self) -> dict[str, Any]:
+        return {"level": float(self.means.mean())}
+
+
+class MeanImages(Descent):
+    """Keeps the mean image of each class."""
+
+    method = "mean-images"
+
+    def __init__(self, ipc: int, means: ClassMeans, seed: int = 0) -> None:
+        super().__init__(ipc, seed)
+        self.means = means
+
+    def distill(self, item) -> Shard:
+        (label,) = item.classes
+        images = to_uint8(self.means.means[label].clamp(0, 1))[None].repeat(self.ipc, 1, 1, 1)
+        return Shard(images, torch.full((self.ipc,), label))

@@ -1,54 +1,13 @@
 import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from toy_methods import Descent
+from toy_methods import ClassMeans, Descent, MeanImages
 
 from ddoq.distillation.ingredient import Ingredient, ingredients_of, prepare_all
-from ddoq.distillation.shard import Shard
 from ddoq.errors import UserError
-from ddoq.images import to_uint8
-from ddoq.storage.files import build_once, load_tensors, save_tensors
 from ddoq.storage.fingerprints import hash_config, hash_tensors
 from ddoq.storage.run_folder import RunFolder
-
-
-class ClassMeans(Ingredient):
-    """The mean image of each class, times a gain."""
-
-    builds = 0
-
-    def __init__(self, gain: float = 1.0) -> None:
-        self.gain = gain
-        self.folders: list[Path] = []
-        self.where: Mapping[str, Any] = {}
-
-    def check(self, data) -> None:
-        if self.gain <= 0:
-            raise UserError(f"gain must be above 0, not {self.gain}.")
-
-    def prepare(self, data, folder, where) -> None:
-        def build(target: Path) -> None:
-            type(self).builds += 1
-            parts = [data.train.load(data.train.of_class(c)) for c in range(data.num_classes)]
-            means = torch.stack([part.float().mean(0) for part in parts])
-            save_tensors(target / "means.safetensors", {"means": self.gain * means / 255}, {})
-
-        build_once(folder, build)
-        tensors, _ = load_tensors(folder / "means.safetensors")
-        self.means = tensors["means"]
-        self.folders.append(folder)
-        self.where = where
-
-    @property
-    def fingerprint(self) -> str:
-        return hash_tensors({"means": self.means})
-
-    def facts(self) -> dict[str, Any]:
-        return {"level": float(self.means.mean())}
 
 
 class Doubled(Ingredient):
@@ -65,24 +24,8 @@ class Doubled(Ingredient):
         return hash_tensors({"means": self.means})
 
 
-class MeanImages(Descent):
-    """Keeps the mean image of each class."""
-
-    method = "mean-images"
-
-    def __init__(self, ipc: int, means: ClassMeans, seed: int = 0) -> None:
-        super().__init__(ipc, seed)
-        self.means = means
-
-    def distill(self, item) -> Shard:
-        (label,) = item.classes
-        images = to_uint8(self.means.means[label].clamp(0, 1))[None].repeat(self.ipc, 1, 1, 1)
-        return Shard(images, torch.full((self.ipc,), label))
-
-
-@pytest.fixture(autouse=True)
-def _nothing_built():
-    ClassMeans.builds = 0
+def builds(root):
+    return len(list((root / "ingredients").rglob("built-by-*")))
 
 
 def run(distiller, data, trainer, root):
@@ -108,7 +51,7 @@ def test_it_is_built_once_and_told_where_to_run(coloured_noise, trainer, tmp_pat
     run(MeanImages(1, first), coloured_noise(), trainer, tmp_path)
     run(MeanImages(1, again), coloured_noise(), trainer, tmp_path)
     run(MeanImages(2, again), coloured_noise(), trainer, tmp_path)
-    assert ClassMeans.builds == 1
+    assert builds(tmp_path) == 1
     assert len({*first.folders, *again.folders}) == 1
     assert first.where["accelerator"] == "cpu"
     assert first.where["devices"] == 1
@@ -171,9 +114,10 @@ def test_one_that_holds_another_comes_after_it(coloured_noise, tmp_path):
 
 
 def test_checks_come_before_anything_is_prepared(coloured_noise):
+    means = ClassMeans(0)
     with pytest.raises(UserError, match="gain must be above 0, not 0"):
-        MeanImages(1, ClassMeans(0)).attach(coloured_noise())
-    assert ClassMeans.builds == 0
+        MeanImages(1, means).attach(coloured_noise())
+    assert means.folders == []
 
 
 def test_a_wrong_class_is_refused():
