@@ -114,7 +114,22 @@ def read_layer(path: Path, by: str = "") -> dict[str, Any]:
         raise UserError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold keys and values, like `data: ...`.")
+    if cycle := _cycle(content, ()):
+        raise UserError(
+            f"{path}: `{cycle}` is inside of itself: an anchor (&) is used (*) within what it names."
+        )
     return content
+
+
+def _cycle(value: Any, parents: tuple[int, ...]) -> str:
+    """Return the key at which a value holds itself; empty if it does nowhere."""
+    if id(value) in parents:
+        return "*"
+    parts = dict(enumerate(value)) if isinstance(value, list) else value
+    for key, part in parts.items() if isinstance(parts, dict) else ():
+        if below := _cycle(part, (*parents, id(value))):
+            return str(key) if below == "*" else f"{key}.{below}"
+    return ""
 
 
 def _items(arguments: Sequence[str]) -> Iterator[Path | str]:

@@ -1,8 +1,9 @@
 """What every dataset offers: two splits of labelled uint8 images, a class registry and a fingerprint."""
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import lightning as L
 import torch
@@ -12,11 +13,13 @@ from torch.utils.data import DataLoader, Dataset
 from ddoq.data.class_registry import ClassRegistry
 from ddoq.data.sampler import ExactDistributedSampler
 from ddoq.errors import UserError
-from ddoq.storage.fingerprints import hash_config
+from ddoq.storage.fingerprints import hash_config, hash_tensors
 
 # Mean and standard deviation of ImageNet in RGB, as torchvision's reference training code states them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_HASHED_AT_ONCE = 256  # images
 
 
 class ImageSplit(Dataset[tuple[Tensor, int]], ABC):
@@ -117,6 +120,30 @@ class SubsetSplit(ImageSplit):
         return resized
 
 
+def hash_split(split: ImageSplit, known: Mapping[int, str]) -> str:
+    """Hash what a split holds: its positions in a split that is known, or else its images.
+
+    Args:
+        split: Any split.
+        known: Hashes of splits that need not be decoded for it, by their ``id``.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    if id(split) in known:
+        return known[id(split)]
+    if isinstance(split, SubsetSplit):
+        parts = {"positions": split.positions, "labels": split.labels}
+        return hash_config({"source": hash_split(split.source, known), **_hashed(parts)})
+    blocks = torch.arange(len(split)).split(_HASHED_AT_ONCE)
+    images = [_hashed({"images": split.load(block.tolist())}) for block in blocks]
+    return hash_config({**_hashed({"labels": split.labels}), "images": images})
+
+
+def _hashed(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    return {name: hash_tensors({name: tensor}) for name, tensor in tensors.items()}
+
+
 def limit_classes(split: ImageSplit, limit: int | None, num_classes: int) -> ImageSplit:
     """Keep the first ``limit`` images of every class (all where None), in the split's own order.
 
@@ -178,6 +205,7 @@ class ImageDataModule(L.LightningDataModule, ABC):
         self.mean = mean
         self.std = std
         self._loaded = False
+        self._train_key: str | None = None  # of a training split that is not the dataset's own
 
     @abstractmethod
     def load_splits(self) -> tuple[ImageSplit, ImageSplit, ClassRegistry]:
@@ -231,8 +259,38 @@ class ImageDataModule(L.LightningDataModule, ABC):
         """Hash of everything that decides what the splits hold; needs :meth:`setup`."""
         return hash_config(self.describe())
 
+    def with_train(self, split: ImageSplit) -> Self:
+        """Return the same dataset with another training split; classes and test split stay.
+
+        Args:
+            split: Images of the same size, at least one of each class, e.g. a :class:`SubsetSplit` of ``train``.
+
+        Returns:
+            A dataset with a fingerprint of its own, made of this one's and of the positions, or of the images where they
+            are no part of ``train``; this dataset itself, if the split is its own.
+
+        Raises:
+            UserError: If an image has another size, or the labels do not fit the classes.
+        """
+        self.setup()
+        if split is self.train:
+            return self
+        self._check_labels("given training", split.labels)
+        shape = tuple(split.load([0]).shape[1:])
+        if shape != (3, self.image_size, self.image_size):
+            raise UserError(
+                f"{self.name} has images of {self.image_size} pixels, the given training split of {shape}: decode "
+                "them at that size."
+            )
+        other = copy.copy(self)
+        other.train = split
+        known = {id(self.train): self.fingerprint}
+        other._train_key = hash_config([self.fingerprint, hash_split(split, known)])
+        return other
+
     def describe(self) -> dict[str, Any]:
         """Return what results record of the dataset, as JSON values; needs :meth:`setup`."""
+        other = {} if self._train_key is None else {"train_split": self._train_key}
         return {
             "name": self.name,
             "source": self._source,
@@ -245,6 +303,7 @@ class ImageDataModule(L.LightningDataModule, ABC):
             "test_images": len(self.test),
             "mean": self.mean,
             "std": self.std,
+            **other,
         }
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:

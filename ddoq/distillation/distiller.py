@@ -16,9 +16,10 @@ from ddoq.decoding.form import SetForm
 from ddoq.distillation.arguments import Configured
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.distillation.ingredient import Ingredient, ingredients_of, prepare_all
-from ddoq.distillation.items import ItemRunner, Run
+from ddoq.distillation.items import ItemRunner
 from ddoq.distillation.merging import merge_shards
 from ddoq.distillation.ranks import one_device, start_ranks
+from ddoq.distillation.run import Run
 from ddoq.distillation.shard import Shard
 from ddoq.errors import UserError
 from ddoq.priors.base import Prior
@@ -28,6 +29,13 @@ from ddoq.teachers import Teacher
 
 # Raised whenever a change of code changes what shards hold, so that old ones are not reused.
 SHARD_FORMAT = 1
+
+
+class _Unnamed(str):
+    """Stands where a subclass must give a name; without one the class is abstract."""
+
+    __slots__ = ()
+    __isabstractmethod__ = True
 
 
 class Distiller(ItemRunner, Configured, ABC):
@@ -42,7 +50,7 @@ class Distiller(ItemRunner, Configured, ABC):
         seed: Decides every random draw; the same seed gives the same bits on any number of ranks.
     """
 
-    method: ClassVar[str]
+    method: ClassVar[str] = _Unnamed()
 
     def __init__(self, ipc: int, seed: int = 0) -> None:
         super().__init__()
@@ -79,7 +87,7 @@ class Distiller(ItemRunner, Configured, ABC):
         """
         if self.ipc < 1:
             raise UserError(f"ipc must be at least 1, not {self.ipc}.")
-        for part in self.ingredients.values():
+        for part in ingredients_of(self.arguments).values():
             part.check(data)
 
     def summarize(self, infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -176,7 +184,7 @@ class Distiller(ItemRunner, Configured, ABC):
         self._context = self.context(str(trainer.precision))
         keyed = {**self._context, **self.formats()}
         key = hash_config({"settings": self.shard_settings(), **keyed})
-        self.enter(Run(RunFolder(root), key))
+        self.enter(Run(RunFolder(root), key, self.checkpoint_seconds))
         whole = {"method": self.method, "settings": self.settings(), **keyed}
         name = f"{self.method}-ipc{self.ipc}-{hash_config(whole)}"
         target = RunFolder(root).distilled(name).path
@@ -197,7 +205,7 @@ class Distiller(ItemRunner, Configured, ABC):
             root: The output folder.
             where: Arguments of ``lightning.Trainer`` that say where to run.
         """
-        prepare_all(self.ingredients, self.data, root, where)
+        prepare_all(ingredients_of(self.arguments), self.data, root, where)
 
     def context(self, precision: str) -> dict[str, Any]:
         """Return what beside settings decides shards and set; it enters their keys and the record.

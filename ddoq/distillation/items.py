@@ -2,9 +2,8 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,59 +17,10 @@ from ddoq.data import ImageDataModule
 from ddoq.data.sampler import ExactDistributedSampler
 from ddoq.distillation.joint import JointCheckpoint
 from ddoq.distillation.ranks import RankGroup, in_item_order
+from ddoq.distillation.run import Run, Unsaved
 from ddoq.distillation.shard import Shard, WorkItem
 from ddoq.storage.checkpoints import INTERVAL, Checkpoint
 from ddoq.storage.provenance import peak_memory, provenance
-from ddoq.storage.run_folder import RunFolder
-
-
-@dataclass
-class Run:
-    """Where a run works, and under which key.
-
-    Attributes:
-        folder: The output folder.
-        key: Hash of everything that decides the shards.
-        ranks: Those that work in step, while joint items run; otherwise this one alone.
-        checkpoints: Those of the items that are being worked on, by name.
-        joint: That of joint items.
-    """
-
-    folder: RunFolder
-    key: str
-    ranks: RankGroup = field(default_factory=RankGroup)
-    checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
-    joint: JointCheckpoint | None = None
-
-    def checkpoint_path(self, name: str) -> Path:
-        """Return the file of a checkpoint, beside the shards."""
-        return self.folder.checkpoint(self.key, name)
-
-    def clear(self, item: WorkItem) -> None:
-        """Remove what was kept of an item whose shard is written: all whose names go on after its own with a dot."""
-        pattern = self.checkpoint_path(f"{item.name}.*")
-        for path in (self.checkpoint_path(item.name), *pattern.parent.glob(pattern.name)):
-            Checkpoint(path, self.key).clear()
-
-
-class Unsaved(Checkpoint):
-    """Stands in for a checkpoint where nothing is kept: for an item that is done outside of a run."""
-
-    def __init__(self) -> None:
-        super().__init__(Path("unsaved"), "")
-
-    def due(self) -> bool:
-        """Never be due."""
-        return False
-
-    def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Save nothing."""
-
-    def load(self) -> None:
-        """Find nothing."""
-
-    def clear(self) -> None:
-        """Remove nothing."""
 
 
 class ItemRunner(L.LightningModule, ABC):
@@ -137,27 +87,16 @@ class ItemRunner(L.LightningModule, ABC):
         """Return the checkpoint of an item, beside its shard; it is removed once the shard is written.
 
         Args:
-            item: The item that is worked on. A wrapper may give what it wraps items of other names, which begin with
-                that of its own item and a dot.
+            item: The item that is worked on.
         """
-        run = self._run
-        if run is None:
-            return Unsaved()
-        if item.name not in run.checkpoints:
-            path = run.checkpoint_path(item.name)
-            key = f"{run.key}-{item.name}"
-            run.checkpoints[item.name] = Checkpoint(path, key, self.checkpoint_seconds)
-        return run.checkpoints[item.name]
+        return Unsaved() if self._run is None else self._run.checkpoint(item)
 
     def joint_checkpoint(self) -> JointCheckpoint:
         """Return the checkpoint of joint items; all ranks save and load it together."""
-        run, items = self._run, self.work_items(self.data)
-        if run is None:
+        items = self.work_items(self.data)
+        if self._run is None:
             return JointCheckpoint(None, "", items)
-        if run.joint is None:
-            seconds = self.checkpoint_seconds
-            run.joint = JointCheckpoint(run.checkpoint_path, run.key, items, run.ranks, seconds)
-        return run.joint
+        return self._run.joint_checkpoint(items)
 
     def all_gather_items(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Give every rank a tensor of each item, in the order of the items.
@@ -215,27 +154,26 @@ class ItemRunner(L.LightningModule, ABC):
 
     def _do(self, item: WorkItem) -> None:
         run = self._running()
-        run.checkpoints.clear()
+        run.begin(RankGroup())
         started = time.perf_counter()
         shard = self.distill(item)
-        earlier = sum(checkpoint.earlier for checkpoint in run.checkpoints.values())
-        self._write(item, shard, earlier + time.perf_counter() - started)
+        self._write(item, shard, run.earlier_seconds() + time.perf_counter() - started)
         run.clear(item)
 
     def _do_jointly(self) -> None:
         run = self._running()
-        run.ranks = RankGroup(self.trainer.global_rank, self.trainer.world_size)
-        run.joint = None
+        ranks = RankGroup(self.trainer.global_rank, self.trainer.world_size)
+        run.begin(ranks)
         items = self.work_items(self.data)
-        mine = [items[number] for number in run.ranks.share(len(items))]
-        checkpoint = self.joint_checkpoint()  # its clock starts here
+        mine = [items[number] for number in ranks.share(len(items))]
+        started = time.perf_counter()
         shards = self.distill_jointly(mine)
-        for item, shard, seconds in zip(mine, shards, checkpoint.seconds, strict=True):
-            self._write(item, shard, seconds)
-        run.ranks.barrier()  # as long as one shard is missing, all items are done again from their checkpoints
+        seconds = (time.perf_counter() - started) / max(len(mine), 1)
+        for index, (item, shard) in enumerate(zip(mine, shards, strict=True)):
+            self._write(item, shard, run.earlier_seconds(index) + seconds)
+        ranks.barrier()  # as long as one shard is missing, all items are done again from their checkpoints
         for item in mine:
             run.clear(item)
-        run.ranks = RankGroup()
 
     def _write(self, item: WorkItem, shard: Shard, seconds: float) -> None:
         record: dict[str, Any] = {

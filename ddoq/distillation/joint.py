@@ -1,17 +1,13 @@
 """Checkpoints of items that run in step on all ranks: any number of ranks resumes from the last common step."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from ddoq.distillation.ranks import RankGroup
 from ddoq.distillation.shard import WorkItem
 from ddoq.storage.checkpoints import INTERVAL, Checkpoint
-
-Saved = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and JSON values of one item
 
 
 class JointCheckpoint:
@@ -21,17 +17,20 @@ class JointCheckpoint:
     until all items are saved, and a run resumes from the newest step that every item has.
 
     Args:
-        path: Gives the file of a checkpoint by its name, for names that begin with that of an item; None keeps nothing.
+        path: Gives the file for an item and the text of a step; None keeps nothing.
         key: Hash of everything that decides the work.
         items: All items of the run.
         ranks: Those that work in step.
         seconds: Time between two checkpoints; None takes that of :class:`Checkpoint`, 0 saves whenever asked.
         clock: Gives seconds.
+
+    Attributes:
+        earlier: Seconds of work on each of this rank's items in processes before this one, once they are loaded.
     """
 
     def __init__(
         self,
-        path: Callable[[str], Path] | None,
+        path: Callable[[WorkItem, str], Path] | None,
         key: str,
         items: Sequence[WorkItem],
         ranks: RankGroup = RankGroup(),  # noqa: B008 - frozen
@@ -46,13 +45,7 @@ class JointCheckpoint:
         self._seconds = INTERVAL if seconds is None else seconds
         self._clock = clock
         self._started = self._saved = clock()
-        self._earlier = [0.0] * len(self._share)
-
-    @property
-    def seconds(self) -> list[float]:
-        """Seconds of work of each of this rank's items, those before a kill included: equal parts of the rank's."""
-        now = (self._clock() - self._started) / max(len(self._share), 1)
-        return [earlier + now for earlier in self._earlier]
+        self.earlier = [0.0] * len(self._share)
 
     def due(self) -> bool:
         """Say whether it is time for the next checkpoint; rank 0 decides, so that all ranks say the same."""
@@ -60,41 +53,35 @@ class JointCheckpoint:
             return False
         return bool(self._ranks.from_first(self._clock() - self._saved >= self._seconds))
 
-    def save(
-        self,
-        step: int,
-        tensors: Sequence[Mapping[str, Tensor]],
-        states: Sequence[Mapping[str, Any]] | None = None,
-    ) -> None:
+    def save_step(self, done: int, state: Sequence[Any]) -> None:
         """Save all items after a step, and then remove what was saved before.
 
         Args:
-            step: Steps that are done; the same on all ranks.
-            tensors: Of each of this rank's items.
-            states: JSON values of each of them.
+            done: Steps that are done; the same on all ranks.
+            state: Of each of this rank's items all that later steps depend on, see
+                :func:`ddoq.storage.checkpoints.flatten`.
 
         Raises:
             UserError: If a file cannot be written.
         """
         if self._path is None:
             return
-        states = [{}] * len(self._share) if states is None else states
-        for number, part, state, spent in zip(
-            self._share, tensors, states, self.seconds, strict=True
-        ):
-            self._file(self._items[number], step).save(part, {"seconds": spent, "state": state})
+        # A rank's seconds are shared by its items alike.
+        spent = (self._clock() - self._started) / max(len(self._share), 1)
+        for number, part, earlier in zip(self._share, state, self.earlier, strict=True):
+            kept = {"seconds": earlier + spent, "item": part}
+            self._file(self._items[number], done).save_step(done, kept)
         self._ranks.barrier()
         for number in self._share:
-            for old in self._steps(self._items[number]):
-                if old != step:
-                    self._file(self._items[number], old).clear()
+            for old in self._steps(self._items[number]) - {done}:
+                self._file(self._items[number], old).clear()
         self._saved = self._clock()
 
-    def load(self) -> tuple[int, list[Saved]] | None:
+    def load_step(self) -> tuple[int, list[Any]] | None:
         """Read the newest step that all items of the run have, on whichever rank they were saved.
 
         Returns:
-            The step, and tensors and state of each of this rank's items; None where there is no such step.
+            The steps that are done, and the state of each of this rank's items; None where there is no such step.
 
         Raises:
             UserError: If a file is damaged, or of other settings.
@@ -102,27 +89,26 @@ class JointCheckpoint:
         if self._path is None:
             return None
         steps = [self._steps(item) for item in self._items]
-        step: int | None = self._ranks.from_first(
-            max(set.intersection(*steps), default=None) if steps else None
-        )
+        newest = max(set.intersection(*steps), default=None) if steps else None
+        done: int | None = self._ranks.from_first(newest)
         self._started = self._saved = self._clock()
-        if step is None:
+        if done is None:
             return None
-        loaded = []
+        states = []
         for index, number in enumerate(self._share):
-            saved = self._file(self._items[number], step).load()
-            assert saved is not None
-            tensors, state = saved
-            self._earlier[index] = float(state["seconds"])
-            loaded.append((tensors, dict(state["state"])))
-        return step, loaded
+            loaded = self._file(self._items[number], done).load_step()
+            assert loaded is not None
+            self.earlier[index] = float(loaded[1]["seconds"])
+            states.append(loaded[1]["item"])
+        return done, states
 
     def _file(self, item: WorkItem, step: int) -> Checkpoint:
         assert self._path is not None
-        return Checkpoint(self._path(f"{item.name}.{step:09d}"), f"{self._key}-{item.name}", 0)
+        return Checkpoint(self._path(item, f"{step:09d}"), f"{self._key}-{item.name}", 0)
 
     def _steps(self, item: WorkItem) -> set[int]:
         assert self._path is not None
-        pattern = self._path(f"{item.name}.*")
-        names = (file.name for file in pattern.parent.glob(pattern.name))
-        return {int(name.removeprefix(f"{item.name}.").split(".")[0]) for name in names}
+        pattern = self._path(item, "*")
+        before, after = (len(part) for part in pattern.name.split("*"))
+        parts = (file.name[before:-after] for file in pattern.parent.glob(pattern.name))
+        return {int(part) for part in parts if part.isdigit()}

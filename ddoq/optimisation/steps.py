@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, SupportsFloat
 
 from ddoq.console import Progress
-from ddoq.storage.checkpoints import Checkpoint, flatten, unflatten
+from ddoq.storage.checkpoints import StepCheckpoint
 
 
 class StepLoop:
@@ -19,7 +19,7 @@ class StepLoop:
         state: Returns all that later steps depend on, e.g. pixels and the optimiser's ``state_dict``: dicts, lists and
             tuples of tensors, numbers and texts.
         restore: Takes what ``state`` returned in an earlier process, tensors on the CPU.
-        checkpoint: Where the state is kept; None keeps nothing.
+        checkpoint: Where the state is kept; None keeps nothing. That of joint items takes a list of states, one an item.
         what: What to call the work in lines of progress; None prints none.
 
     Attributes:
@@ -42,7 +42,7 @@ class StepLoop:
         *,
         state: Callable[[], Any],
         restore: Callable[[Any], Any],
-        checkpoint: Checkpoint | None = None,
+        checkpoint: StepCheckpoint | None = None,
         what: str | None = None,
     ) -> None:
         self.total = total
@@ -63,16 +63,15 @@ class StepLoop:
         for step in range(first, self.total):
             yield step
             if self._checkpoint is not None and self._checkpoint.due():
-                tensors, rest = flatten(self._state())
-                self._checkpoint.save(tensors, {"done": step + 1, "state": rest})
+                self._checkpoint.save_step(step + 1, self._state())
             if progress is not None:
                 progress.update(step + 1, loss=self.loss)
 
     def _resume(self) -> int:
         """Return how many steps are done."""
-        loaded = None if self._checkpoint is None else self._checkpoint.load()
+        loaded = None if self._checkpoint is None else self._checkpoint.load_step()
         if loaded is None:
             return 0
-        tensors, record = loaded
-        self._restore(unflatten(tensors, record["state"]))
-        return int(record["done"])
+        done, state = loaded
+        self._restore(state)
+        return done

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +20,22 @@ INTERVAL = 60.0
 
 _SHARE = 0.05  # of the time that writing may take: large states are written less often
 _STALE = 600.0  # seconds after which a temporary file belongs to a process that was killed
+
+
+class StepCheckpoint(Protocol):
+    """What a loop of steps asks of a checkpoint; see :class:`Checkpoint`."""
+
+    def due(self) -> bool:
+        """Say whether it is time for the next checkpoint."""
+        ...
+
+    def save_step(self, done: int, state: Any) -> None:
+        """Replace the checkpoint."""
+        ...
+
+    def load_step(self) -> tuple[int, Any] | None:
+        """Return the steps that are done, and the state; None where there is no checkpoint."""
+        ...
 
 
 class Checkpoint:
@@ -137,6 +153,27 @@ class Checkpoint:
         self.earlier = float(metadata["elapsed"])
         state: dict[str, Any] = metadata["state"]
         return tensors, state
+
+    def save_step(self, done: int, state: Any) -> None:
+        """Replace the checkpoint of a work in steps.
+
+        Args:
+            done: Steps that are done.
+            state: All that later steps depend on, see :func:`flatten`.
+
+        Raises:
+            UserError: If the file cannot be written.
+        """
+        tensors, rest = flatten(state)
+        self.save(tensors, {"done": done, "state": rest})
+
+    def load_step(self) -> tuple[int, Any] | None:
+        """Read what :meth:`save_step` kept: the steps that are done, and the state; see :meth:`load`."""
+        loaded = self.load()
+        if loaded is None:
+            return None
+        tensors, record = loaded
+        return int(record["done"]), unflatten(tensors, record["state"])
 
     def clear(self) -> None:
         """Remove the checkpoint, and what killed processes left half written beside it."""

@@ -13,6 +13,7 @@ from ddoq.distillation.ingredient import Ingredient
 from ddoq.distillation.shard import Shard, WorkItem, class_items
 from ddoq.errors import UserError
 from ddoq.images import to_float, to_uint8
+from ddoq.optimisation.steps import StepLoop
 from ddoq.seeding import generator_for
 from ddoq.storage.files import build_once, load_tensors, save_tensors
 from ddoq.storage.fingerprints import hash_tensors
@@ -91,15 +92,17 @@ class JointDescent(Descent):
 
     def distill_jointly(self, items: Sequence[WorkItem]) -> list[Shard]:
         parts = [self.start(item) for item in items]
-        checkpoint = self.joint_checkpoint()
-        first = 0
-        if (saved := checkpoint.load()) is not None:
-            first, states = saved
-            for (pixels, momentum), (tensors, _) in zip(parts, states, strict=True):
+
+        def restore(states: list[tuple[Tensor, Tensor]]) -> None:
+            for (pixels, momentum), saved in zip(parts, states, strict=True):
                 with torch.no_grad():
-                    pixels.copy_(tensors["pixels"])
-                momentum.copy_(tensors["momentum"])
-        for step in range(first, self.steps):
+                    pixels.copy_(saved[0])
+                momentum.copy_(saved[1])
+
+        checkpoint = self.joint_checkpoint()
+        for step in StepLoop(
+            self.steps, state=lambda: list(parts), restore=restore, checkpoint=checkpoint
+        ):
             for item in items:
                 if self.kill_at.get(item.name) == step:
                     raise KilledError(f"{item.name} at step {step}")
@@ -108,9 +111,6 @@ class JointDescent(Descent):
             for item, (pixels, momentum) in zip(items, parts, strict=True):
                 goal = 0.5 * (self.target(item, step) + mean)
                 self.advance(item, pixels, momentum, goal)
-            if checkpoint.due():
-                tensors: list[dict[str, Any]] = [{"pixels": p, "momentum": m} for p, m in parts]
-                checkpoint.save(step + 1, tensors)
         return [self.shard(item, pixels) for item, (pixels, _) in zip(items, parts, strict=True)]
 
 

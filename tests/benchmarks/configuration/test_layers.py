@@ -175,3 +175,18 @@ def test_another_recipe_has_overrides_of_its_own(tmp_path, capsys):
     other = write(tmp_path, "other.yaml", "recipe: {name: sre2l}")  # as --recipe.name does
     given = [f"--config={path}" for path in (one, other)]
     assert shown_recipe(capsys, *given) == {"name": "sre2l", "overrides": {"flip": False}}
+
+
+def test_a_value_inside_of_itself_is_refused(tmp_path):
+    """A wrapper around itself, as YAML could write it."""
+    text = "model: &m {class_path: PDD, init_args: {base: *m}}"
+    path = write(tmp_path, "self.yaml", text)
+    with pytest.raises(
+        UserError, match=r"self\.yaml: `model\.init_args\.base` is inside of itself"
+    ):
+        resolve(path)
+    path = write(tmp_path, "list.yaml", "a: &l [1, *l]")
+    with pytest.raises(UserError, match=r"`a\.1` is inside of itself"):
+        resolve(path)
+    write(tmp_path, "twice.yaml", "a: &x {b: 1}\nc: [*x, *x]")
+    assert resolve(tmp_path / "twice.yaml") == [tmp_path / "twice.yaml"]

@@ -136,3 +136,80 @@ def test_fingerprint_follows_contents_and_nothing_else():
     assert described["train_images"] == 3
     assert described["test_images"] == 5
     assert described["num_classes"] == 3
+
+
+def test_another_training_split_is_another_dataset():
+    data = ready()
+    chosen = data.with_train(SubsetSplit(data.train, torch.tensor([0, 1, 2])))
+    assert chosen.train.labels.tolist() == [0, 1, 2]
+    assert chosen.test is data.test
+    assert chosen.classes is data.classes
+    assert len(data.train) == 7  # the dataset itself stays as it was
+    described, changed = data.describe(), chosen.describe()
+    assert changed.pop("train_split")
+    assert changed == {**described, "train_images": 3}
+    assert chosen.fingerprint != data.fingerprint
+    chosen.setup()
+    assert len(chosen.train) == 3
+    assert len(next(iter(chosen.train_dataloader()))[0]) == 3
+
+
+def test_its_fingerprint_follows_the_positions_and_the_whole():
+    def chosen(data, positions):
+        return data.with_train(SubsetSplit(data.train, torch.tensor(positions)))
+
+    first = chosen(ready(), [0, 1, 2])
+    assert first.fingerprint == chosen(ready(), [0, 1, 2]).fingerprint
+    others = [
+        chosen(ready(), [3, 1, 2]),
+        chosen(ready(), [1, 0, 2]),
+        chosen(ready(test=(0, 1, 2)), [0, 1, 2]),
+        chosen(chosen(ready(), [0, 1, 2]), [0, 1, 2]),  # of another whole
+        chosen(ready(limit_per_class=2), [0, 1, 2]),
+    ]
+    assert len({first.fingerprint, *(other.fingerprint for other in others)}) == 6
+    assert ready().with_train(ready().train).fingerprint != ready().fingerprint
+
+
+def test_positions_of_a_known_split_are_hashed_without_decoding_it(monkeypatch):
+    data = ready()
+    loads = []
+    original = TensorSplit.load
+    monkeypatch.setattr(
+        TensorSplit, "load", lambda self, indices: loads.append(indices) or original(self, indices)
+    )
+    data.with_train(SubsetSplit(SubsetSplit(data.train, torch.arange(6)), torch.arange(3)))
+    assert loads == [[0]]  # one image, for its size
+
+
+def test_images_from_elsewhere_are_hashed():
+    data = ready()
+    one, other = split_of([0, 1, 2]), split_of([0, 1, 2])
+    assert data.with_train(one).fingerprint == data.with_train(other).fingerprint
+    other.images[1] += 1
+    assert data.with_train(one).fingerprint != data.with_train(other).fingerprint
+    relabelled = TensorSplit(one.images, torch.tensor([2, 1, 0]))
+    assert data.with_train(one).fingerprint != data.with_train(relabelled).fingerprint
+    swapped = SubsetSplit(data.train, torch.tensor([0, 1, 2]))
+    swapped.labels = torch.tensor([2, 1, 0])
+    plain = SubsetSplit(data.train, torch.tensor([0, 1, 2]))
+    assert data.with_train(swapped).fingerprint != data.with_train(plain).fingerprint
+
+
+def test_its_own_split_changes_nothing():
+    data = ready()
+    assert data.with_train(data.train) is data
+    assert "train_split" not in data.describe()
+
+
+def test_splits_that_do_not_fit_are_refused():
+    data = ready()
+    with pytest.raises(UserError, match="given training split of given has no image of 1 of 3 cl"):
+        data.with_train(SubsetSplit(data.train, torch.tensor([0, 1])))
+    with pytest.raises(UserError, match="given training split of given has no image"):
+        data.with_train(SubsetSplit(data.train, torch.tensor([], dtype=torch.long)))
+    wide = TensorSplit(torch.zeros(3, 3, 4, 5, dtype=torch.uint8), torch.arange(3))
+    with pytest.raises(
+        UserError, match=r"images of 4 pixels, the given training split of \(3, 4, 5"
+    ):
+        data.with_train(wide)

@@ -4,7 +4,7 @@ import torch
 from toy_methods import Descent, KilledError
 
 from ddoq.distillation.distiller import Distiller
-from ddoq.distillation.items import Unsaved
+from ddoq.distillation.run import Unsaved
 from ddoq.distillation.shard import Shard, class_items
 from ddoq.errors import UserError
 from ddoq.storage.files import load_tensors, save_tensors
@@ -145,7 +145,7 @@ def test_outside_of_a_run_nothing_is_kept(data):
     assert method.distill(item).images.shape == (2, 3, 8, 8)
     gathered = method.all_gather_items([torch.ones(2)])
     assert len(gathered) == 1
-    assert method.joint_checkpoint().load() is None
+    assert method.joint_checkpoint().load_step() is None
 
 
 def test_a_method_without_distill_says_so(data):

@@ -223,3 +223,13 @@ def test_flattening_keeps_types_keys_and_strides(path):
 def test_what_would_not_come_back_is_refused(value):
     with pytest.raises(TypeError, match="cannot keep"):
         flatten(value)
+
+
+def test_steps_and_states_come_back(path):
+    checkpoint = Checkpoint(path, "key")
+    assert checkpoint.load_step() is None
+    checkpoint.save_step(3, [{"x": torch.arange(2), "note": None}, 0.5])
+    done, state = Checkpoint(path, "key").load_step()
+    assert done == 3
+    assert torch.equal(state[0].pop("x"), torch.arange(2))
+    assert state == [{"note": None}, 0.5]
