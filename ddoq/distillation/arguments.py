@@ -1,5 +1,6 @@
 """The arguments that a part of a run was constructed with: recorded, checked for their classes, written as settings."""
 
+import dataclasses
 import functools
 import inspect
 import types
@@ -8,6 +9,7 @@ from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hi
 
 from ddoq.errors import UserError
 from ddoq.storage.fingerprints import plain
+from ddoq.storage.records import hashed_fields
 
 
 class Configured:
@@ -19,7 +21,8 @@ class Configured:
 
     Attributes:
         added: Arguments that came later, with the values under which all is as it was without them. At these values they
-            stay out of settings, so that older keys remain what they are. Those of parent classes count as well.
+            stay out of settings, so that older keys remain what they are: the rule that ``since`` is for the fields of
+            dataclasses (:mod:`ddoq.storage.records`). Those of parent classes count as well.
         neutral: Arguments that change no bit of what is made, e.g. whether a cache is kept; they stay out always.
         arguments: Every argument of the constructor, as it was given or defaulted.
     """
@@ -82,6 +85,24 @@ def describe(value: Any) -> Any:
         return {key: describe(item) for key, item in value.items()}
     if type(value) in (list, tuple):
         return type(value)(describe(item) for item in value)
+    return value
+
+
+def hashed(value: Any) -> Any:
+    """Write settings as keys hash them: dataclasses by :func:`ddoq.storage.records.hashed_fields`.
+
+    Args:
+        value: Settings, or a part of them.
+
+    Returns:
+        The same with every dataclass replaced by its fields, without those that came later and have their default.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return hashed_fields(value)
+    if isinstance(value, Mapping):
+        return {key: hashed(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [hashed(item) for item in value]
     return value
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ddoq.costs.workload import Parts, Sizes, Stage, network_flops
 from ddoq.data import ImageDataModule
 from ddoq.decoding.form import SetForm
-from ddoq.distillation.arguments import Configured
+from ddoq.distillation.arguments import Configured, hashed
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.distillation.ingredient import Ingredient, ingredients_of, prepare_all
 from ddoq.distillation.items import ItemRunner
@@ -183,9 +183,9 @@ class Distiller(ItemRunner, Configured, ABC):
         self.prepare(root, one_device(trainer))
         self._context = self.context(str(trainer.precision))
         keyed = {**self._context, **self.formats()}
-        key = hash_config({"settings": self.shard_settings(), **keyed})
+        key = hash_config({"settings": hashed(self.shard_settings()), **keyed})
         self.enter(Run(RunFolder(root), key, self.checkpoint_seconds))
-        whole = {"method": self.method, "settings": self.settings(), **keyed}
+        whole = {"method": self.method, "settings": hashed(self.settings()), **keyed}
         name = f"{self.method}-ipc{self.ipc}-{hash_config(whole)}"
         target = RunFolder(root).distilled(name).path
         if trainer.world_size > 1 or (not DistilledSet.exists(target) and self._pending()):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ddoq.data import ImageDataModule
-from ddoq.distillation.arguments import Configured, instances
+from ddoq.distillation.arguments import Configured, hashed, instances
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.run_folder import RunFolder
 
@@ -95,7 +95,7 @@ def prepare_all(
         held = ingredients_of(part.arguments)
         key = {
             "format": part.format,
-            "settings": part.settings(),
+            "settings": hashed(part.settings()),
             "data": data.fingerprint,
             "precision": str(where.get("precision") or "32-true"),
             "ingredients": {name: inner.fingerprint for name, inner in held.items()},

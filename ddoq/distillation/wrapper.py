@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ddoq.costs.workload import Parts, Sizes, Stage
 from ddoq.data import ImageDataModule
+from ddoq.decoding.form import SetForm
 from ddoq.distillation.distiller import Distiller
 from ddoq.distillation.ingredient import Ingredient
 from ddoq.distillation.run import Run
@@ -192,6 +193,10 @@ class Wrapper(Distiller):
     def summarize(self, infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Fold as the base does."""
         return self.base.summarize(infos)
+
+    def form(self, infos: Sequence[dict[str, Any]]) -> SetForm:
+        """Say what the base says."""
+        return self.base.form(infos)
 
     def workload(self, sizes: Sizes, parts: Parts) -> list[Stage] | None:
         """Say what the base takes."""

@@ -1,13 +1,13 @@
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import lightning as L
 import pytest
 
-from ddoq.distillation.arguments import Configured, describe, instances
+from ddoq.distillation.arguments import Configured, describe, hashed, instances
 from ddoq.errors import UserError
-from ddoq.storage.fingerprints import canonical_json
+from ddoq.storage.fingerprints import canonical_json, hash_config
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,18 @@ def test_the_same_with_other_arguments():
 def test_copies_keep_the_record():
     whole = Whole(Part(1), cache=False)
     assert copy.deepcopy(whole).settings() == whole.settings()
+
+
+def test_later_fields_of_dataclasses_follow_the_same_rule():
+    @dataclass(frozen=True)
+    class Grown(Options):
+        depth: int = field(default=1, metadata={"since": 2})
+
+    whole = Whole(Part(1), options=Grown())
+    assert hash_config(hashed(whole.settings())) == hash_config(Whole(Part(1)).settings())
+    deep = Whole(Part(1), parts=[Part(1)], options=Grown(depth=2))
+    assert hashed(deep.settings())["options"] == {"rate": 0.1, "depth": 2}
+    assert hashed({"x": [Options(0.5)]}) == {"x": [{"rate": 0.5}]}
 
 
 def test_instances_are_found_by_name():
