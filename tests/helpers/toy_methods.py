@@ -11,6 +11,7 @@ from torch import Tensor
 from ddoq.distillation.distiller import Distiller
 from ddoq.distillation.ingredient import Ingredient
 from ddoq.distillation.shard import Shard, WorkItem, class_items
+from ddoq.distillation.wrapper import Wrapper
 from ddoq.errors import UserError
 from ddoq.images import to_float, to_uint8
 from ddoq.optimisation.steps import StepLoop
@@ -160,3 +161,9 @@ class MeanImages(Descent):
         (label,) = item.classes
         images = to_uint8(self.means.means[label].clamp(0, 1))[None].repeat(self.ipc, 1, 1, 1)
         return Shard(images, torch.full((self.ipc,), label))
+
+
+class Trivial(Wrapper):
+    """Changes nothing."""
+
+    method = "trivial"

@@ -3,7 +3,7 @@ import json
 
 import pytest
 import torch
-from toy_methods import ClassMeans, Descent, JointDescent, KilledError, MeanImages
+from toy_methods import ClassMeans, Descent, JointDescent, KilledError, MeanImages, Trivial
 
 from baselines.random_selection import RandomSelection
 from baselines.sre2l import SRe2L
@@ -18,12 +18,6 @@ from ddoq.distillation.wrapper import Wrapper
 from ddoq.errors import UserError
 from ddoq.networks import build_network
 from ddoq.teachers import Teacher
-
-
-class Trivial(Wrapper):
-    """Changes nothing."""
-
-    method = "trivial"
 
 
 class Inverted(Wrapper):
