@@ -144,9 +144,7 @@ class BenchCLI(LightningCLI):
 
     def resolved(self) -> dict[str, Any]:
         """Return the whole configuration, defaults included, as values that YAML can hold."""
-        # From 4.49 on the argument is called skip_unset, too; earlier releases, which Lightning takes, know this name.
-        text = self.parser.dump(self.config, skip_none=False)
-        config: dict[str, Any] = yaml.safe_load(text)
+        config: dict[str, Any] = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
         return config
 
 
