@@ -1,5 +1,6 @@
 """Lines for the user, printed once however many ranks there are."""
 
+import sys
 import time
 from collections.abc import Callable
 from typing import SupportsFloat
@@ -20,7 +21,12 @@ def say(text: str) -> None:
         >>> say("prior: reused")
         prior: reused
     """
-    if getattr(rank_zero_only, "rank", 0) == 0:
+    if getattr(rank_zero_only, "rank", 0) != 0:
+        return
+    tqdm = sys.modules.get("tqdm")
+    if tqdm is not None and sys.stdout.isatty():
+        tqdm.tqdm.write(text)  # above bars, which would otherwise begin in the middle of a line
+    else:
         print(text, flush=True)
 
 

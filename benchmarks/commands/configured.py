@@ -1,6 +1,7 @@
 """The LightningCLI behind the commands that need a dataset."""
 
 import logging
+import sys
 import warnings
 from argparse import ArgumentError
 from collections.abc import Callable
@@ -89,6 +90,13 @@ class BenchCLI(LightningCLI):
             keys = {**own, "print_config": None, **annotations()}
             raise UserError(explain(str(error), args, keys)) from None
 
+    def instantiate_trainer(self, **settings: Any) -> L.Trainer:
+        """Build the trainer: without a terminal it has no bar, and long work prints lines instead."""
+        callbacks = self._get(self.config_init, "trainer")["callbacks"]  # one may be a bar
+        if not sys.stdout.isatty() and not callbacks:
+            settings["enable_progress_bar"] = False
+        return super().instantiate_trainer(**settings)
+
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Leave all keys but ``config`` and ``seed_everything`` to :meth:`add_arguments_to_parser`."""
 
@@ -135,7 +143,8 @@ class BenchCLI(LightningCLI):
             report=Path(part("report")) if part("report") else None,
             trainer=self.trainer,
             trainer_settings={
-                **{k: trainer[k] for k in ("accelerator", "precision", "enable_progress_bar")},
+                **{k: trainer[k] for k in ("accelerator", "precision")},
+                "enable_progress_bar": self.trainer.progress_bar_callback is not None,
                 **one_device(self.trainer),
             },
             evaluation=part("evaluation"),

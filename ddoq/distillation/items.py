@@ -37,7 +37,7 @@ class ItemRunner(L.LightningModule, ABC):
     checkpoint_seconds: float = INTERVAL
     data: ImageDataModule
     _run: Run | None = None
-    _progress: Progress
+    _progress: Progress | None = None
 
     @property
     def needs_gradient(self) -> bool:
@@ -129,7 +129,8 @@ class ItemRunner(L.LightningModule, ABC):
         numbers += [-1] * (world_size - len(numbers))
         ranks = {"num_replicas": world_size, "rank": self.trainer.global_rank}
         sampler = ExactDistributedSampler(numbers, **ranks)
-        self._progress = Progress(self.method, len(sampler), unit="work items")
+        bar = self.trainer.progress_bar_callback is not None  # it counts the same items
+        self._progress = None if bar else Progress(self.method, len(sampler), unit="work items")
         return DataLoader(
             numbers,  # type: ignore[arg-type]
             batch_size=None,
@@ -149,7 +150,8 @@ class ItemRunner(L.LightningModule, ABC):
                 self._do_jointly()
             else:
                 self._do(self.work_items(self.data)[batch])
-        self._progress.update(batch_idx + 1)
+        if self._progress is not None:
+            self._progress.update(batch_idx + 1)
         return batch
 
     def _do(self, item: WorkItem) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
+from ddoq.console import Progress
 from ddoq.costs.prior_networks import PriorNetworks
 from ddoq.costs.stages import encoding_stages, prior_stage
 from ddoq.costs.workload import Parts, Sizes, Stage, assignment_flops, image_bytes
@@ -194,6 +195,7 @@ class LatentQuantization(LatentDistiller):
         """Send centroids ``(k, *latent_shape)`` of a class through the diffusion model; uint8 images."""
         assert self.prior is not None
         parts = []
+        progress = Progress(f"{self.method}, class {label}", len(centroids), unit="images")
         for start in range(0, len(centroids), self.batch_size):
             part = centroids[start : start + self.batch_size].to(self.device)
             numbers = range(start, start + len(part))
@@ -206,6 +208,7 @@ class LatentQuantization(LatentDistiller):
             if images.shape[-1] != self.data.image_size:
                 images = self.resize(images)
             parts.append(to_uint8(images).cpu())
+            progress.update(start + len(part))
         return torch.cat(parts)
 
     def resize(self, images: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """What Lightning's trainings need to survive a kill and to say how far they are."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +98,7 @@ class SaveCheckpoints(Callback):
 
 
 class ProgressLines(Callback):
-    """Prints lines on a training where no progress bar is seen: none is asked for, or there is no terminal.
+    """Prints lines on a training where no progress bar shows how far it is.
 
     Args:
         what: What to call the training.
@@ -107,12 +106,11 @@ class ProgressLines(Callback):
 
     def __init__(self, what: str) -> None:
         self.what = what
-        self._terminal = sys.stdout.isatty()  # now: a bar may put something else in its place
         self._progress: Progress | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock at the step where the training starts or goes on."""
-        if trainer.progress_bar_callback is not None and self._terminal:
+        if trainer.progress_bar_callback is not None:
             return
         total = trainer.estimated_stepping_batches
         if 0 < total < float("inf"):

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
+from ddoq.console import Progress
 from ddoq.data.base import ImageSplit, TensorSplit
 from ddoq.errors import UserError
 from ddoq.images import to_float
@@ -47,12 +48,14 @@ def split_accuracies(
         ).to(device)
         for k in (1, 5)
     )
+    progress = Progress(f"teacher {teacher.arch}: accuracy", len(split), unit="images")
     for start in range(0, len(split), batch_size):
         positions = range(start, min(start + batch_size, len(split)))
         logits = teacher(to_float(split.load(positions).to(device, non_blocking=True)))
         labels = split.labels[start : start + batch_size].to(device, non_blocking=True)
         top1.update(logits, labels)
         top5.update(logits, labels)
+        progress.update(positions.stop)
     return float(top1.compute()), float(top5.compute())
 
 

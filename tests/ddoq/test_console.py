@@ -1,8 +1,11 @@
 """Lines of progress: rare, complete, on rank 0 only."""
 
+import sys
+
 import pytest
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
+from tqdm import tqdm
 
 from ddoq import console
 from ddoq.console import Progress, duration, say
@@ -85,6 +88,17 @@ def test_other_ranks_say_nothing(clock, capsys, monkeypatch):
     progress.update(2)
     say("a line")
     assert capsys.readouterr().out == ""
+
+
+def test_lines_stand_above_the_bars_of_a_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda self: True)
+    with tqdm(total=2, file=sys.stdout, desc="a bar") as bar:
+        say("a line")
+        bar.update()
+    # What a terminal shows is what comes after the last return to the left margin.
+    shown = [line.split("\r")[-1] for line in capsys.readouterr().out.split("\n")]
+    assert shown[0] == "a line"
+    assert shown[1].startswith("a bar")
 
 
 def test_the_pause_is_read_when_work_begins(clock, capsys, monkeypatch):

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.nn import functional as F
 
+from ddoq.console import Progress
 from ddoq.data.base import ImageDataModule, ImageSplit
 from ddoq.images import to_float
 from ddoq.optimisation.fitting import Images, SeededTraining, count_parameters, fit
@@ -149,10 +150,12 @@ def encode_split(vae: AutoencoderKL, split: ImageSplit) -> Tensor:
         float32 ``(n, channels, h, w)`` on the CPU: 4 bytes a value, e.g. 51 MB for CIFAR-10 at 4 x 8 x 8.
     """
     parts = []
+    progress = Progress("prior: encoding", len(split), unit="images")
     for positions in torch.arange(len(split)).split(EVALUATION_BATCH):
         images = to_float(split.load(positions.tolist()).to(vae.device))
         latents = vae.encode(images * 2 - 1).latent_dist.mode() * vae.config.scaling_factor
         parts.append(latents.float().cpu())
+        progress.update(int(positions[-1]) + 1)
     return torch.cat(parts)
 
 
@@ -161,11 +164,13 @@ def reconstruction_error(vae: AutoencoderKL, split: ImageSplit) -> float:
     """Measure the mean squared error of reconstructions, per value of pixels in [0, 1]."""
     total = torch.zeros((), device=vae.device)
     count = 0
+    progress = Progress("prior: reconstructing", len(split), unit="images")
     for positions in torch.arange(len(split)).split(EVALUATION_BATCH):
         images = to_float(split.load(positions.tolist()).to(vae.device))
         decoded = reconstruct(vae, images)
         total += F.mse_loss(decoded, images, reduction="sum")
         count += images.numel()
+        progress.update(int(positions[-1]) + 1)
     return float(total) / count
 
 

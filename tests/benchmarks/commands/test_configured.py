@@ -1,6 +1,7 @@
 """From a configuration to the parts of a run: classes inside classes, seeds, and what does not run."""
 
 import json
+import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -212,3 +213,27 @@ def test_print_config_shows_the_values_of_every_layer(tmp_path, capsys):
     printed = yaml.safe_load(capsys.readouterr().out)
     assert printed["seeds"] == [2]
     assert printed["trainer"]["inference_mode"] is False
+
+
+def bars(tmp_path, *arguments):
+    data = ["--data=Digits", f"--output={tmp_path}", "--trainer.accelerator=cpu"]
+    cli = configure("prior", [*data, *arguments])
+    shown = cli.trainer.progress_bar_callback is not None
+    assert cli.bench().trainer_settings["enable_progress_bar"] == shown
+    return shown
+
+
+def test_no_bar_without_a_terminal(tmp_path, capsys):
+    assert not bars(tmp_path)
+    assert not bars(tmp_path, "--trainer.enable_progress_bar=true")
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_on_a_terminal_as_the_user_wants_it(tmp_path, capsys, monkeypatch, wanted):
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda self: True)
+    assert bars(tmp_path)
+    assert bars(tmp_path, f"--trainer.enable_progress_bar={str(wanted).lower()}") == wanted
+
+
+def test_a_bar_that_is_named_stays(tmp_path, capsys):
+    assert bars(tmp_path, "--trainer.callbacks+=TQDMProgressBar")

@@ -158,3 +158,20 @@ def test_a_method_without_distill_says_so(data):
     item = Empty(1).work_items(data)[0]
     with pytest.raises(NotImplementedError, match="Empty lacks distill, or distill_jointly"):
         Empty(1).distill(item)
+
+
+@pytest.mark.parametrize("bar", [False, True])
+def test_items_are_counted_by_lines_or_by_a_bar(data, tmp_path, capsys, monkeypatch, bar):
+    monkeypatch.setattr("ddoq.console.PAUSE", 0.0)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=bar,
+    )
+    make(data).run(trainer, tmp_path)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "work items" in line]
+    assert [line.split(",")[0] for line in lines] == (
+        [] if bar else ["descent: 1 of 3 work items", "descent: 2 of 3 work items"]
+    )

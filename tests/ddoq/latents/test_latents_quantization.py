@@ -33,6 +33,17 @@ def test_images_do_not_depend_on_the_batch_size(coloured_noise, pooling_prior, t
     assert torch.equal(one.weights, many.weights)
 
 
+def test_generation_says_how_far_it_is(
+    coloured_noise, pooling_prior, trainer, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("ddoq.console.PAUSE", 0.0)
+    distil(DDOQ(5, batch_size=2), coloured_noise(), pooling_prior(), trainer, tmp_path)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "ddoq, class" in line]
+    assert [line.split(" images")[0] for line in lines] == [
+        f"ddoq, class {label}: {done} of 5" for label in range(3) for done in (2, 4)
+    ]
+
+
 def test_statistics_satisfy_the_theory(coloured_noise, pooling_prior, trainer, tmp_path):
     distilled = distil(DDOQ(4), coloured_noise(), pooling_prior(), trainer, tmp_path)
     statistics = distilled.metadata["statistics"]

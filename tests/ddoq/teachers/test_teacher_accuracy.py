@@ -66,3 +66,12 @@ def test_mistakes_are_explained(teacher, n, labels, message):
     images = torch.zeros(n, 3, 8, 8, dtype=torch.uint8)
     with pytest.raises(UserError, match=message):
         teacher_accuracy(teacher, images, torch.tensor(labels, dtype=torch.long))
+
+
+def test_it_says_how_far_it_is(teacher, labelled, capsys, monkeypatch):
+    monkeypatch.setattr("ddoq.console.PAUSE", 0.0)
+    split_accuracies(teacher, TensorSplit(*labelled), 50)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" images")[0] for line in lines] == [
+        f"teacher convnet2-w8: accuracy: {done} of 101" for done in (50, 100)
+    ]

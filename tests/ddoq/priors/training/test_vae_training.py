@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
+from ddoq.priors.training import vae as vae_module
 from ddoq.priors.training.config import VAEConfig
 from ddoq.priors.training.vae import (
     VAETraining,
@@ -45,6 +46,20 @@ def test_training_learns_and_records(make_random_data, quiet):
     images = data.test.images / 255
     expected = ((reconstruct(vae, images) - images) ** 2).mean()
     assert reconstruction_error(vae, data.test) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_every_part_says_how_far_it_is(make_random_data, quiet, capsys, monkeypatch):
+    monkeypatch.setattr("ddoq.console.PAUSE", 0.0)
+    monkeypatch.setattr(vae_module, "EVALUATION_BATCH", 10)  # of 18 images
+    config = VAEConfig(channels=(8, 8), latent_channels=2, steps=3, batch_size=8)
+    train_vae(config, make_random_data(), seed=0, trainer=quiet)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in lines] == [
+        "prior: autoencoder: 1 of 3 steps",
+        "prior: autoencoder: 2 of 3 steps",
+        "prior: encoding: 10 of 18 images",
+        "prior: reconstructing: 10 of 18 images",
+    ]
 
 
 def test_attention_and_downsampling_by_four():
