@@ -35,9 +35,9 @@ class DiffusionPrior(LatentDiffusionPrior):
         numbers = list(range(known)) if classes is None else list(classes)
         wrong = [number for number in numbers if not 0 <= number < known]
         if wrong or not numbers:
-            found = f"{wrong[0]} is none" if wrong else "there is none"
+            reason = f"{wrong[0]} is none" if wrong else "there is none"
             raise UserError(
-                f"prior.classes must be numbers of the DiT's classes, 0..{known - 1}: {found}. Name a DiT that was "
+                f"prior.classes must be numbers of the DiT's classes, 0..{known - 1}: {reason}. Name a DiT that was "
                 "trained on them, or correct the list."
             )
         twice = [number for i, number in enumerate(numbers) if number in numbers[:i]]

@@ -310,15 +310,15 @@ class LatentDiffusionPrior(Prior):
             return
         # diffusers takes Stable Diffusion's 0.18215 where config.json has none.
         unset = "scaling_factor" in (self.vae.config.get("_use_default_values") or [])
-        found = f"latents of its first batch have a standard deviation of {std:.3g}; the diffusion model expects about 1"
+        observed = f"latents of its first batch have a standard deviation of {std:.3g}; the diffusion model expects about 1"
         mend = f"{self._scale / max(std, 1e-12):.3g}"
         if unset or self._scale == 1.0:
             taken = f" (so that {self._scale:g} was taken)" if unset else " (or 1.0)"
             raise UserError(
-                f"{self.origin}: vae/config.json has no scaling_factor{taken}, but {found}. Set it to about {mend}, "
+                f"{self.origin}: vae/config.json has no scaling_factor{taken}, but {observed}. Set it to about {mend}, "
                 "the value the diffusion model was trained with."
             )
         say(
-            f"prior: WARNING {self.origin}: scaling_factor is {self._scale:g} in vae/config.json, but {found}. "
+            f"prior: WARNING {self.origin}: scaling_factor is {self._scale:g} in vae/config.json, but {observed}. "
             f"If the images are ordinary ones, it should be near {mend}."
         )

@@ -162,8 +162,8 @@ def _user_errors(source: str, folder: Path | None, what: str) -> Iterator[None]:
         yield
     except Exception as error:  # the hub client's errors share no base class
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        told = 2 if lines and lines[0].endswith(":") else 1  # a headline alone says nothing
-        reason = " ".join(lines[:told]).rstrip(".") or type(error).__name__
+        count = 2 if lines and lines[0].endswith(":") else 1  # a headline alone says nothing
+        reason = " ".join(lines[:count]).rstrip(".") or type(error).__name__
         if folder is not None:
             raise UserError(
                 f"{folder} cannot be loaded as a {what} pipeline: {reason}. If its files are not whole, or not of one "

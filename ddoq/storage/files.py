@@ -92,11 +92,12 @@ def save_tensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[
     stored: dict[str, Tensor] = {}
     storages: set[int] = set()
     for name, tensor in tensors.items():
-        own = tensor.detach().cpu().contiguous()
-        if own.untyped_storage().data_ptr() in storages:
-            own = own.clone()  # safetensors refuses tensors that share memory, such as tied weights
-        storages.add(own.untyped_storage().data_ptr())
-        stored[name] = own
+        copy = tensor.detach().cpu().contiguous()
+        if copy.untyped_storage().data_ptr() in storages:
+            # Safetensors refuses tensors that share memory, such as tied weights.
+            copy = copy.clone()
+        storages.add(copy.untyped_storage().data_ptr())
+        stored[name] = copy
     text = json.dumps(plain(metadata))
     header = {"metadata": text, "checksum": _checksum(stored, text)}
     with atomic_path(path) as temporary:

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from ddoq.costs.stages import forward_stage
 from ddoq.costs.workload import Sizes, Stage
 from ddoq.data.base import ImageDataModule
 from ddoq.errors import UserError
+from ddoq.optimisation.trainers import device_of
 from ddoq.storage.files import build_once
 from ddoq.storage.fingerprints import hash_config, hash_files
 from ddoq.storage.run_folder import RunFolder
@@ -132,7 +134,7 @@ class PretrainedTeacher(TeacherSource):
 
 
 def obtain_named(
-    source: "PretrainedTeacher", data: ImageDataModule, cache: Path, trainer: Mapping[str, Any]
+    source: PretrainedTeacher, data: ImageDataModule, cache: Path, trainer: Mapping[str, Any]
 ) -> tuple[Teacher, str]:
     """Open named weights, or a state dict, as a teacher of a dataset.
 
@@ -148,9 +150,88 @@ def obtain_named(
     Raises:
         UserError: If the weights are unknown or cannot be had, or if their classes are not the dataset's.
     """
+    weights = _find_weights(source, data)
+    settings = weights.settings(source, data)
+    safe_name = re.sub(r"[^\w.-]", "_", weights.arch)
+    folder = RunFolder(cache).teacher(f"{safe_name}-{hash_config(settings)}")
+
+    def build(unfinished: Path) -> None:
+        started = time.perf_counter()
+        network, outputs = _open(source, data, weights)
+        teacher = Teacher(
+            network,
+            arch=weights.arch,
+            kwargs=source.kwargs,
+            stem=source.stem,
+            class_names=data.classes.names,
+            class_keys=data.classes.keys,
+            image_size=data.image_size,
+            mean=weights.mean,
+            std=weights.std,
+            accuracy=0.0,
+        )
+        _measure(teacher, data, trainer)
+        teacher.training_record = {
+            **settings,
+            "outputs": outputs,
+            "input_size": weights.preset.image_size if weights.preset else None,
+            "seconds": time.perf_counter() - started,
+        }
+        teacher.save(unfinished)
+
+    built = build_once(folder, build)
+    how = f"weights {weights.what}, {'measured now and kept' if built else 'reused'} in {folder}"
+    if weights.preset and weights.preset.image_size != data.image_size:
+        how += f"; trained at {weights.preset.image_size} pixels, used at {data.image_size}"
+    return Teacher.load(folder), how
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """Which weights a source names, and how a dataset uses them.
+
+    Attributes:
+        arch: The network.
+        preset: What is known of weights with a name.
+        file: The state dict, where one is given.
+        classes: The output of each class; None where classes are the same.
+        mean: Channel means of the normalisation.
+        std: Its channel standard deviations.
+    """
+
+    arch: str
+    preset: Preset | None
+    file: Path | None
+    classes: list[int] | None
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    @property
+    def what(self) -> str:
+        """What to call them."""
+        return self.preset.name if self.preset else str(self.file)
+
+    def settings(self, source: PretrainedTeacher, data: ImageDataModule) -> dict[str, Any]:
+        """Return all that decides the teacher, as JSON values."""
+        return {
+            "format": [TEACHER_FORMAT, NAMED_FORMAT],
+            "arch": self.arch,
+            "weights": self.preset.name if self.preset else None,
+            "file": hash_files([self.file]) if self.file else None,
+            "classes": self.classes,
+            "mean": self.mean,
+            "std": self.std,
+            "kwargs": source.kwargs,
+            "stem": source.stem,
+            "data": data.fingerprint,
+        }
+
+
+def _find_weights(source: PretrainedTeacher, data: ImageDataModule) -> _Weights:
+    """Say which weights a source names, before anything is opened."""
     assert source.arch is not None
-    named = source.path is None or source.weights is not None
-    preset = find_preset(source.arch, source.weights) if named else None
+    by_name = source.path is None or source.weights is not None
+    preset = find_preset(source.arch, source.weights) if by_name else None
     file = None if source.path is None else Path(source.path).expanduser()
     if file is not None:
         if file.is_dir():
@@ -164,54 +245,14 @@ def obtain_named(
         raise UserError(
             "teacher.stem changes the network, and weights with a name were trained on their own stem: leave it out."
         )
-    classes = _numbers(source.classes, data)
-    mean = source.mean or (preset.mean if preset else data.mean)
-    std = source.std or (preset.std if preset else data.std)
-    settings: dict[str, Any] = {
-        "format": [TEACHER_FORMAT, NAMED_FORMAT],
-        "arch": source.arch,
-        "weights": preset.name if preset else None,
-        "file": hash_files([file]) if file else None,
-        "classes": classes,
-        "mean": mean,
-        "std": std,
-        "kwargs": source.kwargs,
-        "stem": source.stem,
-        "data": data.fingerprint,
-    }
-    safe_name = re.sub(r"[^\w.-]", "_", source.arch)
-    folder = RunFolder(cache).teacher(f"{safe_name}-{hash_config(settings)}")
-
-    def build(unfinished: Path) -> None:
-        started = time.perf_counter()
-        network, outputs = _open(source, data, file, preset, classes)
-        teacher = Teacher(
-            network,
-            arch=source.arch or "",
-            kwargs=source.kwargs,
-            stem=source.stem,
-            class_names=data.classes.names,
-            class_keys=data.classes.keys,
-            image_size=data.image_size,
-            mean=mean,
-            std=std,
-            accuracy=0.0,
-        )
-        _measure(teacher, data, trainer)
-        teacher.training_record = {
-            **settings,
-            "outputs": outputs,
-            "input_size": preset.image_size if preset else None,
-            "seconds": time.perf_counter() - started,
-        }
-        teacher.save(unfinished)
-
-    built = build_once(folder, build)
-    what = preset.name if preset else str(file)
-    how = f"weights {what}, {'measured now and kept' if built else 'reused'} in {folder}"
-    if preset and preset.image_size != data.image_size:
-        how += f"; trained at {preset.image_size} pixels, used at {data.image_size}"
-    return Teacher.load(folder), how
+    return _Weights(
+        source.arch,
+        preset,
+        file,
+        _numbers(source.classes, data),
+        source.mean or (preset.mean if preset else data.mean),
+        source.std or (preset.std if preset else data.std),
+    )
 
 
 def _numbers(classes: Sequence[int] | str | None, data: ImageDataModule) -> list[int] | None:
@@ -226,22 +267,19 @@ def _numbers(classes: Sequence[int] | str | None, data: ImageDataModule) -> list
 
 
 def _open(
-    source: "PretrainedTeacher",
-    data: ImageDataModule,
-    file: Path | None,
-    preset: Preset | None,
-    classes: list[int] | None,
+    source: PretrainedTeacher, data: ImageDataModule, weights: _Weights
 ) -> tuple[nn.Module, int]:
     """Return the network with the dataset's outputs only, and how many outputs the weights have."""
-    arch, size = source.arch or "", data.image_size
+    arch, classes, size = weights.arch, weights.classes, data.image_size
 
     def build(outputs: int) -> nn.Module:
         return build_classifier(arch, outputs, size, stem=source.stem, **source.kwargs)
 
     whole: nn.Module | None = None
-    if file is not None:
-        state, what = open_file(file), str(file)
+    if weights.file is not None:
+        state, what = open_file(weights.file), str(weights.file)
     else:
+        preset = weights.preset
         assert preset is not None
         check_classes(classes, preset.outputs, data, preset.name)  # before anything is downloaded
         if classes is None and preset.outputs == _IMAGENET_CLASSES:
@@ -330,8 +368,6 @@ def _compare(
 
 def _measure(teacher: Teacher, data: ImageDataModule, trainer: Mapping[str, Any]) -> None:
     """Measure a teacher on the real test images where the trainer would run."""
-    from ddoq.optimisation.trainers import device_of
-
     teacher.to(device_of(trainer))
     teacher.accuracy, teacher.accuracy_top5 = split_accuracies(teacher, data.test)
     teacher.cpu()

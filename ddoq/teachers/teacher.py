@@ -268,9 +268,9 @@ def build_from_record(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
 def _read_record(path: Path) -> dict[str, Any]:
     record = read_json(path)
     if not isinstance(record, dict) or record.get("format") != TEACHER_FORMAT:
-        found = record.get("format") if isinstance(record, dict) else None
+        version = record.get("format") if isinstance(record, dict) else None
         raise UserError(
-            f"{path} is not a teacher of format {TEACHER_FORMAT} (found {found}): train the teacher again."
+            f"{path} is not a teacher of format {TEACHER_FORMAT} (found {version}): train the teacher again."
         )
     missing = [key for key in _KEYS if key not in record]
     if missing:

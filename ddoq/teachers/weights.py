@@ -233,13 +233,15 @@ def _timm_name(name: str, tag: str | None) -> str:
     """Check a name of timm and its tag; return the one with the other."""
     import timm
 
-    plain, _, own = name.partition(".")
+    plain, _, in_name = name.partition(".")
     if not timm.is_model(plain):
         raise UserError(f"timm has no network called {plain!r}. {_near(plain, timm.list_models())}")
     tags = [full.partition(".")[2] for full in timm.list_models(f"{plain}.*", pretrained=True)]
-    if own and tag and own != tag:
-        raise UserError(f"arch: timm/{name} names the weights {own}, but teacher.weights is {tag}.")
-    tag = own or tag
+    if in_name and tag and in_name != tag:
+        raise UserError(
+            f"arch: timm/{name} names the weights {in_name}, but teacher.weights is {tag}."
+        )
+    tag = in_name or tag
     if not tag:
         raise UserError(
             f"timm/{plain}: no weights are named, and timm's choice differs between releases. Give arch: timm/{plain}.TAG "
