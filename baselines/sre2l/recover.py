@@ -273,7 +273,7 @@ def optimise(
     checkpoint: Checkpoint | None = None,
     what: str | None = None,
 ) -> tuple[Tensor, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Run the loop of :func:`recover`; it reads nothing from the device, so that the device never waits.
+    """Run the loop of :func:`recover`; it reads nothing from the device but for checkpoints and lines of progress.
 
     Args:
         objective: Computes both terms of the loss.
