@@ -1,23 +1,16 @@
 """The command ``ddoq-bench plan``: its options, and the plan of a configuration."""
 
-import copy
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from importlib import resources
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import yaml
-
 from benchmarks.commands.configured import configure
-from benchmarks.planning.stages import Job
-from benchmarks.planning.text import Clock, Rate, plan_text
+from benchmarks.planning.speed import Clock, Rate, find_rate
+from benchmarks.planning.stages import Job, plan
+from benchmarks.planning.text import plan_text
 from benchmarks.run.bench import Bench
 from benchmarks.students.recipes import load_recipe
 from ddoq.costs.workload import Sizes
-from ddoq.errors import UserError, suggest
-
-# Names of precisions in trainer.precision, by what rates.yaml calls them.
-_PRECISIONS = {"bf16": "bf16", "16": "fp16", "fp16": "fp16", "32": "fp32"}
+from ddoq.errors import UserError
 
 
 @dataclass
@@ -63,6 +56,19 @@ class PlanOptions:
             )
         return budgets
 
+    def rate(self, precision: str) -> Rate | None:
+        """Return the rate of the device; None where none is asked for.
+
+        Args:
+            precision: ``trainer.precision``, where the options name none.
+
+        Raises:
+            UserError: If device or precision are unknown, or the utilisation is no share.
+        """
+        if self.device is None:
+            return None
+        return find_rate(self.device, self.precision or precision, self.utilisation)
+
 
 _HELP = {
     "ipc": "Images per class to plan for, several separated by commas.",
@@ -81,33 +87,6 @@ def add_plan_arguments(parser: Any) -> None:
     for item in fields(PlanOptions):
         name = "--" + item.name.replace("_", "-")
         parser.add_argument(name, type=item.type, default=item.default, help=_HELP[item.name])
-
-
-def find_rate(options: PlanOptions, precision: str) -> Rate | None:
-    """Look a device up; None where none is asked for.
-
-    Args:
-        options: Device, precision and utilisation.
-        precision: ``trainer.precision``, where the options name none.
-
-    Raises:
-        UserError: If device or precision are unknown, or the utilisation is no share.
-    """
-    if options.device is None:
-        return None
-    text = resources.files("benchmarks.planning").joinpath("rates.yaml").read_text(encoding="utf-8")
-    table = yaml.safe_load(text)
-    devices: Mapping[str, Mapping[str, float]] = table["devices"]
-    if options.device not in devices:
-        raise UserError(f"Unknown device {options.device!r}. {suggest(options.device, devices)}")
-    rates = devices[options.device]
-    key = options.precision or _PRECISIONS.get(str(precision).split("-")[0], str(precision))
-    if key not in rates:
-        raise UserError(f"No rate of {options.device} in {key!r}. {suggest(key, rates)}")
-    share = table["utilisation"] if options.utilisation is None else options.utilisation
-    if not 0 < share <= 1:
-        raise UserError(f"--utilisation must be in (0, 1], not {share}.")
-    return Rate(options.device, key, rates[key], share)
 
 
 def sizes_of(bench: Bench, options: PlanOptions) -> Sizes:
@@ -154,31 +133,29 @@ def plan_bench(bench: Bench, options: PlanOptions) -> str:
         raise UserError("No method is configured: give the key `model`.")
     recipe = load_recipe(bench.recipe.name, bench.recipe.overrides)
     sizes = sizes_of(bench, options)
-    rate = find_rate(options, str(bench.trainer_settings.get("precision") or "32-true"))
     clock = Clock(bench.trainer.strategy.root_device) if options.probe else None
-
-    def make_job(ipc: int) -> Job:
-        distiller = copy.copy(bench.distiller)
-        assert distiller is not None
-        distiller.ipc = ipc
-        return Job(
-            sizes,
-            distiller,
-            bench.prior_source,
-            bench.teacher_source,
-            bench.students,
-            len(bench.seeds),
-            recipe,
-            clock.device if clock else None,
-        )
-
+    speed = clock or options.rate(str(bench.trainer_settings.get("precision") or "32-true"))
+    job = Job(
+        sizes,
+        bench.distiller,
+        bench.prior_source,
+        bench.teacher_source,
+        bench.students,
+        len(bench.seeds),
+        recipe,
+        clock.device if clock else None,
+    )
+    plans = {
+        ipc: plan(replace(job, distiller=bench.distiller.with_arguments(ipc=ipc)))
+        for ipc in options.budgets(bench.distiller.ipc)
+    }
     name = bench.data.name if options.classes is None else "a dataset of given sizes"
     head = (
         f"### {bench.distiller.method} on {name}\n\n{sizes.train_images:,} training images of "
         f"{sizes.num_classes:,} classes, {sizes.test_images:,} test images, {sizes.image_size} pixels, recipe "
         f"{recipe.label}"
     )
-    return f"{head}\n\n{plan_text(make_job, options.budgets(bench.distiller.ipc), rate, clock)}"
+    return f"{head}\n\n{plan_text(plans, speed)}"
 
 
 def run(name: str, arguments: list[str]) -> int:

@@ -5,9 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cli import main
-from benchmarks.commands.plan import PlanOptions, find_rate
-from benchmarks.planning.text import Rate
-from ddoq.errors import UserError
+from benchmarks.commands.plan import PlanOptions
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = ROOT / "docs" / "plan_imagenet.md"
@@ -76,12 +74,9 @@ def test_its_options_belong_to_it_alone(capsys):
     capsys.readouterr()
 
 
-def test_rates_follow_the_precision():
-    rate = find_rate(PlanOptions(device="nvidia-h100", utilisation=0.5), "bf16-mixed")
-    assert rate == Rate("nvidia-h100", "bf16", 989, 0.5)
-    assert find_rate(PlanOptions(), "32-true") is None
-    with pytest.raises(UserError, match="No rate of nvidia-h100 in '64-true'"):
-        find_rate(PlanOptions(device="nvidia-h100"), "64-true")
+def test_a_rate_needs_a_device():
+    assert PlanOptions(utilisation=0.5).rate("32-true") is None
+    assert PlanOptions(device="nvidia-h100", precision="bf16").rate("32-true").precision == "bf16"
 
 
 @pytest.mark.slow
