@@ -68,6 +68,8 @@ def plan(job: Job) -> list[Stage]:
     if job.device is not None:
         prior = None if prior is None else filled(prior, job.device)
         teacher = None if teacher is None else filled(teacher, job.device)
+    for ingredient in distiller.ingredients.values():
+        stages += ingredient.workload(sizes)
     distillation = distiller.workload(sizes, Parts(prior, teacher))
     if distillation is None:
         note = f"{distiller.method} does not say what it takes, or its networks are unknown"

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ddoq.costs.workload import Sizes, Stage
 from ddoq.data import ImageDataModule
 from ddoq.distillation.arguments import Configured, hashed, instances
 from ddoq.storage.fingerprints import hash_config
@@ -52,6 +53,15 @@ class Ingredient(Configured, ABC):
         Raises:
             UserError: Naming the setting and the mend.
         """
+
+    def workload(self, sizes: Sizes) -> list[Stage]:
+        """Say what preparing it will take; ``ddoq-bench plan`` shows it.
+
+        Args:
+            sizes: Of the dataset.
+        """
+        name = type(self).__name__
+        return [Stage.unknown(f"prepare {name}", f"{name} does not say what it takes")]
 
     def facts(self) -> dict[str, Any]:
         """Return what the set's record says of it beside its fingerprint (JSON values), e.g. the seconds it took."""

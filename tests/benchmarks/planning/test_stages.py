@@ -8,17 +8,18 @@ import torch
 from baselines.kmeans_selection import KMeansSelection
 from baselines.random_selection import RandomSelection
 from baselines.sre2l import SRe2L
-from benchmarks.planning.stages import Job, plan
+from benchmarks.planning.stages import Job, plan, total_flops
 from benchmarks.students.evaluation import Run, evaluate_student
 from benchmarks.students.recipes import load_recipe
 from benchmarks.students.student import Student
 from benchmarks.students.training_set import TrainingSet
 from ddoq.costs.flops import count_flops
-from ddoq.costs.workload import Parts, Sizes, network_flops
+from ddoq.costs.workload import Parts, Sizes, Stage, network_flops
 from ddoq.data import Digits
 from ddoq.ddoq import DDOQ
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.distillation.distiller import Distiller
+from ddoq.distillation.ingredient import Ingredient
 from ddoq.distillation.shard import WorkItem
 from ddoq.latents.cache import encode_class
 from ddoq.priors import DiTConfig, PretrainedPrior, TrainedPrior, VAEConfig
@@ -204,6 +205,35 @@ def test_what_is_unknown_is_not_nothing(world):
     assert "somebody/something" in stages["prior: open"].note
     assert stages["distil by ddoq"].flops is None
     assert network_flops(small_ddoq().workload(world.sizes, Parts())) is None
+
+
+class Experts(Ingredient):
+    def __init__(self, runs: int = 3) -> None:
+        self.runs = runs
+
+    fingerprint = "none"
+
+    def prepare(self, data, folder, where):
+        raise NotImplementedError
+
+
+class CountedExperts(Experts):
+    def workload(self, sizes):
+        return [Stage("record experts", "convnet", self.runs * sizes.train_images, 5)]
+
+
+class Matching(RandomSelection):
+    def __init__(self, experts: Experts, ipc: int, seed: int = 0) -> None:
+        super().__init__(ipc, seed)
+        self.experts = experts
+
+
+def test_ingredients_are_planned_for(world):
+    stages = by_name(plan(job(world, Matching(CountedExperts(), IPC))))
+    assert stages["record experts"].passes == 3 * world.sizes.train_images
+    stages = by_name(plan(job(world, Matching(Experts(), IPC))))
+    assert stages["prepare Experts"].flops is None
+    assert total_flops(list(stages.values())) is None
 
 
 def test_selections(world):
