@@ -19,6 +19,7 @@ class Pixels:
 
     Attributes:
         images: The images as they are now, a leaf that asks for gradients.
+        loss: The loss of the last step, before it was taken; 0 at first.
 
     Example:
         >>> pixels = Pixels(torch.zeros(1, 1, 1, 1), lr=0.5)
@@ -29,6 +30,7 @@ class Pixels:
 
     def __init__(self, images: Tensor, lr: float, momentum: float = 0.0) -> None:
         self.images = images.detach().clone().requires_grad_()
+        self.loss = torch.zeros((), device=images.device)
         self._optimizer = torch.optim.SGD([self.images], lr=lr, momentum=momentum)
 
     def descend(self, loss: Tensor) -> None:
@@ -36,16 +38,22 @@ class Pixels:
         (self.images.grad,) = torch.autograd.grad(loss, [self.images])
         self._optimizer.step()
         self.images.grad = None
+        self.loss = loss.detach()
 
     def state(self) -> dict[str, Any]:
         """Return all that later steps depend on, for a checkpoint."""
-        return {"images": self.images.detach(), "optimizer": self._optimizer.state_dict()}
+        return {
+            "images": self.images.detach(),
+            "optimizer": self._optimizer.state_dict(),
+            "loss": self.loss,
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a state; its tensors may be on another device."""
         with torch.no_grad():
             self.images.copy_(state["images"])
         self._optimizer.load_state_dict(dict(state["optimizer"]))
+        self.loss = state["loss"].to(self.images.device)
 
     def result(self) -> Tensor:
         """Return the images, float32 on the CPU.

@@ -63,6 +63,15 @@ def test_a_restored_run_ends_with_the_same_bits(momentum):
     run(second, 5)
     assert torch.equal(second.result(), whole.result())
     assert torch.equal(first.result(), whole.result())
+    assert torch.equal(second.loss, whole.loss)
+
+
+def test_a_state_without_further_steps_knows_its_loss():
+    pixels = Pixels(torch.zeros(2, 3, 2, 2), lr=0.3)
+    run(pixels, 4)
+    other = Pixels(torch.zeros(2, 3, 2, 2), lr=0.3)
+    other.restore(unflatten(*flatten(pixels.state())))
+    assert other.loss == pixels.loss > 0
 
 
 def test_divergence_is_a_clear_error():

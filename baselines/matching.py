@@ -1,0 +1,207 @@
+"""What methods share that match real and synthetic images of each class under networks of random weights."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ddoq.augmentation.siamese import FULL_STRATEGY, augment_siamese, draw_siamese, parse_strategy
+from ddoq.costs.flops import count_flops, on_meta
+from ddoq.costs.stages import device_of, network_stage
+from ddoq.costs.workload import Sizes, Stage, image_bytes
+from ddoq.data import ImageDataModule
+from ddoq.decoding.form import SetForm, SetRecipe
+from ddoq.decoding.transform import Transform
+from ddoq.distillation.by_ipc import by_ipc
+from ddoq.distillation.distiller import Distiller
+from ddoq.distillation.shard import Shard, WorkItem, check_budget, class_items
+from ddoq.errors import UserError
+from ddoq.networks import draw_network
+from ddoq.networks.features import classifier_of
+from ddoq.optimisation.pixels import Pixels
+from ddoq.optimisation.real_images import Init, RealImages, check_init
+from ddoq.seeding import generator_for
+
+
+class ClassMatching(Distiller):
+    """Optimises pixels, normalised and without bounds, so that networks see in them what they see in real images.
+
+    A step draws a network, and for every class a batch of real images and one Siamese augmentation for both sides. All
+    draws are keyed by seed, step and class.
+
+    Args:
+        ipc: Images per class.
+        seed: Decides first images, networks, batches and augmentations.
+        arch: The networks; instance norm, not batch norm.
+        iterations: Networks that are drawn, one after the other.
+        lr: Step size of the pixels; or a table by images per class.
+        momentum: Of the pixels' gradient descent.
+        batch_real: Real images of a class in a step.
+        init: ``real``: images start as real ones; ``noise``: as standard normal noise.
+        augmentation: Siamese strategy, kinds joined by underscores; ``none`` for none.
+    """
+
+    def __init__(
+        self,
+        ipc: int,
+        seed: int,
+        arch: str,
+        iterations: int,
+        lr: float | dict[int, float],
+        momentum: float,
+        batch_real: int,
+        init: Init,
+        augmentation: str,
+    ) -> None:
+        super().__init__(ipc, seed)
+        self.arch = arch
+        self.iterations = iterations
+        self.lr = lr
+        self.momentum = momentum
+        self.batch_real = batch_real
+        self.init = init
+        self.augmentation = augmentation
+
+    @property
+    def needs_gradient(self) -> bool:
+        """Of the pixels."""
+        return True
+
+    def check(self, data: ImageDataModule) -> None:
+        """Refuse settings outside their ranges, and networks that cannot be matched."""
+        super().check(data)
+        for name, value in (("iterations", self.iterations), ("batch_real", self.batch_real)):
+            if value < 1:
+                raise UserError(f"{name} must be at least 1, not {value}.")
+        rates = self.lr.values() if isinstance(self.lr, Mapping) else [self.lr]
+        if not all(0 < rate < math.inf for rate in rates):
+            raise UserError(f"lr must be above 0, not {self.lr}.")
+        by_ipc(self.lr, self.ipc, "lr")
+        if not 0 <= self.momentum < 1:
+            raise UserError(f"momentum must be in [0, 1), not {self.momentum}.")
+        parse_strategy(self.augmentation)
+        check_init(self.init)
+        if self.init == "real":
+            check_budget(data, self.ipc)
+        network = draw_network(self.arch, data.num_classes, data.image_size, seed=self.seed)
+        classifier_of(network)
+        if any(isinstance(layer, _BatchNorm) for layer in network.modules()):
+            raise UserError(
+                f"{self.arch} has batch norm, under which images of a batch see one another: choose a network with "
+                "instance norm, e.g. arch: convnet3."
+            )
+
+    def on_predict_start(self) -> None:
+        """Refuse precisions in which the small gradients of pixels lose their digits."""
+        if self.trainer.precision != "32-true":
+            raise UserError(
+                f"{self.method} runs with trainer.precision 32-true, not {self.trainer.precision}."
+            )
+
+    def work_items(self, data: ImageDataModule) -> list[WorkItem]:
+        """One item per class."""
+        return class_items(data.num_classes)
+
+    def form(self, infos: Sequence[dict[str, Any]]) -> SetForm:
+        """Images are stored as they were optimised; students train as the papers of this family do it."""
+        strategy = self.augmentation
+        overrides = {} if strategy == FULL_STRATEGY else {"siamese": strategy}
+        recipe = SetRecipe("dc") if strategy == "none" else SetRecipe("dsa", overrides)
+        return SetForm(transform=self._transform(), recipe=recipe)
+
+    def _transform(self) -> Transform:
+        return Transform.normalize(self.data.mean, self.data.std)
+
+    def network(self, step: int) -> nn.Module:
+        """Draw the network of a step, on the device; dropout, if it has any, is off."""
+        drawn = draw_network(
+            self.arch,
+            self.data.num_classes,
+            self.data.image_size,
+            self.method,
+            "network",
+            step,
+            seed=self.seed,
+        )
+        return drawn.to(self.device).eval()
+
+    def start(self, label: int) -> tuple[RealImages, Pixels]:
+        """Load the real images of a class and make the synthetic ones that the optimisation starts from."""
+        stored = self.data.train.load(self.data.train.of_class(label).tolist())
+        real = RealImages(stored.to(self.device), self._transform().to(self.device).apply)
+        images = real.initial(self.ipc, self.init, self.generator("init", label))
+        return real, Pixels(images, by_ipc(self.lr, self.ipc, "lr"), self.momentum)
+
+    def pair(self, real: RealImages, synthetic: Tensor, *keys: int) -> tuple[Tensor, Tensor]:
+        """Draw a batch of real images, and augment it and the synthetic ones alike.
+
+        Args:
+            real: The real images of a class.
+            synthetic: Its synthetic ones, float ``(ipc, 3, h, w)``; gradients flow.
+            keys: Step and class.
+        """
+        batch = real.draw(self.batch_real, self.generator("real", *keys))
+        kinds = parse_strategy(self.augmentation)
+        if not kinds:
+            return batch, synthetic
+        height, width = batch.shape[-2:]
+        drawn = draw_siamese(1, (height, width), kinds, self.generator("siamese", *keys))
+        shared = drawn.to(self.device)
+        return augment_siamese(batch, shared), augment_siamese(synthetic, shared)
+
+    def matching_stage(
+        self,
+        name: str,
+        loss: Callable[[nn.Module, Tensor, Tensor], Tensor],
+        sizes: Sizes,
+        steps: int,
+    ) -> Stage:
+        """Describe steps on all classes; a pass is one image, real or synthetic, in one step.
+
+        Args:
+            name: Of the stage.
+            loss: From a network, real and synthetic images of a class to what is differentiated by the latter.
+            sizes: Of the dataset.
+            steps: For each class.
+        """
+        network = draw_network(self.arch, sizes.num_classes, sizes.image_size, seed=self.seed)
+        batch = min(self.batch_real, sizes.largest_class) + self.ipc
+        shape = (3, sizes.image_size, sizes.image_size)
+
+        def run(copied: nn.Module, _: int) -> None:
+            images = torch.zeros(batch, *shape, device=device_of(copied))
+            synthetic = images[: self.ipc].clone().requires_grad_()
+            with torch.enable_grad():
+                torch.autograd.grad(loss(copied.eval(), images[self.ipc :], synthetic), synthetic)
+
+        return network_stage(
+            name,
+            self.arch,
+            network,
+            run,
+            steps * sizes.num_classes * batch,
+            batch,
+            flops=count_flops(lambda: run(on_meta(network), batch)) // batch,
+            files={"images": 4 * image_bytes(sizes, self.ipc)},
+            note=f"{steps:,} steps of {batch} images for each of {sizes.num_classes} classes",
+        )
+
+    def generator(self, *keys: int | str) -> torch.Generator:
+        """Make the generator of one draw."""
+        return generator_for(self.seed, self.method, *keys)
+
+    def shard(self, label: int, pixels: Pixels) -> Shard:
+        """Make the shard of a class, with its last loss in the record.
+
+        Raises:
+            UserError: If the images have diverged.
+        """
+        images = pixels.result()
+        return Shard(images, torch.full((len(images),), label), info={"loss": float(pixels.loss)})
+
+    def summarize(self, infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Average the last loss over classes."""
+        return {"loss": math.fsum(info["loss"] for info in infos) / len(infos)}
