@@ -9,6 +9,7 @@ from torch import Tensor
 from ddoq.costs.workload import Parts, Sizes, Stage
 from ddoq.data import ImageDataModule
 from ddoq.decoding.form import SetForm
+from ddoq.distillation.arguments import describe
 from ddoq.distillation.distiller import Distiller
 from ddoq.distillation.ingredient import Ingredient
 from ddoq.distillation.run import Run
@@ -101,8 +102,11 @@ class Wrapper(Distiller):
         return self.data
 
     def settings(self) -> dict[str, Any]:
-        """Return the arguments, with those of the base inside; ``ipc`` and ``seed`` in any case."""
-        return {"ipc": self.ipc, "seed": self.seed, **super().settings()}
+        """Return the arguments, with those of the base inside; ``ipc`` and ``seed``, which both share, once."""
+        settings = {**super().settings(), "ipc": self.ipc, "seed": self.seed}
+        base = describe(self.base)
+        own = {k: v for k, v in base["init_args"].items() if k not in ("ipc", "seed")}
+        return {**settings, "base": {**base, "init_args": own}}
 
     def check(self, data: ImageDataModule) -> None:
         """Check the base, and the ingredients of both."""

@@ -19,7 +19,9 @@ import os, signal, sys
 from pathlib import Path
 sys.path[:0] = [{root!r}, {root!r} + "/tests", {root!r} + "/tests/helpers"]
 import lightning as L
+import torch
 from conftest import ColouredNoise
+from ddoq.distillation.ranks import RankGroup, in_item_order
 from toy_methods import ClassMeans, JointDescent, KilledError, MeanImages
 
 def run(method, classes, folder):
@@ -30,6 +32,25 @@ def run(method, classes, folder):
     method.checkpoint_seconds = 0
     method.attach(ColouredNoise(classes=classes))
     method.run(trainer, Path(folder))
+    return trainer.global_rank
+
+def exchange(rank):
+    # Tensors of every kind, in different numbers, arrive as they were sent.
+    kinds = [
+        torch.tensor(True), torch.arange(7, dtype=torch.int16), torch.empty(0, 3),
+        torch.full((3, 1), 1 / 3, dtype=torch.bfloat16), torch.tensor([[float("nan"), -0.0]]),
+    ]
+    ranks, cpu = RankGroup(rank, 2), torch.device("cpu")
+    for count in range(6):
+        gathered = in_item_order(ranks.all_gather([kinds[i] for i in ranks.share(count)], cpu))
+        assert len(gathered) == count
+        for one, other in zip(gathered, kinds):
+            assert one.dtype == other.dtype and one.shape == other.shape
+            assert one.reshape(-1).view(torch.uint8).tolist() == (
+                other.reshape(-1).view(torch.uint8).tolist()
+            )
+    assert ranks.from_first(rank) == 0
+    ranks.barrier()
 
 if __name__ == "__main__":
     output = Path(sys.argv[1])
@@ -41,7 +62,8 @@ if __name__ == "__main__":
         except KilledError:
             os.kill(os.getpid(), signal.SIGKILL)
     else:
-        run(MeanImages(1, ClassMeans()), 3, output / "means")
+        rank = run(MeanImages(1, ClassMeans()), 3, output / "means")
+        exchange(rank)
         run(JointDescent(2), 1, output / "one-class")
         run(JointDescent(2), 3, output / "whole")
         run(JointDescent(2), 3, output / "resumed")
