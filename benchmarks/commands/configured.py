@@ -3,7 +3,6 @@
 import logging
 import sys
 import warnings
-from argparse import ArgumentError
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import lightning as L
 import yaml
+from jsonargparse import ArgumentError
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import baselines  # noqa: F401 - YAML may say `class_path: SRe2L` once the class is known
