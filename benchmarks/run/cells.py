@@ -29,6 +29,8 @@ from benchmarks.tracking.loggers import WandbOptions, finish, student_loggers
 from ddoq.data import ImageDataModule
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
+from ddoq.storage.checkpoints import Checkpoint
+from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.provenance import provenance
 from ddoq.storage.records import hashed_fields
 from ddoq.storage.run_folder import RunFolder, SetFolder
@@ -196,8 +198,12 @@ class CellRunner:
             loggers = student_loggers(self.wandb, RunFolder(self.output).students, cell, config)
         result = None
         try:
+            key = hash_config(config)
+            path = RunFolder(self.output).student_checkpoint(key)
             run = Run(
                 trainer=self.trainer,
+                # Ranks that train together would have to agree on when to write one.
+                checkpoint=Checkpoint(path, key) if self.joint is None else None,
                 loggers=loggers,
                 labels_folder=RunFolder(self.output).labels,
                 before_fit=before_fit,

@@ -23,6 +23,8 @@ class EpochPositions:
         seed: The seed of the student.
         world_size: Number of ranks.
 
+    A training that goes on in the middle of an epoch begins behind the batches that were given out before.
+
     Attributes:
         epoch: Which permutation the next iteration takes; the training loop sets it.
         device: Where the positions are put, once an epoch.
@@ -38,6 +40,7 @@ class EpochPositions:
         self.seed = seed
         self.epoch = 0
         self.device = torch.device("cpu")
+        self._first = self._given = 0
         self.sizes = [batch_size] * (n // batch_size)
         tail = n % batch_size
         if self.sizes and 0 < tail < 2 * world_size:
@@ -52,7 +55,19 @@ class EpochPositions:
     def __iter__(self) -> Iterator[Tensor]:
         """Iterate over the batches of the current epoch, int64 ``(b,)`` each."""
         order = torch.randperm(self.n, generator=generator_for(self.seed, "order", self.epoch))
-        return iter(order.to(self.device).split(self.sizes))
+        batches = order.to(self.device).split(self.sizes)[self._first :]
+        self._given, self._first = self._first, 0
+        for batch in batches:
+            self._given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Say how many batches of the epoch were given out; Lightning keeps it in checkpoints."""
+        return {"given": self._given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Begin the next iteration behind those; where they were all, it is the next epoch."""
+        self._first = state["given"] % len(self)
 
 
 class CachedBatches:

@@ -11,21 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
 from benchmarks.results.outcome import Outcome
 from benchmarks.students.batch_norm import has_batch_norm, synchronize_batch_norm
+from benchmarks.students.checkpoints import StudentCheckpoints
 from benchmarks.students.module import StudentModule
 from benchmarks.students.recipe import Plan
 from benchmarks.students.stored_labels import StoredLabels
 from benchmarks.students.student import Student
 from benchmarks.students.training_set import TrainingSet
+from ddoq.console import say
 from ddoq.costs.flops import forward_flops, training_flops
 from ddoq.data.base import ImageDataModule
 from ddoq.errors import UserError
+from ddoq.optimisation.callbacks import CheckpointFile, ProgressLines
 from ddoq.seeding import derive_seed
+from ddoq.storage.checkpoints import Checkpoint
 
 if TYPE_CHECKING:
     from ddoq.teachers import Teacher
@@ -55,6 +60,7 @@ class Run:
         eval_every: Epochs between evaluations; a tenth of all where omitted. The last epoch is always tested.
         labels_folder: Root of stored labels; needed where the recipe stores them.
         before_fit: Called when everything is built and checked; may raise, where another rank is not ready.
+        checkpoint: Where a training that was killed finds its state again; None keeps nothing, and so do several ranks.
     """
 
     trainer: Mapping[str, Any]
@@ -62,6 +68,7 @@ class Run:
     eval_every: int | None = None
     labels_folder: Path | None = None
     before_fit: Callable[[], None] | None = None
+    checkpoint: Checkpoint | None = None
 
 
 def evaluate_student(
@@ -101,7 +108,8 @@ def evaluate_student(
     stored = _stored_labels(training, teacher, run.labels_folder)
     with isolate_rng(), _quiet():
         module = _module(training, data, teacher, student, seed, stored)
-        trainer = L.Trainer(**_trainer_arguments(run, training.plan, interval))
+        name = f"{student.label}, seed {seed}"
+        trainer = L.Trainer(**_trainer_arguments(run, training.plan, interval, name))
         _check_share(len(training), training.plan.batch_size, trainer.world_size)
         synchronised = _synchronise(
             module, trainer, bool(run.trainer.get("sync_batchnorm")), student
@@ -110,7 +118,7 @@ def evaluate_student(
             stored.make(trainer.strategy.root_device)
         if run.before_fit is not None:
             run.before_fit()
-        seconds = _train(module, trainer, interval)
+        seconds = _train(module, trainer, interval, run.checkpoint)
         if synchronised:  # operations are counted off the GPU, where these layers refuse to work
             module.network = _network(training, data, student)
     return _outcome(module, data, teacher, trainer, seconds, synchronised, stored)
@@ -167,14 +175,24 @@ def _synchronise(
     return wanted
 
 
-def _train(module: StudentModule, trainer: L.Trainer, interval: int) -> float:
-    """Train and test; return the seconds that it took."""
-    started = time.perf_counter()
-    trainer.fit(module)
+def _train(
+    module: StudentModule, trainer: L.Trainer, interval: int, checkpoint: Checkpoint | None
+) -> float:
+    """Train and test; return the seconds that it took, those before a kill included."""
+    started, path = time.perf_counter(), None
+    file = trainer.strategy.checkpoint_io
+    if checkpoint is not None and isinstance(file, CheckpointFile) and file.exists():
+        path = checkpoint.path
+        say(f"going on with a training that was stopped after {checkpoint.elapsed:.0f} s")
+    trainer.fit(module, ckpt_path=path)
     module.steps = trainer.global_step
     if module.plan.epochs % interval:
         trainer.validate(module, verbose=False)
-    return time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    if checkpoint is None:
+        return seconds
+    checkpoint.clear()
+    return seconds + checkpoint.earlier
 
 
 def _outcome(
@@ -274,10 +292,18 @@ def _check_share(images: int, batch: int, world_size: int) -> None:
         )
 
 
-def _trainer_arguments(run: Run, plan: Plan, interval: int) -> dict[str, Any]:
+def _trainer_arguments(run: Run, plan: Plan, interval: int, name: str) -> dict[str, Any]:
     """Add to where to run what the protocol and its speed ask for."""
+    where = {key: value for key, value in run.trainer.items() if key != "sync_batchnorm"}
+    callbacks: list[Callback] = [*(where.get("callbacks") or ()), ProgressLines(name)]
+    plugins = [*(where.get("plugins") or ())]
+    if run.checkpoint is not None:
+        callbacks.append(StudentCheckpoints(run.checkpoint))
+        plugins.append(CheckpointFile(run.checkpoint))
     return {
-        **{key: value for key, value in run.trainer.items() if key != "sync_batchnorm"},
+        **where,
+        "callbacks": callbacks,
+        "plugins": plugins or None,
         "max_epochs": plan.epochs,
         "logger": list(run.loggers) or False,
         "enable_checkpointing": False,

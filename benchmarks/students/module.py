@@ -90,6 +90,7 @@ class StudentModule(L.LightningModule):
         self._draws: Draws
         self._loss_sum: Tensor | None = None
         self._batches = 0
+        self._resumed_in: int | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify images, float ``(n, 3, h, w)`` as networks take them: float32 logits ``(n, C)``."""
@@ -104,6 +105,24 @@ class StudentModule(L.LightningModule):
             teacher.eval().requires_grad_(False).to(self.device)
         torch.manual_seed(derive_seed(self.seed, "train", self.global_rank))
 
+    def on_train_start(self) -> None:
+        """Draw what an epoch needs where the training goes on: Lightning may take it for the middle of one."""
+        if self._resumed_in is None:
+            return
+        if self._resumed_in != self.current_epoch:
+            self._loss_sum, self._batches = None, 0
+        self._begin_epoch()
+        self._log_again()
+
+    def _log_again(self) -> None:
+        """Give loggers, which begin anew, what was logged before."""
+        for entry in self.curve:
+            metrics = {key: entry[key] for key in ("train_loss", "top1", "top5")}
+            known = {key: value for key, value in metrics.items() if value is not None}
+            last_step = entry["epoch"] * self.trainer.num_training_batches - 1
+            for logger in self.trainer.loggers:
+                logger.log_metrics({**known, "epoch": entry["epoch"] - 1}, step=int(last_step))
+
     def train_dataloader(self) -> EpochPositions:
         """Return batches of positions in the distilled set."""
         self._positions = EpochPositions(
@@ -113,6 +132,7 @@ class StudentModule(L.LightningModule):
             world_size=self.trainer.world_size,
         )
         self._positions.device = self.device
+        self._positions.epoch = self.current_epoch
         return self._positions
 
     def val_dataloader(self) -> Iterable[Batch]:
@@ -133,6 +153,13 @@ class StudentModule(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Draw the order and the augmentation of this epoch."""
+        self._begin_epoch()
+        self._loss_sum, self._batches = None, 0
+
+    def _begin_epoch(self) -> None:
+        """Do what follows from the number of the epoch alone."""
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = self.lr * self._lr_factor(self.current_epoch)
         if self._positions is not None:
             self._positions.epoch = self.current_epoch
         # Stored labels belong to the augmentation that they were made under.
@@ -142,7 +169,6 @@ class StudentModule(L.LightningModule):
             soft = self._stored.epoch(self.current_epoch)
             self._soft = {name: part.to(self.device) for name, part in soft.items()}
         self._draws = draws.to(self.device)
-        self._loss_sum, self._batches = None, 0
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Compute the weighted loss of this rank's share of a batch of positions, int64 ``(b,)``."""
@@ -249,8 +275,8 @@ class StudentModule(L.LightningModule):
             }
         )
 
-    def configure_optimizers(self) -> Any:
-        """Make the recipe's optimiser and its schedule, set once an epoch."""
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Make the recipe's optimiser; its rate is set once an epoch."""
         recipe = self.recipe
         matrices = [p for p in self.network.parameters() if p.requires_grad and p.ndim >= 2]
         others = [p for p in self.network.parameters() if p.requires_grad and p.ndim < 2]
@@ -266,11 +292,22 @@ class StudentModule(L.LightningModule):
             optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=recipe.betas, fused=fused)
         else:
             optimizer = torch.optim.SGD(groups, lr=self.lr, momentum=recipe.momentum)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "epoch"},
-        }
+        return optimizer
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the curve, and the losses of the epoch so far."""
+        checkpoint["curve"] = self.curve
+        losses = {"epoch": self.current_epoch, "sum": self._loss_sum, "batches": self._batches}
+        checkpoint["losses"] = losses
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on behind them."""
+        self.curve = checkpoint["curve"]
+        losses = checkpoint["losses"]
+        self._loss_sum, self._batches = losses["sum"], losses["batches"]
+        if self._loss_sum is not None:
+            self._loss_sum = self._loss_sum.to(self.device)
+        self._resumed_in = losses["epoch"]
 
     def _lr_factor(self, epoch: int) -> float:
         return self.recipe.lr_factor(epoch, self.plan.epochs)

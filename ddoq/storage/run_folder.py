@@ -131,6 +131,10 @@ class RunFolder:
         """Folder of the logs of students' trainings, a folder each, with :attr:`CURVES` in it."""
         return self.root / "students"
 
+    def student_checkpoint(self, config_hash: str) -> Path:
+        """File of the checkpoint of a student, as long as its training goes on."""
+        return self.students / f".{config_hash}.checkpoint"
+
     @property
     def jobs(self) -> Path:
         """Folder of what the jobs of suites report and print."""

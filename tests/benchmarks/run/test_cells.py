@@ -4,12 +4,14 @@ import json
 
 import pytest
 import torch
+from killing import KillAt
 
 from benchmarks.run.cells import CellRunner
 from benchmarks.students.recipes import load_recipe
 from benchmarks.students.student import Student
 from benchmarks.tracking.loggers import WandbOptions
 from ddoq.distillation.distilled_set import DistilledSet
+from ddoq.storage import checkpoints
 
 
 @pytest.fixture
@@ -90,6 +92,27 @@ def test_a_failure_is_told_recorded_and_stops_nobody_else(make_runner, capsys):
     (path,) = (runner.output / "failures").glob("*.json")
     assert json.loads(path.read_text())["cell"]["student"] == "too deep"
     assert runner.run(STUDENT, 0) is not None
+
+
+def test_a_student_that_was_killed_goes_on_to_the_same_result(make_runner, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "INTERVAL", 0.0)
+    many = {"epochs": 4, "batch_size": 3}  # two steps an epoch, a test after each
+    whole_runner = make_runner(**many)
+    whole = whole_runner.run(STUDENT, 0)
+    (curves,) = whole_runner.output.glob("students/*/curves/metrics.csv")
+    expected = curves.read_text()
+    for result in (whole_runner.output / "results").iterdir():
+        result.unlink()
+    for kill_at in (3, 4):
+        runner = make_runner(**many)
+        runner.trainer = {**runner.trainer, "callbacks": [KillAt(kill_at)]}
+        assert runner.run(STUDENT, 0) is None
+        assert len(list(runner.output.glob("students/.*.checkpoint"))) == 1
+    resumed = make_runner(**many).run(STUDENT, 0)
+    assert resumed.config_hash == whole.config_hash
+    assert resumed.metrics == whole.metrics
+    assert curves.read_text() == expected
+    assert not list(whole_runner.output.glob("students/.*.checkpoint"))
 
 
 def test_an_interrupt_is_no_failure(make_runner, monkeypatch):

@@ -61,3 +61,20 @@ def test_testing_leaves_the_random_state_alone():
     before = torch.get_rng_state()
     list(CachedBatches(CountingLoader, torch.device("cpu"), 0))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_iteration_goes_on_behind_the_batches_that_were_given():
+    whole = EpochPositions(10, 3, seed=0)
+    whole.epoch = 4
+    expected = [batch.tolist() for batch in whole]
+    for done in range(len(expected) + 1):
+        killed, resumed = EpochPositions(10, 3, seed=0), EpochPositions(10, 3, seed=0)
+        killed.epoch = resumed.epoch = 4
+        given = iter(killed)
+        for _ in range(done):
+            next(given)
+        resumed.load_state_dict(killed.state_dict())
+        rest = [batch.tolist() for batch in resumed]
+        # All of them given: the next iteration is a whole one.
+        assert rest == (expected[done:] if done < len(expected) else expected)
+        assert len(list(resumed)) == len(expected)
