@@ -25,7 +25,7 @@ def flat(result: Result) -> dict[str, Any]:
     settings = (config.get("distilled") or {}).get("settings")
     limits = ("source", "image_size", "limit_per_class", "test_limit_per_class", "test_images")
     costs = ("seconds", "params", "steps", "effective_batch", "global_batch", "world_size")
-    made = distilled.get("cost") or {}
+    distillation = distilled.get("cost") or {}
     return {
         **asdict(result.cell),
         "labels": (config.get("recipe") or {}).get("labels"),
@@ -38,8 +38,8 @@ def flat(result: Result) -> dict[str, Any]:
         "distilled_bytes": distilled.get("bytes"),
         "distilled_stored_bytes": distilled.get("stored_bytes"),
         "distilled_effective_ipc": distilled.get("effective_ipc"),
-        "distilled_seconds": made.get("seconds"),
-        "distilled_flops": made.get("flops"),
+        "distilled_seconds": distillation.get("seconds"),
+        "distilled_flops": distillation.get("flops"),
         "distilled_fingerprint": distilled.get("fingerprint"),
         **{name: cost.get(name) for name in (*costs, *FLOPS)},
         **{name: cost.get(name) for name in ("device_hours", "device", "precision")},

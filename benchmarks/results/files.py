@@ -170,7 +170,7 @@ def read_results(folder: Path) -> tuple[list[Result], list[str]]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder with results.")
-    found: dict[str, tuple[Path, Result]] = {}
+    by_hash: dict[str, tuple[Path, Result]] = {}
     problems = []
     for path in _candidates(folder, RESULT, RunFolder.RESULTS):
         try:
@@ -178,12 +178,12 @@ def read_results(folder: Path) -> tuple[list[Result], list[str]]:
         except UserError as error:
             problems.append(str(error))
             continue
-        first, known = found.setdefault(result.config_hash, (path, result))
+        first, known = by_hash.setdefault(result.config_hash, (path, result))
         if known != result:
             problems.append(
                 f"{path} was left out: {first} is the same cell with other numbers. Keep one."
             )
-    return [result for _, result in found.values()], problems
+    return [result for _, result in by_hash.values()], problems
 
 
 def failure_path(folder: Path, cell: Cell, config: Mapping[str, Any] | None = None) -> Path:

@@ -174,10 +174,10 @@ class StudentModule(L.LightningModule):
         """Compute the weighted loss of this rank's share of a batch of positions, int64 ``(b,)``."""
         world_size = self.trainer.world_size
         weights = self.sample_weights(batch)
-        own = slice(self.global_rank, None, world_size)
-        losses = self.sample_losses(batch[own])
+        share = slice(self.global_rank, None, world_size)
+        losses = self.sample_losses(batch[share])
         # DDP averages gradients over ranks; times their number it sums the shares of the batch.
-        loss = world_size * weighted_mean(losses, weights[own], self.recipe.reduction, weights)
+        loss = world_size * weighted_mean(losses, weights[share], self.recipe.reduction, weights)
         detached = loss.detach()
         self._loss_sum = detached if self._loss_sum is None else self._loss_sum + detached
         self._batches += 1
@@ -227,8 +227,8 @@ class StudentModule(L.LightningModule):
     def teacher_logits(self, images: Tensor, positions: Tensor) -> Tensor:
         """Return the teacher's logits for augmented images, float32 ``(b, C)``: stored ones, or made now."""
         if self._stored is not None:
-            own = {name: part[positions] for name, part in self._soft.items()}
-            return expand(own, self._stored.num_classes)
+            labels = {name: part[positions] for name, part in self._soft.items()}
+            return expand(labels, self._stored.num_classes)
         logits: Tensor = self._teacher[0](self._set.for_teacher(images))
         return logits
 

@@ -66,8 +66,8 @@ class Student:
         if self.name is not None:
             return self.name
         options = {"stem": self.stem, "lr": self.lr, **dict(sorted(self.kwargs.items()))}
-        told = ",".join(f"{key}={value}" for key, value in options.items() if value is not None)
-        return f"{self.arch}[{told}]" if told else self.arch
+        listed = ",".join(f"{key}={value}" for key, value in options.items() if value is not None)
+        return f"{self.arch}[{listed}]" if listed else self.arch
 
     def build(self, data: InputSizes, *, normalize: bool = True) -> "nn.Module":
         """Build the untrained network for a dataset; weights come from torch's global generator.

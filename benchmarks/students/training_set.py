@@ -64,7 +64,7 @@ class TrainingSet:
         decoded = distilled.decode()
         classes = len(distilled.class_names)
         plan = recipe.plan(distilled.ipc, classes, len(decoded), min(decoded.size))
-        own = distilled.form.recipe
+        set_recipe = distilled.form.recipe
         return cls(
             decoded,
             recipe,
@@ -74,7 +74,7 @@ class TrainingSet:
             distilled.class_names,
             collage_of(recipe, distilled),
             distilled.fingerprint,
-            None if own is None else own.lr,
+            None if set_recipe is None else set_recipe.lr,
         )
 
     def __len__(self) -> int:
@@ -118,12 +118,12 @@ class TrainingSet:
         if draws.siamese is None:
             images = augment(decoded.images, positions, draws.epoch)
             return self._to_networks(images) if decoded.gives_pixels else images
-        images, own = decoded.images[positions], draws.siamese.rows(positions)
+        images, rows = decoded.images[positions], draws.siamese.rows(positions)
         images = to_float(images) if images.dtype == torch.uint8 else images
         if decoded.transform is None:
-            return augment_pixels(images, own, self.mean, self.std)
+            return augment_pixels(images, rows, self.mean, self.std)
         # The authors augment what their networks see.
-        return augment_siamese(self._to_networks(images) if decoded.gives_pixels else images, own)
+        return augment_siamese(self._to_networks(images) if decoded.gives_pixels else images, rows)
 
     def real_images(self, images: Tensor) -> Tensor:
         """Map real images, uint8 ``(b, 3, h, w)``, to the space of networks."""

@@ -154,8 +154,8 @@ class DistilledSet:
         if self.targets is not None:
             tensors["targets"] = self.targets.values
             described["targets"] = self.targets.kind
-        found = hash_tensors(tensors)
-        return hash_config({"tensors": found, **described}) if described else found
+        hashed = hash_tensors(tensors)
+        return hash_config({"tensors": hashed, **described}) if described else hashed
 
     def _transform(self) -> dict[str, Tensor]:
         return {} if self.form.transform is None else self.form.transform.tensors()
@@ -246,7 +246,7 @@ class DistilledSet:
             Transform.read(transform, where) if transform else None,
             None if recipe is None else SetRecipe.read(recipe, where),
         )
-        made = cls(
+        distilled = cls(
             tensors["images"] if "images" in tensors else tensors["data"],
             tensors.get("label"),
             tensors["weight"],
@@ -257,11 +257,11 @@ class DistilledSet:
             under_prefix(tensors, _PART),
             form,
         )
-        if made.fingerprint != record["fingerprint"]:
+        if distilled.fingerprint != record["fingerprint"]:
             raise FingerprintError(
                 f"{where}: the tensors and the record do not belong together (fingerprints differ)."
             )
-        return made
+        return distilled
 
     def save(self, folder: Path) -> None:
         """Write the set; the tensors come last, so a folder that has them is whole.

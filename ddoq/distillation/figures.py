@@ -1,6 +1,7 @@
 """Pictures of distilled sets."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -67,40 +68,71 @@ def image_sheet(
     shown = _spread(len(class_names), max_rows)
     members = [torch.nonzero(labels == label).flatten().tolist() for label in shown]
     columns = max(1, max(min(len(rows), max_per_class) for rows in members))
-    font = _font()
-    line = _FONT_SIZE + 4
-    longest = max(font.getlength(_tidy(class_names[label])) for label in shown)
-    names = int(min(max(longest, font.getlength("no image")) + 3 * _GAP, _NAME_WIDTH))
-    width, height = _size(images.shape[-1], images.shape[-2])
-    cell_width, cell_height = max(width, 32) + _GAP, height + line + _GAP
-    footer = line + _GAP if len(shown) < len(class_names) else 0
-    sheet = Image.new(
-        "RGB",
-        (names + columns * cell_width + _GAP, len(shown) * cell_height + _GAP + footer),
-        "white",
-    )
+    layout = _Layout.of((images.shape[-1], images.shape[-2]), [class_names[i] for i in shown])
+    footer = layout.line + _GAP if len(shown) < len(class_names) else 0
+    width = layout.names + columns * layout.cell_width + _GAP
+    sheet = Image.new("RGB", (width, len(shown) * layout.cell_height + _GAP + footer), "white")
     draw = ImageDraw.Draw(sheet)
     pixels = images.permute(0, 2, 3, 1).cpu().numpy()
     for row, (label, indices) in enumerate(zip(shown, members, strict=True)):
-        top = _GAP + row * cell_height
-        room = names - 2 * _GAP
-        draw.text((_GAP, top), _fit(class_names[label], font, room), "black", font)
-        count = len(indices)
-        note = (
-            f"{max_per_class} of {count}" if count > max_per_class else "" if count else "no image"
+        top = _GAP + row * layout.cell_height
+        room = layout.names - 2 * _GAP
+        draw.text((_GAP, top), _fit(class_names[label], layout.font, room), "black", layout.font)
+        draw.text(
+            (_GAP, top + layout.line), _note(len(indices), max_per_class), "gray", layout.font
         )
-        draw.text((_GAP, top + line), note, "gray", font)
         for column, index in enumerate(indices[:max_per_class]):
-            left = names + column * cell_width
-            sheet.paste(_resized(Image.fromarray(pixels[index]), width, height), (left, top))
-            text = f"{float(weights[index]):.2f}"
-            middle = left + (width - font.getlength(text)) / 2
-            draw.text((middle, top + height + 1), text, "black", font)
+            place = (layout.names + column * layout.cell_width, top)
+            image = _resized(Image.fromarray(pixels[index]), layout.width, layout.height)
+            sheet.paste(image, place)
+            _write_below(draw, place, f"{float(weights[index]):.2f}", layout)
     if footer:
         text = f"{len(shown)} of {len(class_names)} classes, evenly spaced"
-        draw.text((_GAP, sheet.height - footer), text, "gray", font)
+        draw.text((_GAP, sheet.height - footer), text, "gray", layout.font)
     with atomic_path(path) as temporary:
         sheet.save(temporary, format="PNG")
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Sizes on a sheet, in pixels: the column of names, and an image with the line beneath it."""
+
+    font: ImageFont.FreeTypeFont
+    line: int
+    names: int
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, size: tuple[int, int], names: Sequence[str]) -> "_Layout":
+        """Lay out images of a size (width, height) beside names."""
+        font = _font()
+        longest = max([font.getlength("no image"), *(font.getlength(_tidy(n)) for n in names)])
+        column = int(min(longest + 3 * _GAP, _NAME_WIDTH))
+        return cls(font, _FONT_SIZE + 4, column, *_size(*size))
+
+    @property
+    def cell_width(self) -> int:
+        return max(self.width, 32) + _GAP
+
+    @property
+    def cell_height(self) -> int:
+        return self.height + self.line + _GAP
+
+
+def _note(count: int, shown: int) -> str:
+    """Say how many images of a class there are, where the sheet does not show it."""
+    if count > shown:
+        return f"{shown} of {count}"
+    return "" if count else "no image"
+
+
+def _write_below(
+    draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, layout: _Layout
+) -> None:
+    left, top = place
+    middle = left + (layout.width - layout.font.getlength(text)) / 2
+    draw.text((middle, top + layout.height + 1), text, "black", layout.font)
 
 
 def _spread(count: int, most: int) -> list[int]:

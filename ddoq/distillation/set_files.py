@@ -70,21 +70,21 @@ def read_set_files(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, record
 
 
-def check_format(found: Any, newest: int, path: Path) -> None:
+def check_format(version: Any, newest: int, path: Path) -> None:
     """Refuse formats that this version does not know.
 
     Args:
-        found: What the file says.
+        version: What the file says.
         newest: The newest format that is known; all earlier ones are, too.
         path: The file.
 
     Raises:
         UserError: If it is newer, or no format.
     """
-    if not isinstance(found, int) or found < 1:
-        raise UserError(f"{path} has format {found!r}, which is none: it must be 1 to {newest}.")
-    if found > newest:
+    if not isinstance(version, int) or version < 1:
+        raise UserError(f"{path} has format {version!r}, which is none: it must be 1 to {newest}.")
+    if version > newest:
         raise UserError(
-            f"{path} has format {found}: it was written by a newer version of this package; this one reads formats up to "
+            f"{path} has format {version}: it was written by a newer version of this package; this one reads formats up to "
             f"{newest}. Use the newer version."
         )

@@ -174,16 +174,16 @@ def list_imagefolder(
         inner = next((path for path in folders.values() if _holds_folders(path)), None)
         hint = f" If the class folders lie in {inner}, import that." if inner else ""
         raise UserError(f"{error}{hint}") from None
-    files, found = [], []
+    files, numbers = [], []
     for name in sorted(names, key=labels.__getitem__):
         images = list_images(folders[name])
         if not images:
             raise UserError(f"{folders[name]} holds no image (class {known.title(labels[name])}).")
         files += images
-        found += [labels[name]] * len(images)
+        numbers += [labels[name]] * len(images)
     return Listing(
         files,
-        torch.tensor(found),
+        torch.tensor(numbers),
         None,
         known,
         lambda position: str(files[position]),

@@ -142,7 +142,7 @@ def decode_listing(listing: Listing, image_size: int | None = None) -> Decoded:
         return codec, size
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        found = list(pool.map(fill, range(len(images))))
-    sizes = {size for _, size in found}
-    codec = "+".join(sorted({codec for codec, _ in found}))
+        read = list(pool.map(fill, range(len(images))))
+    sizes = {size for _, size in read}
+    codec = "+".join(sorted({codec for codec, _ in read}))
     return Decoded(images, codec, sizes.pop() if len(sizes) == 1 else None)

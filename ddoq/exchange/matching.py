@@ -31,10 +31,10 @@ def numbers_of(values: Sequence[str]) -> dict[str, int] | None:
         ({'new000': 0, 'new001': 1}, None)
     """
     matches = [_NUMBERED.fullmatch(value) for value in values]
-    found = [match for match in matches if match]
-    if len(found) < len(values) or len({match.group(1) for match in found}) > 1:
+    numbered = [match for match in matches if match]
+    if len(numbered) < len(values) or len({match.group(1) for match in numbered}) > 1:
         return None
-    return {match.string: int(match.group(2)) for match in found}
+    return {match.string: int(match.group(2)) for match in numbered}
 
 
 def padded(values: Sequence[str]) -> bool:

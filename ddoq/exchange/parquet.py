@@ -145,9 +145,9 @@ def _labels(
     if names is not None:
         if any(not 0 <= value < len(names) for value in values):
             raise UserError(f"{title}: a label is none of the {len(names)} of its ClassLabel.")
-        own = classes_from_names(names, title)
+        listed = classes_from_names(names, title)
         if classes is None:
-            return torch.tensor(values), own
+            return torch.tensor(values), listed
         if names == [str(index) for index in range(len(names))]:  # names that say nothing
             return _integers(values, classes, title), classes
         labels = match_classes(names, classes, title, numeric=numeric)
