@@ -129,8 +129,9 @@ class ItemRunner(L.LightningModule, ABC):
         numbers += [-1] * (world_size - len(numbers))
         ranks = {"num_replicas": world_size, "rank": self.trainer.global_rank}
         sampler = ExactDistributedSampler(numbers, **ranks)
-        bar = self.trainer.progress_bar_callback is not None  # it counts the same items
-        self._progress = None if bar else Progress(self.method, len(sampler), unit="work items")
+        if self.trainer.progress_bar_callback is None:  # it would count the same items
+            unit = "work items" if world_size == 1 else "work items of the first rank"
+            self._progress = Progress(self.method, len(sampler), unit=unit)
         return DataLoader(
             numbers,  # type: ignore[arg-type]
             batch_size=None,

@@ -2,10 +2,13 @@ import json
 
 import pytest
 import torch
-from toy_methods import ClassMeans, Descent, MeanImages
+from toy_methods import ClassMeans, Descent, KilledError, MeanImages
 
 from ddoq.distillation.ingredient import Ingredient, ingredients_of, prepare_all
 from ddoq.errors import UserError
+from ddoq.optimisation.steps import StepLoop
+from ddoq.storage.checkpoints import Checkpoint
+from ddoq.storage.files import build_once, load_tensors, save_tensors
 from ddoq.storage.fingerprints import hash_config, hash_tensors
 from ddoq.storage.run_folder import RunFolder
 
@@ -126,3 +129,48 @@ def test_a_wrong_class_is_refused():
         match=r"MeanImages: the argument 'means' must be of the class ClassMeans, not Dou",
     ):
         MeanImages(1, Doubled(ClassMeans()))
+
+
+class Trained(Ingredient):
+    """A number that is doubled in steps."""
+
+    def __init__(self, steps: int = 5) -> None:
+        self.steps = steps
+        self.kill_at: int | None = None
+        self.steps_done = 0
+
+    def prepare(self, data, folder, where) -> None:
+        path = Checkpoint.beside(folder, folder.name).path
+        checkpoint = Checkpoint(path, folder.name, seconds=0)
+
+        def build(target) -> None:
+            value = torch.ones(1, dtype=torch.float64)
+            loop = StepLoop(
+                self.steps, state=lambda: value, restore=value.copy_, checkpoint=checkpoint
+            )
+            for step in loop:
+                if step == self.kill_at:
+                    raise KilledError
+                value *= 2
+                self.steps_done += 1
+            save_tensors(target / "value.safetensors", {"value": value}, {})
+
+        build_once(folder, build)
+        checkpoint.clear()
+        self.value = float(load_tensors(folder / "value.safetensors")[0]["value"])
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.value)
+
+
+def test_one_that_was_killed_goes_on(coloured_noise, tmp_path):
+    data = coloured_noise()
+    killed, again = Trained(), Trained()
+    killed.kill_at = 3
+    with pytest.raises(KilledError):
+        prepare_all({"trained": killed}, data, tmp_path, {})
+    prepare_all({"trained": again}, data, tmp_path, {})
+    assert again.value == 2.0**5
+    assert again.steps_done == 2
+    assert list(tmp_path.rglob("*.checkpoint")) == []

@@ -3,6 +3,7 @@ import pytest
 import torch
 from toy_methods import Descent, KilledError
 
+from ddoq import console
 from ddoq.distillation.distiller import Distiller
 from ddoq.distillation.run import Unsaved
 from ddoq.distillation.shard import Shard, class_items
@@ -175,3 +176,13 @@ def test_items_are_counted_by_lines_or_by_a_bar(data, tmp_path, capsys, monkeypa
     assert [line.split(",")[0] for line in lines] == (
         [] if bar else ["descent: 1 of 3 work items", "descent: 2 of 3 work items"]
     )
+
+
+def test_long_runs_say_how_many_items_are_done(data, trainer, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(console, "PAUSE", 0.0)
+    make(data).run(trainer, tmp_path)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "work items" in line]
+    assert [line.split(",")[0] for line in lines] == [
+        "descent: 1 of 3 work items",
+        "descent: 2 of 3 work items",
+    ]
