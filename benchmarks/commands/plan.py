@@ -1,5 +1,6 @@
 """The command ``ddoq-bench plan``: its options, and the plan of a configuration."""
 
+import copy
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -10,6 +11,8 @@ from benchmarks.planning.text import plan_text
 from benchmarks.run.bench import Bench
 from benchmarks.students.recipes import load_recipe
 from ddoq.costs.workload import Sizes
+from ddoq.distillation.distiller import Distiller
+from ddoq.distillation.tables import at_budget
 from ddoq.errors import UserError
 
 
@@ -116,6 +119,14 @@ def sizes_of(bench: Bench, options: PlanOptions) -> Sizes:
     )
 
 
+def _with_ipc(method: Distiller, ipc: int) -> Distiller:
+    if "ipc" in method.arguments:
+        return method.with_arguments(ipc=ipc)
+    method = copy.copy(method)  # one without a budget of its own: all images
+    method.ipc = ipc
+    return method
+
+
 def plan_bench(bench: Bench, options: PlanOptions) -> str:
     """Plan a configuration.
 
@@ -135,9 +146,10 @@ def plan_bench(bench: Bench, options: PlanOptions) -> str:
     sizes = sizes_of(bench, options)
     clock = Clock(bench.trainer.strategy.root_device) if options.probe else None
     speed = clock or options.rate(str(bench.trainer_settings.get("precision") or "32-true"))
+    method = bench.distiller
     job = Job(
         sizes,
-        bench.distiller,
+        method,
         bench.prior_source,
         bench.teacher_source,
         bench.students,
@@ -146,8 +158,8 @@ def plan_bench(bench: Bench, options: PlanOptions) -> str:
         clock.device if clock else None,
     )
     plans = {
-        ipc: plan(replace(job, distiller=bench.distiller.with_arguments(ipc=ipc)))
-        for ipc in options.budgets(bench.distiller.ipc)
+        ipc: plan(replace(job, distiller=at_budget(_with_ipc(method, ipc), sizes.num_classes)))
+        for ipc in options.budgets(method.ipc)
     }
     name = bench.data.name if options.classes is None else "a dataset of given sizes"
     head = (

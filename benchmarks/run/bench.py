@@ -23,6 +23,7 @@ from ddoq.data import ImageDataModule
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.distillation.distiller import Distiller
 from ddoq.distillation.figures import set_sheet
+from ddoq.distillation.tables import at_budget
 from ddoq.errors import UserError
 from ddoq.labels.compact import check_top_k
 from ddoq.priors import Prior, PriorSource
@@ -117,6 +118,7 @@ class Bench:
         if self.distiller is None:
             raise UserError("No method is configured: give the key `model`.")
         self.data.setup()
+        self.distiller = at_budget(self.distiller, self.data.num_classes)
         self.distiller.check(self.data)  # before minutes of training, not after
         needs_prior, needs_teacher = self.distiller.needs_prior, self.distiller.needs_teacher
         prior = self.obtain_prior(required=True) if needs_prior else None

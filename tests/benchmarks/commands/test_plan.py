@@ -38,6 +38,11 @@ def test_a_plan_without_the_dataset(capsys, tmp_path, monkeypatch):
     assert not any(tmp_path.iterdir())
 
 
+def test_a_method_without_a_budget_is_planned_too(capsys):
+    method = ROOT / "configs" / "methods" / "full.yaml"
+    assert "full on a dataset" in run(capsys, *DIGITS[:2], f"--config={method}", *GIVEN)
+
+
 def test_a_probe_measures(capsys):
     text = run(capsys, *DIGITS, *GIVEN, "--probe", "true")
     speed, hours = cells(text, "train resnet10t")[7:9]
