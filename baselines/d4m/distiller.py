@@ -1,6 +1,7 @@
 """The D4M distiller: DDOQ's synthesis without its weights, or the published procedure."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -86,6 +87,12 @@ class D4M(LatentQuantization):
         super().__init__(ipc, seed, batch_size=batch_size, latent_cache=latent_cache, **chosen)
         self._chosen = chosen
         self.faithful = faithful
+
+    @classmethod
+    def tiny(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Leave the sampling of the official script as it is: ``faithful`` refuses another."""
+        changes = super().tiny(given)
+        return {k: v for k, v in changes.items() if k != "sampling" or not given.get("faithful")}
 
     def settings(self) -> dict[str, Any]:
         """Return all arguments, those left out as they were chosen."""

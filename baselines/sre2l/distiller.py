@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -21,6 +21,7 @@ from ddoq.errors import UserError
 from ddoq.images import to_uint8
 from ddoq.priors.base import Prior
 from ddoq.seeding import generator_for
+from ddoq.smoke import lower
 from ddoq.teachers import Teacher, teacher_accuracy
 
 _log = logging.getLogger(__name__)
@@ -104,6 +105,11 @@ class SRe2L(Distiller):
         self.crop_curriculum = crop_curriculum
         self.faithful = faithful
         self._objectives: dict[tuple[int, ...], CompiledObjective] = {}
+
+    @classmethod
+    def tiny(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Shift small images by little, too."""
+        return {**super().tiny(given), "jitter": lower(given.get("jitter", 2), 2)}
 
     @property
     def needs_teacher(self) -> bool:

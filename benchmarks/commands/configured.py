@@ -17,10 +17,12 @@ import baselines  # noqa: F401 - YAML may say `class_path: SRe2L` once the class
 import ddoq.ddoq  # noqa: F401
 from benchmarks.commands.names import COMMANDS
 from benchmarks.configuration.keys import KEYS, annotations
-from benchmarks.configuration.layers import expand
+from benchmarks.configuration.layers import expand, paired
 from benchmarks.configuration.mistakes import explain
 from benchmarks.run.bench import Bench
 from benchmarks.run.ranks import extend_timeouts, one_device, watch_launcher
+from benchmarks.run.smoke import smoke_config
+from ddoq.console import say
 from ddoq.errors import UserError
 
 _RUNS: dict[str, Callable[[Bench], object]] = {
@@ -57,6 +59,7 @@ class BenchCLI(LightningCLI):
         add_options: Callable[[LightningArgumentParser], None] | None = None,
     ) -> None:
         self._add_options = add_options
+        self.notes: list[str] = []
         super().__init__(
             trainer_class=L.Trainer,
             trainer_defaults=_TRAINER_DEFAULTS,
@@ -83,6 +86,9 @@ class BenchCLI(LightningCLI):
         """
         try:
             self.config = parser.parse_args(args)
+            if self.config["smoke"]:
+                changed, self.notes = smoke_config(self.resolved())
+                self.config = parser.parse_object(changed)
         except ArgumentError as error:
             if isinstance(cause := _user_error(error), UserError):
                 raise cause from None
@@ -210,7 +216,12 @@ def run(name: str, arguments: list[str]) -> int:
     Raises:
         UserError: For every mistake in the configuration.
     """
-    _RUNS[name](configure(name, arguments).bench())
+    cli = configure(name, arguments)
+    for file in paired(arguments):
+        say(f"configuration: {file} is read, too")
+    for note in cli.notes:
+        say(note)
+    _RUNS[name](cli.bench())
     return 0
 
 

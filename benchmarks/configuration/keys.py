@@ -59,6 +59,11 @@ KEYS = {
         instead="give `output` in the suite file or `--output`",
     ),
     "distilled": Key("Folder of a set to evaluate."),
+    "smoke": Key(
+        "Try the configuration from end to end on tiny sizes: a few images and steps, one small student, results in "
+        "OUTPUT/smoke. `synthetic` needs no dataset.",
+        False,
+    ),
     "force": Key("Train students again.", False, vary=True, after_distillation=True),
     "report": Key(
         "File that shall list what this run made.",
@@ -77,6 +82,7 @@ def annotations() -> dict[str, Any]:
 
     from benchmarks.run.bench import RecipeChoice
     from benchmarks.run.ranks import EvaluationOptions
+    from benchmarks.run.smoke import SmokeChoice
     from benchmarks.students.student import Student
     from benchmarks.tracking.loggers import WandbOptions
     from ddoq.data import ImageDataModule
@@ -99,6 +105,7 @@ def annotations() -> dict[str, Any]:
         "wandb": WandbOptions,
         "output": str,
         "distilled": str | None,
+        "smoke": SmokeChoice,
         "force": bool,
         "report": str | None,
         "extends": list[str],

@@ -45,6 +45,11 @@ def expand(arguments: Sequence[str]) -> list[str]:
     return writer.arguments
 
 
+def paired(arguments: Sequence[str]) -> list[Path]:
+    """List the files that nobody named: those that :func:`expand` adds since they belong to two layers together."""
+    return [pair for _, pair in _pairs(list(_items(arguments)))]
+
+
 def layers(paths: Iterable[Path]) -> list[Path]:
     """List the files that several configurations stand for, in the order in which they are read.
 
@@ -146,6 +151,13 @@ def _items(arguments: Sequence[str]) -> Iterator[Path | str]:
 def _with_pairs(items: list[Path | str]) -> list[Path | str]:
     """Insert what belongs to two layers together directly behind the later one."""
     inserted: dict[int, list[Path]] = {}
+    for place, pair in _pairs(items):
+        inserted.setdefault(place, []).extend(resolve(pair))
+    return [part for i, item in enumerate(items) for part in (item, *inserted.get(i, ()))]
+
+
+def _pairs(items: Sequence[Path | str]) -> Iterator[tuple[int, Path]]:
+    """Find the files that belong to two layers, each with the place of the later one."""
     for one, other, pattern in _PAIRS:
         first, second = _last(items, one), _last(items, other)
         if first is None or second is None:
@@ -153,8 +165,7 @@ def _with_pairs(items: list[Path | str]) -> list[Path | str]:
         root, stems = _root(items[first]), [Path(items[i]).stem for i in (first, second)]
         pair = root / pattern.format(*stems)
         if root.resolve() == _root(items[second]).resolve() and pair.is_file():
-            inserted.setdefault(max(first, second), []).extend(resolve(pair))
-    return [part for i, item in enumerate(items) for part in (item, *inserted.get(i, ()))]
+            yield max(first, second), pair
 
 
 def _last(items: Sequence[Path | str], folder: str) -> int | None:

@@ -147,6 +147,8 @@ def _candidates(folder: Path, kind: str, home: str) -> Iterator[Path]:
     in the folder that is kept for the kind, or if it is named as a result is.
     """
     for path in sorted(folder.rglob("*.json")):
+        if RunFolder.SMOKE in path.relative_to(folder).parts[:-1]:
+            continue  # numbers of no use, unless this folder itself is asked for
         if home in (folder.name, *path.relative_to(folder).parts[:-1]):
             yield path
             continue

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,14 @@ class Entry:
     title: str
     files: tuple[Path, ...]
     values: tuple[Mapping[str, Any], ...]
+
+    def without_budgets(self) -> "Entry":
+        """Return the entry with each combination once, whatever its budget: a smoke run has one of its own."""
+        kept: list[Mapping[str, Any]] = []
+        for values in self.values:
+            rest = {key: value for key, value in values.items() if key != BUDGET}
+            kept += [rest] if rest not in kept else []
+        return replace(self, values=tuple(kept))
 
 
 def list_entries(path: Path, content: Mapping[str, Any]) -> list[Entry]:

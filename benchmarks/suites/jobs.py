@@ -23,6 +23,7 @@ from benchmarks.suites.file import (
 from benchmarks.tracking.loggers import WandbOptions
 from ddoq.errors import UserError
 from ddoq.storage.fingerprints import hash_config
+from ddoq.storage.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,8 @@ def plan_suite(path: Path, output: Path | None = None, extra: tuple[str, ...] = 
     """List what a suite runs, in order.
 
     Combinations that differ only in what comes after distillation (recipe, W&B) share one distillation. With
-    ``paired_seeds`` a student of seed s learns from the set that was distilled with seed s.
+    ``paired_seeds`` a student of seed s learns from the set that was distilled with seed s. With ``--smoke`` among the
+    further options there is one cell a combination, whatever the budgets, students and seeds.
 
     Args:
         path: The suite file.
@@ -200,11 +202,20 @@ def plan_suite(path: Path, output: Path | None = None, extra: tuple[str, ...] = 
     varied = [key for entry in entries for values in entry.values for key in values]
     further, rest = _split_options(extra, [*varied, DISTILL_SEED] if paired else varied)
     root = output or Path(content.get("output", "runs"))
+    smoke = any(option.startswith("--smoke=") and option != "--smoke=false" for option in rest)
+    if smoke:
+        root, entries = RunFolder(root).smoke, [entry.without_budgets() for entry in entries]
+        rest.append(
+            "--wandb.mode=disabled"
+        )  # as the processes do: no table of a smoke run is logged
     rest += ["--output", str(root)]
     planner = _Planner((f"--wandb.group={name}",), tuple(further), tuple(rest), paired)
     for entry in entries:
         files = layers([*entry.files, *further])
-        planner.add(entry, files, *_who(path, entry, files, content))
+        students, seeds = _who(path, entry, files, content)
+        if smoke:
+            students, seeds = students[:1], seeds[:1]
+        planner.add(entry, files, students, seeds)
     return Plan(
         list(planner.sets.values()),
         list(planner.cells.values()),
@@ -236,6 +247,7 @@ class _Planner:
     sets: dict[str, Job] = field(default_factory=dict)
     cells: dict[str, Job] = field(default_factory=dict)
     wandb: list[WandbOptions] = field(default_factory=list)
+    _read: set[tuple[str, ...]] = field(default_factory=set)
 
     def add(
         self,
@@ -253,8 +265,7 @@ class _Planner:
             whole = {**values, **({DISTILL_SEED: seed} if self.paired else {})}
             needs = self._add_set(entry.title, named, whole, contents)
             arguments = (*named, *_options(whole), *self.rest)
-            options = wandb_options((*self.defaults, *arguments))
-            self.wandb += [options] if options not in self.wandb else []
+            self._add_wandb((*self.defaults, *arguments))
             for student in students:
                 cell = Job(
                     f"{_title(entry.title, values)}: {label_of(student)}, seed {seed}",
@@ -269,6 +280,15 @@ class _Planner:
                     needs,
                 )
                 self.cells.setdefault(cell.key, cell)
+
+    def _add_wandb(self, arguments: Sequence[str]) -> None:
+        """Add the W&B options of a process; files are read once for all processes that differ in other options."""
+        told = [(k, v) for k, v in _pairs(arguments) if k.partition(".")[0] in ("config", "wandb")]
+        key = tuple(f"--{k}={v}" for k, v in told)
+        if key not in self._read:
+            self._read.add(key)
+            options = wandb_options(key)
+            self.wandb += [options] if options not in self.wandb else []
 
     def _add_set(
         self, title: str, named: tuple[str, ...], whole: Mapping[str, Any], contents: str

@@ -7,6 +7,7 @@ from ddoq.data.huggingface import HuggingFaceImages
 from ddoq.data.idx import FashionMNIST
 from ddoq.data.imagefolder import ImageFolderImages
 from ddoq.data.known_registries import REGISTRIES, imagenet_indices, load_registry
+from ddoq.data.smoke import FewImages, SyntheticImages
 
 __all__ = [
     "REGISTRIES",
@@ -14,11 +15,13 @@ __all__ = [
     "ClassRegistry",
     "Digits",
     "FashionMNIST",
+    "FewImages",
     "HuggingFaceImages",
     "ImageDataModule",
     "ImageFolderImages",
     "ImageSplit",
     "SubsetSplit",
+    "SyntheticImages",
     "TensorSplit",
     "imagenet_indices",
     "load_registry",

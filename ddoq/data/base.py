@@ -13,11 +13,13 @@ from torch.utils.data import DataLoader, Dataset
 from ddoq.data.class_registry import ClassRegistry
 from ddoq.data.sampler import ExactDistributedSampler
 from ddoq.errors import UserError
+from ddoq.smoke import Tiny, accepted, lower
 from ddoq.storage.fingerprints import hash_config, hash_tensors
 
 # Mean and standard deviation of ImageNet in RGB, as torchvision's reference training code states them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+_TINY_SIDE = 16  # pixels; autoencoders and ConvNets halve it four times
 
 _HASHED_AT_ONCE = 256  # images
 
@@ -158,7 +160,7 @@ def limit_classes(split: ImageSplit, limit: int | None, num_classes: int) -> Ima
     return SubsetSplit(split, torch.cat(kept).sort().values)
 
 
-class ImageDataModule(L.LightningDataModule, ABC):
+class ImageDataModule(Tiny, L.LightningDataModule, ABC):
     """A labelled image dataset with a training and a test split.
 
     A subclass sets ``name`` and implements :meth:`load_splits` and :meth:`source_fingerprint`; limits,
@@ -178,6 +180,7 @@ class ImageDataModule(L.LightningDataModule, ABC):
     """
 
     name: str
+    stand_in = "ddoq.data.SyntheticImages"
     missing_classes_hint = ""  # what a subclass offers when a split lacks classes; ends the error
 
     def __init__(
@@ -207,6 +210,12 @@ class ImageDataModule(L.LightningDataModule, ABC):
         self._loaded = False
         self._train_key: str | None = None  # of a training split that is not the dataset's own
 
+    @classmethod
+    def tiny(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Make images small; a smoke run takes a few of them, see :class:`ddoq.data.FewImages`."""
+        side = lower(given.get("image_size", _TINY_SIDE), _TINY_SIDE)
+        return accepted(cls, {"image_size": side, "num_workers": 0})
+
     @abstractmethod
     def load_splits(self) -> tuple[ImageSplit, ImageSplit, ClassRegistry]:
         """Open the data.
@@ -224,12 +233,20 @@ class ImageDataModule(L.LightningDataModule, ABC):
         if self._loaded:
             return
         train, test, self.classes = self.load_splits()
-        for what, split in (("training", train), ("test", test)):
-            self._check_labels(what, split.labels)
+        self.check_splits(train, test)
         self.train = limit_classes(train, self.limit_per_class, len(self.classes))
         self.test = limit_classes(test, self.test_limit_per_class, len(self.classes))
         self._source = self.source_fingerprint()
         self._loaded = True
+
+    def check_splits(self, train: ImageSplit, test: ImageSplit) -> None:
+        """Refuse splits whose labels are not those of ``classes``, or that lack one of them.
+
+        Raises:
+            UserError: Naming the split and the labels or classes.
+        """
+        for what, split in (("training", train), ("test", test)):
+            self._check_labels(what, split.labels)
 
     def _check_labels(self, what: str, labels: Tensor) -> None:
         count = len(self.classes)

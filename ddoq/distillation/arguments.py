@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
 from ddoq.errors import UserError
+from ddoq.smoke import Tiny
 from ddoq.storage.fingerprints import plain
 from ddoq.storage.records import hashed_fields
 
 
-class Configured:
+class Configured(Tiny):
     """A class whose constructor's arguments are recorded, since they decide what it makes and enter keys.
 
     The constructor lists its arguments by name (no ``*args``, no ``**kwargs``), also those that it hands on. An

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -91,6 +91,12 @@ class LatentQuantization(LatentDistiller):
         self.batch_size = batch_size
         self.posterior = posterior
         self.latent_cache = latent_cache
+
+    @classmethod
+    def tiny(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Sample in a few steps, too."""
+        sampling = {**(given.get("sampling") or {}), "num_inference_steps": 4}
+        return {**super().tiny(given), "sampling": sampling}
 
     @property
     def needs_prior(self) -> bool:

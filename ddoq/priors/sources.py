@@ -27,6 +27,7 @@ from ddoq.priors.training.dit import train_dit
 from ddoq.priors.training.report import save_reconstructions, save_samples
 from ddoq.priors.training.vae import train_vae
 from ddoq.priors.training.workload import training_workload
+from ddoq.smoke import Tiny
 from ddoq.storage.checkpoints import Checkpoint
 from ddoq.storage.files import build_once, read_json, write_json
 from ddoq.storage.fingerprints import hash_config
@@ -36,7 +37,7 @@ from ddoq.storage.run_folder import RunFolder
 TRAINING_FORMAT = 1
 
 
-class PriorSource(ABC):
+class PriorSource(Tiny, ABC):
     """Says where the prior of a run comes from."""
 
     @abstractmethod
@@ -92,6 +93,18 @@ class TrainedPrior(PriorSource):
         self.vae = vae
         self.dit = dit
         self.seed = seed
+
+    @classmethod
+    def tiny(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Train the smallest networks for two steps."""
+        training = {"steps": 2, "batch_size": 8}
+        vae = {"channels": [8, 8], "layers_per_block": 1, "attention": False, **training}
+        dit = {"layers": 1, "heads": 2, "head_dim": 8, "patch_size": 2, **training}
+        return {
+            **super().tiny(given),
+            "vae": {**given.get("vae", {}), **vae},
+            "dit": {**given.get("dit", {}), **dit},
+        }
 
     def folders(
         self, data: ImageDataModule, cache: Path, precision: str = "32-true"
@@ -205,6 +218,8 @@ class PretrainedPrior(PriorSource):
         compile: Compile the networks by ``torch.compile``: minutes at the start, faster after. It needs a C++ compiler,
             on CUDA Triton. Images change by rounding; fingerprints and caches do not.
     """
+
+    stand_in = "ddoq.priors.TrainedPrior"
 
     def __init__(
         self,

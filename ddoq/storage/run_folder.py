@@ -61,11 +61,17 @@ class RunFolder:
     RESULTS: ClassVar[str] = "results"
     FAILURES: ClassVar[str] = "failures"
     CURVES: ClassVar[str] = "curves"
+    SMOKE: ClassVar[str] = "smoke"
     _BOARDS: ClassVar[dict[str, str]] = {
         "markdown": "leaderboard.md",
         "csv": "leaderboard.csv",
         "html": "leaderboard.html",
     }
+
+    @property
+    def smoke(self) -> Path:
+        """Output folder of smoke runs: no table of this output reads it."""
+        return self.root if self.root.name == self.SMOKE else self.root / self.SMOKE
 
     def prior(self, name: str) -> Path:
         """Folder of a trained prior, or of its autoencoder alone."""

@@ -70,6 +70,8 @@ class PretrainedTeacher(TeacherSource):
         UserError: If arguments do not go together.
     """
 
+    stand_in = "ddoq.teachers.TrainedTeacher"
+
     def __init__(
         self,
         path: str | None = None,

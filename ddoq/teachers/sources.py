@@ -10,10 +10,11 @@ from torch import nn
 from ddoq.console import say
 from ddoq.costs.workload import Sizes, Stage
 from ddoq.data.base import ImageDataModule
+from ddoq.smoke import Tiny
 from ddoq.teachers.teacher import Teacher
 
 
-class TeacherSource(ABC):
+class TeacherSource(Tiny, ABC):
     """Obtains a teacher for a dataset."""
 
     @abstractmethod

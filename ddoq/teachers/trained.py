@@ -96,6 +96,12 @@ class TrainedTeacher(TeacherSource):
             seed=seed,
         )
 
+    @classmethod
+    def tiny(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Train a small network for an epoch of a step or two."""
+        network = {"arch": "convnet2-w8-bn", "kwargs": None, "stem": None}
+        return {**super().tiny(given), **network, "batch_size": 64}
+
     def settings_for(self, data: ImageDataModule, trainer: Mapping[str, Any]) -> dict[str, Any]:
         """Return everything that decides the weights, as JSON values.
 

@@ -1,7 +1,6 @@
 """Every YAML of the repository runs, from distillation to the table, on tiny data."""
 
 import gzip
-import inspect
 import io
 import struct
 from pathlib import Path
@@ -15,7 +14,9 @@ from PIL import Image
 
 from benchmarks.cli import main
 from benchmarks.configuration.layers import resolve
+from benchmarks.results.files import read_results
 from benchmarks.suites.jobs import plan_suite
+from ddoq.data import load_registry
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent.parent / "configs"
@@ -50,12 +51,20 @@ def write_idx(folder: Path, stem: str, per_class: int) -> None:
         file.write(struct.pack(">II", 0x801, len(labels)) + labels.tobytes())
 
 
+def write_folders(folder: Path, per_class: int) -> None:
+    for label, key in enumerate(load_registry("imagenette").keys):
+        (folder / key).mkdir(parents=True)
+        for number in range(per_class):
+            Image.fromarray(pixels(label, number, 24)).save(folder / key / f"{number}.png")
+
+
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tiny-data")
     for split, stem, per_class in (("train", "train", 12), ("test", "t10k", 3)):
         write_parquet(folder / f"{split}.parquet", per_class)
         write_idx(folder, stem, per_class)
+        write_folders(folder / {"train": "train", "test": "val"}[split], per_class)
     return folder
 
 
@@ -65,35 +74,19 @@ def output(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("runs")
 
 
-def overlay(dataset: Path, data: Path) -> dict:
-    """Say what differs from the configuration, by the dataset it is of."""
-    # The others have 10 to 1000 classes of up to 512 pixels; test_known_datasets.py reads what is theirs untouched.
-    if dataset.stem not in ("fashion_mnist", "cifar10"):
-        # What the other dataset's class shares with this one would stay.
-        small = {"limit_per_class": 12, "image_size": 16, "num_workers": 0}
-        return {"data": {"class_path": "Digits", "init_args": small}}
+def own_data(dataset: Path, data: Path) -> list[str]:
+    """Say where a dataset's files lie, or that there are none on this machine."""
+    if dataset.stem == "digits":
+        return ["--smoke=true"]
     if dataset.stem == "fashion_mnist":
-        return {"data": {"class_path": "FashionMNIST", "init_args": {"root": str(data)}}}
-    files = {f"{split}_files": str(data / f"{split}.parquet") for split in ("train", "test")}
-    return {"data": {"class_path": "HuggingFaceImages", "init_args": {"path": None, **files}}}
-
-
-def arguments(layers: list[Path], data: Path, folder: Path) -> list[str]:
-    changes = overlay(layers[0], data)
-    tiny = yaml.safe_load((HERE / "tiny.yaml").read_text())
-    changes["recipe"] = {"name": "unified", "overrides": {"epochs": 1}}
-    if "sre2l" in layers[1].name:
-        changes["model"] = {"class_path": "SRe2L", "init_args": {"iterations": 2, "jitter": 2}}
-    path = folder / "overlay.yaml"
-    path.write_text(yaml.safe_dump({**tiny, **changes}))
-    budget = ["--model.init_args.ipc", "2"] if has_budget(layers[1]) else []
-    return [part for file in (*layers, path) for part in ("--config", str(file))] + budget
-
-
-def has_budget(method: Path) -> bool:
-    """Say whether the method can be told how many images per class to make."""
-    kind = next(kind for kind in methods() if kind.__name__ == class_of(method))
-    return "ipc" in inspect.signature(kind).parameters
+        return ["--smoke=true", f"--data.init_args.root={data}"]
+    if dataset.stem == "cifar10":
+        files = [f"--data.init_args.{s}_files={data / f'{s}.parquet'}" for s in ("train", "test")]
+        return ["--smoke=true", "--data.init_args.path=null", *files]
+    if dataset.stem == "imagenette":
+        return ["--smoke=true", f"--data.init_args.root={data}"]
+    # test_known_datasets.py reads what their files say of the data.
+    return ["--smoke=synthetic"]
 
 
 def methods() -> list[type]:
@@ -113,18 +106,42 @@ def class_of(method: Path) -> str:
     return [part["class_path"] for part in parts if "class_path" in part][-1]
 
 
-RUNS = [(DIGITS, method) for method in METHODS] + [(dataset, RANDOM) for dataset in DATASETS]
+# Of the pairs, `scales/<scale>/<method>.yaml` are read by what runs at that scale.
+PAPERS = [
+    (CONFIGS / "datasets" / f"{path.parent.name}.yaml", CONFIGS / "methods" / path.name)
+    for path in sorted((CONFIGS / "papers").glob("*/*.yaml"))
+]
+AT_SCALE = [
+    (DIGITS, CONFIGS / "methods" / path.name, CONFIGS / "scales" / f"{path.parent.name}.yaml")
+    for path in sorted((CONFIGS / "scales").glob("*/*.yaml"))
+]
+RUNS = dict.fromkeys(
+    [
+        *((DIGITS, method) for method in METHODS),
+        *((dataset, RANDOM) for dataset in DATASETS),
+        *((DIGITS, RANDOM, scale) for scale in SCALES),
+        *PAPERS,
+        *AT_SCALE,
+        (CONFIGS / "quickstart.yaml",),
+    ]
+)
 
 
-@pytest.mark.parametrize("layers", RUNS, ids=lambda layers: " ".join(path.stem for path in layers))
-def test_every_method_and_every_dataset_runs_to_its_table(
-    layers, tiny_data, output, tmp_path, capsys
-):
-    given = arguments(list(layers), tiny_data, tmp_path)
-    assert main(["fit", *given, "--output", str(output)]) == 0
+@pytest.mark.parametrize("files", RUNS, ids=lambda files: " ".join(path.stem for path in files))
+def test_every_file_runs_from_distillation_to_the_table(files, tiny_data, output, capsys):
+    dataset = DIGITS if len(files) == 1 else files[0]
+    given = [f"--config={path}" for path in files]
+    assert main(["fit", *given, *own_data(dataset, tiny_data), f"--output={output}"]) == 0
     printed = capsys.readouterr().out
-    assert "convnet" in printed
-    assert "top-1" in printed
+    assert f"writes to {output / 'smoke'}" in printed
+    (row,) = [line for line in printed.splitlines() if line.startswith("convnet")]
+    assert "(n=1)" in row
+    assert [path.name for path in output.iterdir()] == ["smoke"]
+    assert leaderboard_is_empty(output)
+
+
+def leaderboard_is_empty(output: Path) -> bool:
+    return read_results(output) == ([], []) and read_results(output / "smoke")[0] != []
 
 
 @pytest.mark.parametrize("suite", sorted((CONFIGS / "suites").glob("*.yaml")), ids=lambda p: p.stem)

@@ -147,3 +147,10 @@ def test_fields_can_be_given_on_the_command_line(argument, words, capsys):
             ]
         )
     assert words in capsys.readouterr().out
+
+
+def test_a_faithful_d4m_keeps_the_sampling_that_it_insists_on():
+    assert D4M.tiny({"sampling": None})["sampling"] == {"num_inference_steps": 4}
+    changes = D4M.tiny({"ipc": 10, "faithful": True})
+    assert "sampling" not in changes
+    D4M(**changes, faithful=True)

@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from benchmarks.cli import main
-from benchmarks.configuration.layers import expand, layers, resolve
+from benchmarks.configuration.layers import expand, layers, paired, resolve
 from ddoq.errors import UserError
 
 
@@ -104,6 +104,16 @@ def test_files_of_two_layers_are_read_after_both(tree):
     assert names(layers([dataset, method, scale]), tree) == [*both, *pair, *small]
     mine = write(tree.parent, "mine.yaml", f"extends: [{dataset}, {method}]")
     assert names(layers([mine])[:-1], tree) == [*both, *pair]
+
+
+def test_files_that_nobody_named_can_be_told(tree):
+    named = [
+        f"--config={tree / name}"
+        for name in ("datasets/digits.yaml", "methods/sre2l.yaml", "scales/cpu.yaml")
+    ]
+    pairs = ["papers/digits/sre2l.yaml", "scales/cpu/sre2l.yaml"]
+    assert names(paired(["--seeds=[1]", *named]), tree) == pairs
+    assert paired(named[:1]) == []
 
 
 def test_other_datasets_methods_and_folders_bring_no_file(tree, tmp_path_factory):

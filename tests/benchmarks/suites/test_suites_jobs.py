@@ -204,3 +204,19 @@ def test_the_name_of_a_grid_is_that_of_what_it_compares(tree):
     assert name == plan_of(tree, seeds=[0, 1, 2], students=STUDENTS).name
     others = [plan_of(tree, **more).name for more in ({"ipc": [1]}, {"scales": ["small"]})]
     assert len({name, *others}) == 3
+
+
+def test_a_smoke_run_has_one_cell_a_combination(tree):
+    content = {"ipc": [1, 5], "seeds": [0, 1], "students": STUDENTS, "paired_seeds": True}
+    grid = {"recipe.name": ["unified", "sre2l"]}
+    plan = plan_of(tree, extra=("--smoke=true",), grid=grid, **content)
+    assert [job.name for job in plan.cells] == [
+        "digits ddoq name=unified: a, seed 0",
+        "digits ddoq name=sre2l: a, seed 0",
+    ]
+    assert len(plan.sets) == 1
+    assert "--smoke=true" in plan.cells[0].arguments
+    assert [options.mode for options in plan.wandb] == ["disabled"]
+    assert str(plan.output) == "runs/smoke"
+    assert plan.cells[0].arguments[-4:-2] == ("--output", "runs/smoke")
+    assert len(plan_of(tree, extra=("--smoke=false",), grid=grid, **content).cells) == 2 * 2 * 2 * 2

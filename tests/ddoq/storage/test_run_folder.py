@@ -118,3 +118,9 @@ def test_names_stay_as_they_were(tmp_path):
 
 def test_a_set_may_lie_anywhere(tmp_path):
     assert SetFolder(tmp_path).sheet == tmp_path / "images.png"
+
+
+def test_smoke_runs_have_an_output_of_their_own(tmp_path):
+    smoke = RunFolder(tmp_path).smoke
+    assert smoke == tmp_path / "smoke"
+    assert RunFolder(smoke).smoke == smoke  # of a process that a suite has started there
