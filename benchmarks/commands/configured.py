@@ -92,8 +92,9 @@ class BenchCLI(LightningCLI):
         except ArgumentError as error:
             if isinstance(cause := _user_error(error), UserError):
                 raise cause from None
-            own = {name.split(".")[0]: None for name in parser.get_defaults().keys()}  # noqa: SIM118
-            keys = {**own, "print_config": None, **annotations()}
+            defaults = parser.get_defaults().keys()
+            options = {name.split(".")[0]: None for name in defaults}
+            keys = {**options, "print_config": None, **annotations()}
             raise UserError(explain(str(error), args, keys)) from None
 
     def instantiate_trainer(self, **settings: Any) -> L.Trainer:

@@ -115,14 +115,14 @@ def score_rows(folder: Path, fingerprint: str) -> "tuple[list[ScoreRow], list[st
     results, problems = read_results(folder)
     rows = []
     for table in fold(r for r in results if r.distilled.get("fingerprint") == fingerprint):
-        recipe = f"{table.recipe} ({table.apart})" if table.apart else table.recipe
+        recipe = f"{table.recipe} ({table.distinction})" if table.distinction else table.recipe
         for row in table.rows:
             for column in table.columns:
                 score = row.score(column)
                 # Rows of one set differ in how students were trained, say in their teacher.
-                told = f"{column} ({row.label})" if len(table.rows) > 1 else column
+                student = f"{column} ({row.label})" if len(table.rows) > 1 else column
                 if score is not None:
                     rows.append(
-                        ScoreRow(table.dataset, recipe, table.labels, told, score.percent())
+                        ScoreRow(table.dataset, recipe, table.labels, student, score.percent())
                     )
     return rows, problems

@@ -40,7 +40,7 @@ class PlanOptions:
     images_per_class: int | None = None
     test_images: int = 0
 
-    def budgets(self, own: int) -> list[int]:
+    def budgets(self, configured: int) -> list[int]:
         """Return the budgets to plan for.
 
         Example:
@@ -48,7 +48,7 @@ class PlanOptions:
             [10, 50]
         """
         if self.ipc is None:
-            return [own]
+            return [configured]
         try:
             budgets = [int(part) for part in self.ipc.split(",")]
         except ValueError:

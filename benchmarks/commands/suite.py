@@ -11,7 +11,7 @@ from benchmarks.suites.jobs import plan_suite
 from benchmarks.suites.runner import INTERRUPTED, Progress, interruptible, list_jobs, run_plan
 from ddoq.errors import UserError
 
-_OWN = ("--output", "--jobs", "--dry-run", "--help", "-h")
+_SUITE_OPTIONS = ("--output", "--jobs", "--dry-run", "--help", "-h")
 
 
 def _parser(name: str) -> CommandParser:
@@ -44,7 +44,7 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         arguments: As typed.
 
     Returns:
-        The own ones, and the others, each as ``--KEY=VALUE``.
+        The suite's options, and the others, each as ``--KEY=VALUE``.
 
     Raises:
         UserError: If an option of the processes has no value.
@@ -53,12 +53,12 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         >>> split(["s.yaml", "--jobs", "2", "--recipe.name", "hard", "-c=x.yaml"])
         (['s.yaml', '--jobs', '2'], ['--recipe.name=hard', '-c=x.yaml'])
     """
-    own, others = [], []
+    suite_options, others = [], []
     rest = iter(arguments)
     for argument in rest:
         flag, equals, _ = argument.partition("=")
-        if flag in _OWN or not argument.startswith("-"):
-            own.append(argument)
+        if flag in _SUITE_OPTIONS or not argument.startswith("-"):
+            suite_options.append(argument)
         elif equals:
             others.append(argument)
         else:
@@ -66,7 +66,7 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             if value is None or value.startswith("--"):
                 raise UserError(f"{flag} needs a value: it is passed on to every process.")
             others.append(f"{flag}={value}")
-    return own, others
+    return suite_options, others
 
 
 def run(name: str, arguments: list[str]) -> int:
@@ -82,8 +82,8 @@ def run(name: str, arguments: list[str]) -> int:
     Raises:
         UserError: For a mistake in the suite file or the options.
     """
-    own, others = split(arguments)
-    options = _parser(name).parse_args(own)
+    suite_options, others = split(arguments)
+    options = _parser(name).parse_args(suite_options)
     if options.jobs < 1:
         raise UserError(f"--jobs must be at least 1, not {options.jobs}.")
     plan = plan_suite(options.suite, options.output, tuple(others))

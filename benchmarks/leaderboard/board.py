@@ -21,7 +21,7 @@ from benchmarks.statistics.listings import (
 )
 from benchmarks.tables.folding import Row, Table, fold, in_order
 from benchmarks.tables.matching import ceilings
-from benchmarks.tables.notes import how_made
+from benchmarks.tables.notes import provenance_notes
 from benchmarks.tables.summaries import known_further, seeds_that_vary
 from ddoq.errors import UserError, suggest
 
@@ -134,14 +134,14 @@ def _cell_columns(row: Row, column: str) -> dict[str, object]:
     assert score is not None
     low, high = score.interval or (None, None)
     mean = {"cell_n": score.n, "cell_top1_mean": score.mean, "cell_top1_std": score.std}
-    told = {"cell_top1_low95": low, "cell_top1_high95": high, "row": row.label}
-    return {**mean, **told, "row_seeds": seeds_that_vary(row)}
+    interval = {"cell_top1_low95": low, "cell_top1_high95": high}
+    return {**mean, **interval, "row": row.label, "row_seeds": seeds_that_vary(row)}
 
 
 def _markdown(table: Table, tables: Sequence[Table]) -> str:
     heading = f"## {table.dataset}, {table.budget}, recipe {table.recipe}, {table.labels} labels"
     tops = ceilings(table, tables)
-    heading = _escape(heading + (f" ({table.apart})" if table.apart else ""))
+    heading = _escape(heading + (f" ({table.distinction})" if table.distinction else ""))
     parts = [heading, _headline(table, tops)]
     if tops:
         parts.append(CEILING)
@@ -156,7 +156,7 @@ def _markdown(table: Table, tables: Sequence[Table]) -> str:
     spread = intervals(table)
     if spread:
         parts.append(f"{spread.title}. {_listing(spread)}")
-    return "\n\n".join([*parts, "How these numbers were made:", how_made(table)])
+    return "\n\n".join([*parts, "How these numbers were made:", provenance_notes(table)])
 
 
 def _headline(table: Table, tops: Sequence[Row]) -> str:

@@ -22,7 +22,7 @@ from benchmarks.statistics.listings import (
 from benchmarks.tables.folding import FULL, Row, Table, fold, in_order
 from benchmarks.tables.groups import Group, group
 from benchmarks.tables.matching import ceilings
-from benchmarks.tables.notes import how_made
+from benchmarks.tables.notes import provenance_notes
 from benchmarks.tables.summaries import known_further, seeds_that_vary
 from ddoq.errors import UserError
 from ddoq.storage.files import read_json
@@ -101,7 +101,9 @@ def page(results: Sequence[Result], folder: Path, complaints: Sequence[str] = ()
         heat=heat,
         seeds=seeds_that_vary,
         settings=settings,
-        notes=lambda table: [line.removeprefix("- ") for line in how_made(table).splitlines()],
+        notes=lambda table: [
+            line.removeprefix("- ") for line in provenance_notes(table).splitlines()
+        ],
         sheet_of=_sheet_of,
     )
     # A file name that is not UTF-8 reaches messages as lone surrogates, which no encoding has.
@@ -183,14 +185,14 @@ def settings(row: Row) -> str:
         A mapping with ``shared`` and ``results``; shared and a result's own values make up its whole ``config``.
     """
     results = in_order(row.results)
-    shared, own = split([result.config for result in results])
+    shared, remainders = split([result.config for result in results])
     listed = [
         {
             "file": f"{result.config_hash}.json",
             "top1_last": result.metrics.top1_last,
             "config": rest,
         }
-        for result, rest in zip(results, own, strict=True)
+        for result, rest in zip(results, remainders, strict=True)
     ]
     return json.dumps({"shared": shared, "results": listed}, indent=2, ensure_ascii=False)
 
@@ -211,23 +213,23 @@ def split(items: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[dict
     if len(items) == 1:
         return dict(items[0]), [{}]
     shared: dict[str, Any] = {}
-    own: list[dict[str, Any]] = [{} for _ in items]
+    remainders: list[dict[str, Any]] = [{} for _ in items]
     for key in dict.fromkeys(key for item in items for key in item):
         values = [item[key] for item in items if key in item]
         if len(values) == len(items) and all(isinstance(value, dict) for value in values):
             same, rests = split(values)
             if same or not any(rests):
                 shared[key] = same
-            for mine, rest in zip(own, rests, strict=True):
+            for remainder, rest in zip(remainders, rests, strict=True):
                 if rest:
-                    mine[key] = rest
+                    remainder[key] = rest
         elif len(values) == len(items) and all(value == values[0] for value in values):
             shared[key] = values[0]
         else:
-            for mine, item in zip(own, items, strict=True):
+            for remainder, item in zip(remainders, items, strict=True):
                 if key in item:
-                    mine[key] = item[key]
-    return shared, own
+                    remainder[key] = item[key]
+    return shared, remainders
 
 
 def _sheet_of(row: Row, pictures: Mapping[str, str]) -> tuple[Result, str] | None:
@@ -251,16 +253,16 @@ def sheets(results: Iterable[Result], folder: Path) -> dict[str, str]:
     """
     wanted = {str(result.distilled.get("fingerprint")) for result in results}
     root = folder.resolve().parent if folder.resolve().name == RunFolder.RESULTS else folder
-    found: dict[str, str] = {}
+    addresses: dict[str, str] = {}
     for path in sorted(root.rglob(SetFolder.SHEET)):
         try:
             record = read_json(SetFolder(path.parent).record)
             fingerprint = str(record.get("fingerprint")) if isinstance(record, dict) else ""
-            if fingerprint in wanted and fingerprint not in found:
-                found[fingerprint] = _data_address(path)
+            if fingerprint in wanted and fingerprint not in addresses:
+                addresses[fingerprint] = _data_address(path)
         except (UserError, OSError, ValueError):
             continue
-    return found
+    return addresses
 
 
 def _data_address(path: Path) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from benchmarks.tables.folding import Row, Score, Table
 from benchmarks.tables.matching import ceilings
-from benchmarks.tables.notes import how_made
+from benchmarks.tables.notes import provenance_notes
 from benchmarks.tables.summaries import seeds_that_vary
 
 _PREAMBLE = """% Tables of ddoq-bench leaderboard. Needs \\usepackage{booktabs}, and UTF-8 input for names that are not ASCII.
@@ -57,9 +57,9 @@ def latex(tables: Iterable[Table], complaints: Iterable[str] = ()) -> str:
     parts = [_PREAMBLE]
     for index, table in enumerate(tables, start=1):
         parts.append(_table(table, index, ceilings(table, tables)))
-    told = list(complaints)
-    if told:
-        parts.append(_comment(["Left out:", *told]))
+    omissions = list(complaints)
+    if omissions:
+        parts.append(_comment(["Left out:", *omissions]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -68,7 +68,7 @@ def _table(table: Table, index: int, tops: Sequence[Row]) -> str:
     counts = {score.n for row in rows for column in table.columns if (score := row.score(column))}
     n = counts.pop() if len(counts) == 1 else None
     lines = [
-        _comment(how_made(table).splitlines()),
+        _comment(provenance_notes(table).splitlines()),
         _comment([f"Seeds of {row.label}: {seeds_that_vary(row)}" for row in rows]),
         r"\begin{table}",
         r"  \centering",
@@ -91,9 +91,9 @@ def _table(table: Table, index: int, tops: Sequence[Row]) -> str:
 
 
 def _caption(table: Table, n: int | None) -> str:
-    apart = f" ({table.apart})" if table.apart else ""
+    suffix = f" ({table.distinction})" if table.distinction else ""
     images = "1 image per class" if table.ipc == 1 and not table.is_full else table.budget
-    what = f"{table.dataset}, {images}, recipe {table.recipe}, {table.labels} labels{apart}"
+    what = f"{table.dataset}, {images}, recipe {table.recipe}, {table.labels} labels{suffix}"
     if n == 1:
         spread = "one result per cell"
     else:
@@ -104,7 +104,7 @@ def _caption(table: Table, n: int | None) -> str:
 
 def _intervals(table: Table, rows: Iterable[Row]) -> list[str]:
     """Write the 95 % intervals as a note beneath the table; nothing where no cell has two results."""
-    told = []
+    notes = []
     for row in rows:
         scores = [(column, row.score(column)) for column in table.columns]
         known = [(column, s.interval) for column, s in scores if s and s.interval]
@@ -112,27 +112,27 @@ def _intervals(table: Table, rows: Iterable[Row]) -> list[str]:
             ends = (
                 f"{escape(c)} ${100 * low:.1f}$ to ${100 * high:.1f}$" for c, (low, high) in known
             )
-            told.append(f"{escape(row.label)}: {', '.join(ends)}")
-    if not told:
+            notes.append(f"{escape(row.label)}: {', '.join(ends)}")
+    if not notes:
         return []
     lead = r"95\,\% intervals of the means over seeds (Student's $t$, $n - 1$ degrees of freedom)"
     return [
         r"  \par\smallskip",
-        f"  \\parbox{{0.95\\linewidth}}{{\\footnotesize {lead}. {'; '.join(told)}.}}",
+        f"  \\parbox{{0.95\\linewidth}}{{\\footnotesize {lead}. {'; '.join(notes)}.}}",
     ]
 
 
 def _cells(table: Table, row: Row, n: int | None, note: str = "") -> list[str]:
     mean = row.mean(table.columns)
-    scores = [_score(row.score(column), told=n is None) for column in table.columns]
+    scores = [_score(row.score(column), with_count=n is None) for column in table.columns]
     return [escape(row.label + note), *scores, "" if mean is None else f"${100 * mean:.1f}$"]
 
 
-def _score(score: Score | None, *, told: bool) -> str:
+def _score(score: Score | None, *, with_count: bool) -> str:
     if score is None:
         return ""
     spread = "" if score.std is None else f" \\pm {100 * score.std:.1f}"
-    return f"${100 * score.mean:.1f}{spread}$" + (f" ({score.n})" if told else "")
+    return f"${100 * score.mean:.1f}{spread}$" + (f" ({score.n})" if with_count else "")
 
 
 def _line(cells: Iterable[str]) -> str:

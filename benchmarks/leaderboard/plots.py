@@ -116,13 +116,15 @@ def ceilings(group: Group) -> dict[str, float]:
     Returns:
         Fractions by the teacher's name, in order.
     """
-    found = {}
+    accuracies = {}
     for result in group.whole.results:
         teacher = result.teacher or {}
         accuracy = teacher.get("accuracy_real")
         if isinstance(accuracy, int | float):
-            found[f"{teacher.get('arch', 'unknown')}: {100 * accuracy:.2f} %"] = float(accuracy)
-    return dict(sorted(found.items()))
+            accuracies[f"{teacher.get('arch', 'unknown')}: {100 * accuracy:.2f} %"] = float(
+                accuracy
+            )
+    return dict(sorted(accuracies.items()))
 
 
 def plots(group: Group, style: Mapping[str, Style]) -> list[Plot]:

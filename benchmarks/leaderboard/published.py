@@ -100,5 +100,5 @@ def _number(entry: Any, sources: Mapping[str, Any], recipes: Mapping[str, Any]) 
     top1 = entry["top1"]
     if type(top1) not in (int, float) or not 1 <= top1 <= 100:
         raise UserError(f"top1 must be a percentage from 1 to 100, not {top1!r}.")
-    told = {"source": str(sources[entry["source"]]), "recipe": str(recipes[entry["recipe"]])}
-    return Published(**{**entry, **told})
+    references = {"source": str(sources[entry["source"]]), "recipe": str(recipes[entry["recipe"]])}
+    return Published(**{**entry, **references})

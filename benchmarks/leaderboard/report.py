@@ -18,19 +18,26 @@ set after the last epoch, paired by seeds (Student's t). *Corrected p* holds the
 and Hochberg); verdicts use it at 5 %. Intervals are over seeds alone: dataset, teacher and prior are the same for all."""
 
 
-def findings(found: Sequence[Effect]) -> list[str]:
+def findings(comparisons: Sequence[Effect]) -> list[str]:
     """Say in a sentence per row and recipe what the mean over students shows.
 
     Args:
-        found: What :func:`benchmarks.statistics.effects.effects` returns.
+        comparisons: What :func:`benchmarks.statistics.effects.effects` returns.
 
     Returns:
         Sentences; where a table has a single student, that student stands for the mean.
     """
-    told = []
+    sentences = []
     groups: dict[tuple[object, ...], list[Effect]] = {}
-    for effect in found:
-        key = (effect.dataset, effect.ipc, effect.recipe, effect.apart, effect.row, effect.against)
+    for effect in comparisons:
+        key = (
+            effect.dataset,
+            effect.ipc,
+            effect.recipe,
+            effect.distinction,
+            effect.row,
+            effect.against,
+        )
         groups.setdefault(key, []).append(effect)
     for group in groups.values():
         main = next((e for e in group if e.student == OVER_STUDENTS), group[0])
@@ -41,27 +48,30 @@ def findings(found: Sequence[Effect]) -> list[str]:
             if any(e.verdict == verdict for e in single)
         ]
         students = f"; alone {' and '.join(counts)}" if counts and len(group) > 1 else ""
-        apart = f" ({main.apart})" if main.apart else ""
-        told.append(
-            f"{main.dataset}, {main.ipc} images per class, {main.recipe}{apart}: **{main.row}** minus **{main.against}** "
+        suffix = f" ({main.distinction})" if main.distinction else ""
+        sentences.append(
+            f"{main.dataset}, {main.ipc} images per class, {main.recipe}{suffix}: **{main.row}** minus **{main.against}** "
             f"is {_points(main)}: {main.verdict}{students}."
         )
-    return told
+    return sentences
 
 
 def _points(effect: Effect) -> str:
     d = effect.difference
     interval = interval_text(d)
-    told = f"95 % {interval}, n={d.n}" if interval else "one pair"
-    return f"{100 * d.mean:+.2f} points ({told})"
+    basis = f"95 % {interval}, n={d.n}" if interval else "one pair"
+    return f"{100 * d.mean:+.2f} points ({basis})"
 
 
-def _effect_table(found: Sequence[Effect]) -> str:
+def _effect_table(comparisons: Sequence[Effect]) -> str:
     rows = []
-    for e in found:
+    for e in comparisons:
         d = e.difference
         values = [_p_value(d.p_value), _p_value(e.adjusted)]
-        place = [f"{e.dataset}, ipc {e.ipc}", e.recipe + (f" ({e.apart})" if e.apart else "")]
+        place = [
+            f"{e.dataset}, ipc {e.ipc}",
+            e.recipe + (f" ({e.distinction})" if e.distinction else ""),
+        ]
         rows.append(
             [*place, e.row, e.student, f"{100 * d.mean:+.2f}", interval_text(d), *values, str(d.n)]
         )
@@ -114,8 +124,8 @@ def write_report(
         raise UserError(f"There is no usable result in {folder}: run `ddoq-bench suite` first.")
     tables = fold(board.results)
     _check(tables, against)
-    found = effects(tables, against)
-    if not found:
+    comparisons = effects(tables, against)
+    if not comparisons:
         names = ", ".join(against)
         raise UserError(f"{folder} has nothing to compare with {names}: no seeds in common.")
     figure = output.with_name(f"{output.stem}-accuracy.png")
@@ -125,24 +135,24 @@ def write_report(
         _INTRODUCTION,
         "Seeds: " + "; ".join(seeds) + ".",
         "## What was found",
-        "\n".join(f"- {line}" for line in findings(found)),
+        "\n".join(f"- {line}" for line in findings(comparisons)),
         "## Accuracies",
         f"Dots are single pairs of seeds, bars 95 % intervals of their mean.\n\n![Accuracies]({figure.name})",
     ]
     forests = {}
-    for base in dict.fromkeys(effect.against for effect in found):
-        own = [effect for effect in found if effect.against == base]
+    for base in dict.fromkeys(effect.against for effect in comparisons):
+        selected = [effect for effect in comparisons if effect.against == base]
         stem = "".join(c if c.isalnum() else "-" for c in base).strip("-")
         forest = output.with_name(f"{output.stem}-{stem}.png")
-        forests[forest] = own
-        parts += [f"## Against {base}", f"![Differences]({forest.name})", _effect_table(own)]
+        forests[forest] = selected
+        parts += [f"## Against {base}", f"![Differences]({forest.name})", _effect_table(selected)]
     whole = render(board, folder, "markdown").replace("\n#", "\n##").removeprefix("# Leaderboard")
     parts += ["## All tables", whole.strip()]
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         accuracy_figure(tables, figure)
-        for forest, own in forests.items():
-            effects_figure(own, forest)
+        for forest, selected in forests.items():
+            effects_figure(selected, forest)
         with atomic_path(output) as temporary:
             temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     except OSError as error:

@@ -61,8 +61,8 @@ def accuracy_figure(tables: Sequence[Table], path: Path) -> None:
                 axis.errorbar(
                     index + shift, mean.mean, reach, fmt="_", color=colour, capsize=2.5, ms=9
                 )
-        apart = f" ({table.apart})" if table.apart else ""
-        axis.set_title(f"{table.dataset}, ipc {table.ipc}, {table.recipe}{apart}", fontsize=9)
+        suffix = f" ({table.distinction})" if table.distinction else ""
+        axis.set_title(f"{table.dataset}, ipc {table.ipc}, {table.recipe}{suffix}", fontsize=9)
         axis.set_xticks(range(len(table.columns)), table.columns)
         axis.set_ylabel("top-1 (%)")
         axis.grid(axis="y", alpha=0.3)
@@ -76,14 +76,14 @@ def accuracy_figure(tables: Sequence[Table], path: Path) -> None:
     _save(figure, path)
 
 
-def effects_figure(found: Sequence[Effect], path: Path) -> None:
+def effects_figure(comparisons: Sequence[Effect], path: Path) -> None:
     """Draw differences as a forest plot: a line per effect with its 95 % interval, grey where none is shown.
 
     Args:
-        found: Effects against one row, at least one.
+        comparisons: Effects against one row, at least one.
         path: The PNG to write.
     """
-    lines = list(reversed(found))
+    lines = list(reversed(comparisons))
     figure = _figure(8.5, 0.9 + 0.21 * len(lines))
     axis = figure.subplots()
     for place, effect in enumerate(lines):
@@ -99,7 +99,7 @@ def effects_figure(found: Sequence[Effect], path: Path) -> None:
     axis.set_yticks(range(len(lines)), names, fontsize=7)
     axis.set_ylim(-0.7, len(lines) - 0.3)
     axis.set_xlabel(
-        f"top-1 in points minus {found[0].against} (95 % interval over seeds)", fontsize=8
+        f"top-1 in points minus {comparisons[0].against} (95 % interval over seeds)", fontsize=8
     )
     axis.grid(axis="x", alpha=0.3)
     _save(figure, path)

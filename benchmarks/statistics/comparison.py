@@ -125,12 +125,13 @@ def compare(table: Table, first: str, second: str) -> list[tuple[str, Difference
         UserError: If a row is not there, or not to be told from another.
     """
     a, b = _find(table, first), _find(table, second)
-    found = []
+    differences = []
     for column in table.columns:
         pairs = list(paired_accuracies(a, b, column).values())
         if pairs:
-            found.append((column, paired_difference([x for x, _ in pairs], [y for _, y in pairs])))
-    return found
+            difference = paired_difference([x for x, _ in pairs], [y for _, y in pairs])
+            differences.append((column, difference))
+    return differences
 
 
 def interval_text(difference: Difference) -> str:

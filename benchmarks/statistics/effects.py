@@ -20,7 +20,7 @@ class Effect:
         dataset: Name of the dataset.
         ipc: Images per class.
         recipe: Label of the recipe.
-        apart: What tells the table from another of the same heading; mostly empty.
+        distinction: What tells the table from another of the same heading; mostly empty.
         row: Label of the row.
         against: Label of the row that is subtracted.
         student: Label of the student, or :data:`OVER_STUDENTS`.
@@ -31,7 +31,7 @@ class Effect:
     dataset: str
     ipc: int
     recipe: str
-    apart: str
+    distinction: str
     row: str
     against: str
     student: str
@@ -64,20 +64,20 @@ def effects(tables: Iterable[Table], against: Sequence[str]) -> list[Effect]:
         Effects in the order of tables, ``against``, rows and students. Their p-values are corrected together for
         the false discovery rate (Benjamini and Hochberg 1995), means over students apart from single students.
     """
-    found = [effect for table in tables for effect in _of_table(table, against)]
-    single = _adjusted([e for e in found if e.student != OVER_STUDENTS])
-    means = _adjusted([e for e in found if e.student == OVER_STUDENTS])
+    entries = [effect for table in tables for effect in _of_table(table, against)]
+    single = _adjusted([e for e in entries if e.student != OVER_STUDENTS])
+    means = _adjusted([e for e in entries if e.student == OVER_STUDENTS])
     corrected = {**single, **means}
-    return [replace(e, adjusted=corrected.get(_key(e))) for e in found]
+    return [replace(e, adjusted=corrected.get(_key(e))) for e in entries]
 
 
 def _key(effect: Effect) -> tuple[object, ...]:
-    place = (effect.dataset, effect.ipc, effect.recipe, effect.apart)
+    place = (effect.dataset, effect.ipc, effect.recipe, effect.distinction)
     return (*place, effect.row, effect.against, effect.student)
 
 
-def _adjusted(found: Sequence[Effect]) -> dict[tuple[object, ...], float]:
-    known = [(_key(e), e.difference.p_value) for e in found if e.difference.p_value is not None]
+def _adjusted(entries: Sequence[Effect]) -> dict[tuple[object, ...], float]:
+    known = [(_key(e), e.difference.p_value) for e in entries if e.difference.p_value is not None]
     if not known:
         return {}
     from scipy.stats import false_discovery_control  # half a second; only where it is needed
@@ -88,14 +88,14 @@ def _adjusted(found: Sequence[Effect]) -> dict[tuple[object, ...], float]:
 
 def _of_table(table: Table, against: Sequence[str]) -> list[Effect]:
     named = [row for name in against for row in _rows(table, name)]
-    found = []
+    entries = []
     for index, base in enumerate(named):
         earlier = [row.label for row in named[: index + 1]]
         for row in sorted(table.rows, key=lambda row: row.label):
             if row.label in earlier:  # itself, or compared the other way round already
                 continue
-            found += _pair(table, row, base)
-    return found
+            entries += _pair(table, row, base)
+    return entries
 
 
 def _rows(table: Table, name: str) -> list[Row]:
@@ -111,8 +111,8 @@ def _pair(table: Table, row: Row, base: Row) -> list[Effect]:
         common = paired_accuracies(row, base, column)
         if common:
             pairs[column] = common
-    place = (table.dataset, table.ipc, table.recipe, table.apart, row.label, base.label)
-    found = [_effect(place, column, list(values.values())) for column, values in pairs.items()]
+    place = (table.dataset, table.ipc, table.recipe, table.distinction, row.label, base.label)
+    entries = [_effect(place, column, list(values.values())) for column, values in pairs.items()]
     whole = set.intersection(*(set(values) for values in pairs.values())) if pairs else set()
     if len(pairs) > 1 and whole:
         means = [
@@ -122,8 +122,8 @@ def _pair(table: Table, row: Row, base: Row) -> list[Effect]:
             )
             for seeds in sorted(whole, key=repr)
         ]
-        found.append(_effect(place, OVER_STUDENTS, means))
-    return found
+        entries.append(_effect(place, OVER_STUDENTS, means))
+    return entries
 
 
 def _effect(place: Place, student: str, pairs: Sequence[tuple[float, float]]) -> Effect:

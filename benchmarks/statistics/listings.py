@@ -71,12 +71,14 @@ _ROBUSTNESS = (
 def robustness_listings(tables: Sequence[Table]) -> list[Listing]:
     """List label-robust and augmentation-robust scores, one listing for each dataset and number of images per class."""
     listings = []
-    for same in grouped(robustness(tables), lambda entry: [entry.dataset, entry.apart, entry.ipc]):
+    for same in grouped(
+        robustness(tables), lambda entry: [entry.dataset, entry.distinction, entry.ipc]
+    ):
         first = same[0]
-        apart = f" ({first.apart})" if first.apart else ""
+        suffix = f" ({first.distinction})" if first.distinction else ""
         listings.append(
             Listing(
-                f"Robust scores: {first.dataset}, {first.ipc} images per class{apart}",
+                f"Robust scores: {first.dataset}, {first.ipc} images per class{suffix}",
                 _ROBUSTNESS,
                 [
                     *("method", "student", "recipe", "hard labels", "without augmentation"),
@@ -98,6 +100,9 @@ def _robust(entry: Robustness) -> list[str]:
     return [*names, *points, *scores, "; ".join(entry.missing)]
 
 
+_HEADINGS = {"distinction": "apart"}  # in CSV, where a field is called otherwise
+
+
 def robustness_csv(tables: Sequence[Table]) -> str:
     """Write the scores and the accuracies that they come from as CSV, unrounded.
 
@@ -107,8 +112,8 @@ def robustness_csv(tables: Sequence[Table]) -> str:
     Raises:
         UserError: If no score can be computed.
     """
-    found = robustness(tables)
-    if not found:
+    entries = robustness(tables)
+    if not entries:
         raise UserError(
             "No robust score can be computed. LRS needs, for one student, the method and `full` under a recipe with hard labels "
             "(`--recipe.name hard`), and the method and `random` under its own recipe; ARS needs the method and `random` under "
@@ -117,11 +122,11 @@ def robustness_csv(tables: Sequence[Table]) -> str:
     text = io.StringIO()
     lines = [
         {
-            **{key: value for key, value in asdict(entry).items() if key != "missing"},
+            **{_HEADINGS.get(k, k): v for k, v in asdict(entry).items() if k != "missing"},
             **{name: getattr(entry, name) for name in ("hlr", "ior", "lrs", "ars")},
             "missing": "; ".join(entry.missing),
         }
-        for entry in found
+        for entry in entries
     ]
     writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
     writer.writeheader()
@@ -134,7 +139,7 @@ def stability_listings(tables: Sequence[Table]) -> list[Listing]:
     listings = []
     for entry in stability(tables):
         where = f"{entry.dataset}, {entry.ipc} images per class"
-        where += f" ({entry.apart})" if entry.apart else ""
+        where += f" ({entry.distinction})" if entry.distinction else ""
         if entry.ranks:
             listings.append(_ranks(entry, where))
         listings.append(_agreement(entry, where))

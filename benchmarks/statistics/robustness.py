@@ -161,7 +161,7 @@ class Robustness:
         dataset: Name of the dataset.
         ipc: Images per class.
         recipe: Label of the recipe that is the method's own here.
-        apart: What tells the dataset from another description of it; mostly empty.
+        distinction: What tells the dataset from another description of it; mostly empty.
         row: Label of the row.
         student: Label of the student.
         hard: Label of the recipe with hard labels, where there is one.
@@ -178,7 +178,7 @@ class Robustness:
     dataset: str
     ipc: int
     recipe: str
-    apart: str
+    distinction: str
     row: str
     student: str
     hard: str | None
@@ -234,23 +234,23 @@ def robustness(tables: Sequence[Table]) -> list[Robustness]:
         An entry per row, student and recipe with hard labels, in the order of the tables; only for datasets and images per
         class where at least one score can be computed. Rows of ``full`` are what others are measured against.
     """
-    found: list[Robustness] = []
+    scores: list[Robustness] = []
     for dataset in grouped(tables, lambda table: table.dataset):
         parts = grouped(dataset, lambda table: table.data)
-        told = distinguish([part[0].data for part in parts])
-        for apart, part in zip(told, parts, strict=True):
-            index = _Index(part, apart)
+        distinctions = distinguish([part[0].data for part in parts])
+        for distinction, part in zip(distinctions, parts, strict=True):
+            index = _Index(part, distinction)
             for same in grouped(part, lambda table: table.ipc):
                 entries = [entry for table in same for entry in _of_table(table, part, index)]
                 if any(entry.lrs is not None or entry.ars is not None for entry in entries):
-                    found += entries
-    return found
+                    scores += entries
+    return scores
 
 
 def _of_table(table: Table, tables: Sequence[Table], index: "_Index") -> list[Robustness]:
     hards = [table] if table.labels == "hard" else _hards(tables)
     plains = _plains(table, tables)
-    found = []
+    entries = []
     for row in (row for row in table.rows if row.method != FULL):
         for column in (column for column in table.columns if column in row.cells):
             cell = row.cells[column][0]
@@ -260,8 +260,8 @@ def _of_table(table: Table, tables: Sequence[Table], index: "_Index") -> list[Ro
                 if index.of_method(FULL, hard, cell) or index.of_row(hard, cell)
             ]
             hard_or_none: Sequence[Table | None] = useful or [None]
-            found += [_entry(table, row, column, hard, plains, index) for hard in hard_or_none]
-    return found
+            entries += [_entry(table, row, column, hard, plains, index) for hard in hard_or_none]
+    return entries
 
 
 def _hards(tables: Sequence[Table]) -> list[Table]:
@@ -302,8 +302,8 @@ def augments(table: Table) -> bool:
 class _Index:
     """Means over seeds of all cells of a dataset, by what they have to share to be set side by side."""
 
-    def __init__(self, tables: Sequence[Table], apart: str) -> None:
-        self.apart = apart
+    def __init__(self, tables: Sequence[Table], distinction: str) -> None:
+        self.distinction = distinction
         self.names = dict(zip(map(same_recipe, tables), name_recipes(tables), strict=True))
         self.means: dict[str, list[float]] = {}
         for table in tables:
@@ -363,18 +363,18 @@ def _entry(
     if augments(table) and plain is None:
         missing.append(f"{index.name(table)} without augmentation{_several(plains)}")
     distilled_plain, random_plain = one(plain), one(plain, RANDOM)
-    mine = row.score(column)
-    assert mine is not None
+    score = row.score(column)
+    assert score is not None
     return Robustness(
         dataset=table.dataset,
         ipc=table.ipc,
         recipe=index.name(table),
-        apart=index.apart,
+        distinction=index.distinction,
         row=row.label,
         student=column,
         hard=index.name(hard) if hard else None,
         plain=index.name(plain) if plain else None,
-        distilled=mine.mean,
+        distilled=score.mean,
         random=random,
         full_hard=full_hard,
         distilled_hard=distilled_hard,
@@ -384,5 +384,5 @@ def _entry(
     )
 
 
-def _several(found: Sequence[Any]) -> str:
-    return " (several)" if found else ""
+def _several(candidates: Sequence[Any]) -> str:
+    return " (several)" if candidates else ""

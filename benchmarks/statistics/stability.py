@@ -46,7 +46,7 @@ class Stability:
 
     Attributes:
         dataset: Name of the dataset.
-        apart: What tells it from another description of the same dataset; mostly empty.
+        distinction: What tells it from another description of the same dataset; mostly empty.
         ipc: Images per class.
         recipes: Labels of the recipes that take part.
         students: Students that all ranked rows have under all recipes.
@@ -55,7 +55,7 @@ class Stability:
     """
 
     dataset: str
-    apart: str
+    distinction: str
     ipc: int
     recipes: tuple[str, ...]
     students: tuple[str, ...]
@@ -122,22 +122,22 @@ def stability(tables: Sequence[Table]) -> list[Stability]:
         An entry for each dataset and number of images per class with at least two recipes that share at least two rows
         and a student, in the order of the tables.
     """
-    found = []
+    entries = []
     for heading in grouped(tables, lambda table: [table.dataset, table.ipc]):
         datasets = grouped(heading, lambda table: table.data)
-        told = distinguish([same[0].data for same in datasets])
-        for apart, same in zip(told, datasets, strict=True):
-            entry = _compare(same, apart)
+        distinctions = distinguish([same[0].data for same in datasets])
+        for distinction, same in zip(distinctions, datasets, strict=True):
+            entry = _compare(same, distinction)
             if entry is not None:
-                found.append(entry)
-    return found
+                entries.append(entry)
+    return entries
 
 
 # Mean accuracies over seeds by row and student, both by the hash of what they are under any recipe.
 _Scores = Mapping[str, Mapping[str, float]]
 
 
-def _compare(tables: Sequence[Table], apart: str) -> Stability | None:
+def _compare(tables: Sequence[Table], distinction: str) -> Stability | None:
     cells = [
         results[0] for table in tables for row in _rows(table) for results in row.cells.values()
     ]
@@ -165,7 +165,7 @@ def _compare(tables: Sequence[Table], apart: str) -> Stability | None:
         ranked = dict(sorted(whole.items(), key=lambda item: (sum(item[1]), item[0])))
     return Stability(
         dataset=tables[0].dataset,
-        apart=apart,
+        distinction=distinction,
         ipc=tables[0].ipc,
         recipes=tuple(recipes[k] for k in sorted(part)),
         students=tuple(sorted(students[key] for key in common[1])) if common else (),
@@ -189,14 +189,14 @@ def _names(
 
 
 def _scores(table: Table) -> _Scores:
-    found: dict[str, dict[str, float]] = {}
+    scores: dict[str, dict[str, float]] = {}
     for row in _rows(table):
-        own = found.setdefault(hash_config(identity(row.results[0])), {})
+        of_row = scores.setdefault(hash_config(identity(row.results[0])), {})
         for column, results in row.cells.items():
             score = row.score(column)
             assert score is not None
-            own[hash_config(student_of(results[0]))] = score.mean
-    return found
+            of_row[hash_config(student_of(results[0]))] = score.mean
+    return scores
 
 
 def _shared(scores: Sequence[_Scores]) -> tuple[list[str], list[str]] | None:

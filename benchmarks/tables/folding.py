@@ -138,7 +138,7 @@ class Table:
         ipc: Images per class.
         recipe: Label of the recipe.
         labels: Where labels came from: ``online`` or ``hard``.
-        apart: What tells it from another table of the same heading; mostly empty.
+        distinction: What tells it from another table of the same heading; mostly empty.
         data: Description of the dataset.
         recipe_fields: All values of the recipe.
         columns: Students.
@@ -149,7 +149,7 @@ class Table:
     ipc: int
     recipe: str
     labels: str
-    apart: str
+    distinction: str
     data: Mapping[str, Any]
     recipe_fields: Mapping[str, Any]
     columns: list[str]
@@ -219,9 +219,9 @@ def fold(results: Iterable[Result]) -> list[Table]:
     headings = grouped(groups, lambda group: _heading(group[0]))
     tables = []
     for same in headings:
-        apart = distinguish([_conditions(group[0]) for group in same])
-        tables += [_table(group, told) for group, told in zip(same, apart, strict=True)]
-    return sorted(tables, key=lambda t: (t.dataset, t.ipc, t.recipe, t.labels, t.apart))
+        distinctions = distinguish([_conditions(group[0]) for group in same])
+        tables += [_table(group, text) for group, text in zip(same, distinctions, strict=True)]
+    return sorted(tables, key=lambda t: (t.dataset, t.ipc, t.recipe, t.labels, t.distinction))
 
 
 def grouped(items: Iterable[Any], key: Callable[[Any], Any]) -> list[list[Any]]:
@@ -251,20 +251,18 @@ def variant(result: Result) -> dict[str, Any]:
     """Return what tells a row from others of its table: the whole configuration but seeds, student and conditions."""
     shared = ("data", "recipe", "student", "seed")
     rest = {key: value for key, value in result.config.items() if key not in shared}
-    made = dict(rest.get("distilled") or {})
-    made.pop("seed", None)
-    if (
-        made.get("settings") is not None
-    ):  # without settings only its contents tell a set from another
-        made["settings"] = {k: v for k, v in made["settings"].items() if k != "seed"}
-        made.pop("fingerprint", None)
+    distilled = dict(rest.get("distilled") or {})
+    distilled.pop("seed", None)
+    if distilled.get("settings") is not None:  # else only its contents tell a set from another
+        distilled["settings"] = {k: v for k, v in distilled["settings"].items() if k != "seed"}
+        distilled.pop("fingerprint", None)
     # Students that were trained on several ranks took part in another experiment.
     if "evaluation" in rest:  # says their number, too
         rest["evaluation"] = {k: v for k, v in rest["evaluation"].items() if k != "world_size"}
-    return {**rest, "distilled": made, "world_size": result.cost.get("world_size")}
+    return {**rest, "distilled": distilled, "world_size": result.cost.get("world_size")}
 
 
-def _table(results: list[Result], apart: str) -> Table:
+def _table(results: list[Result], distinction: str) -> Table:
     first = results[0]
     columns = named(grouped(results, student_of), lambda r: r.cell.student, student_of)
     column_of = {result.config_hash: label for label, group in columns for result in group}
@@ -280,7 +278,7 @@ def _table(results: list[Result], apart: str) -> Table:
         ipc=first.cell.ipc,
         recipe=first.cell.recipe,
         labels=_labels(first),
-        apart=apart,
+        distinction=distinction,
         data=first.config.get("data") or {},
         recipe_fields=first.config.get("recipe") or {},
         columns=names,
@@ -303,11 +301,13 @@ def named(
     details: Callable[[Result], Mapping[str, Any]],
 ) -> list[tuple[str, list[Result]]]:
     """Name groups; those of equal names also by what tells them apart."""
-    found = []
+    labelled = []
     for same in grouped(groups, lambda group: name(group[0])):
-        for told, group in zip(distinguish([details(g[0]) for g in same]), same, strict=True):
-            found.append((f"{name(group[0])} [{told}]" if told else name(group[0]), group))
-    return found
+        distinctions = distinguish([details(group[0]) for group in same])
+        for distinction, group in zip(distinctions, same, strict=True):
+            suffix = f" [{distinction}]" if distinction else ""
+            labelled.append((name(group[0]) + suffix, group))
+    return labelled
 
 
 def _rank(row: Row, columns: list[str]) -> tuple[bool, float, str]:

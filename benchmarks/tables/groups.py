@@ -64,10 +64,12 @@ def group(results: Iterable[Result]) -> list[Group]:
 def _without_budget(result: Result) -> Result:
     """Copy a result so that the number of images per class no longer tells it from others."""
     config: dict[str, Any] = dict(result.config)
-    made = {key: item for key, item in (config.get("distilled") or {}).items() if key != "ipc"}
-    if made.get("settings") is not None:
-        made["settings"] = {key: item for key, item in made["settings"].items() if key != "ipc"}
-    config["distilled"] = made
+    distilled = {key: item for key, item in (config.get("distilled") or {}).items() if key != "ipc"}
+    if distilled.get("settings") is not None:
+        distilled["settings"] = {
+            key: item for key, item in distilled["settings"].items() if key != "ipc"
+        }
+    config["distilled"] = distilled
     return replace(result, cell=replace(result.cell, ipc=0), config=config)
 
 

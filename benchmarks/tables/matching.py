@@ -16,8 +16,8 @@ def circumstances(result: Result) -> dict[str, Any]:
 
 def identity(result: Result) -> dict[str, Any]:
     """Return what tells a row from others over all datasets and recipes: method, its settings, circumstances."""
-    made = {"method": result.cell.method, "distilled": variant(result)["distilled"]}
-    return {**made, **circumstances(result)}
+    method = {"method": result.cell.method, "distilled": variant(result)["distilled"]}
+    return {**method, **circumstances(result)}
 
 
 def same_recipe(table: Table) -> str:
@@ -34,12 +34,12 @@ def name_recipes(tables: Sequence[Table]) -> list[str]:
     Returns:
         A name for each table; equal for equal recipes.
     """
-    found = [""] * len(tables)
+    names = [""] * len(tables)
     for same in grouped(range(len(tables)), lambda number: tables[number].recipe):
-        told = distinguish([tables[number].recipe_fields for number in same])
-        for number, text in zip(same, told, strict=True):
-            found[number] = tables[number].recipe + (f" ({text})" if text else "")
-    return found
+        distinctions = distinguish([tables[number].recipe_fields for number in same])
+        for number, text in zip(same, distinctions, strict=True):
+            names[number] = tables[number].recipe + (f" ({text})" if text else "")
+    return names
 
 
 def ceilings(table: Table, tables: Iterable[Table]) -> list[Row]:
@@ -60,7 +60,7 @@ def ceilings(table: Table, tables: Iterable[Table]) -> list[Row]:
         for column, results in row.cells.items()
         for result in results
     }
-    found = []
+    rows = []
     for other in tables:
         if other.ipc == table.ipc or hash_config(other.data) != hash_config(table.data):
             continue
@@ -75,5 +75,5 @@ def ceilings(table: Table, tables: Iterable[Table]) -> list[Row]:
                 if (column := students.get(hash_config(student_of(results[0]))))
             }
             if cells:
-                found.append(Row(row.method, row.label, cells))
-    return sorted(found, key=lambda row: row.label)
+                rows.append(Row(row.method, row.label, cells))
+    return sorted(rows, key=lambda row: row.label)

@@ -21,7 +21,7 @@ _VERSIONS = (
 )
 
 
-def how_made(table: Table) -> str:
+def provenance_notes(table: Table) -> str:
     """List what made the numbers of a table.
 
     Args:
@@ -92,9 +92,9 @@ def _teacher(result: Result) -> str:
         labels = (result.config.get("recipe") or {}).get("labels")
         return "none (targets of the set)" if labels == "set" else "none (hard labels)"
     accuracy = teacher.get("accuracy_real")
-    told = "not recorded" if accuracy is None else f"{100 * accuracy:.2f} %"
+    score = "not recorded" if accuracy is None else f"{100 * accuracy:.2f} %"
     fingerprint = teacher.get("fingerprint", "unknown")
-    return f"{teacher.get('arch', 'unknown')} ({told} top-1 on the real test set, fingerprint {fingerprint})"
+    return f"{teacher.get('arch', 'unknown')} ({score} top-1 on the real test set, fingerprint {fingerprint})"
 
 
 def _distill_seed(result: Result) -> str:
@@ -102,12 +102,14 @@ def _distill_seed(result: Result) -> str:
 
 
 def _method(row: Row) -> str:
-    made = row.results[0].config.get("distilled") or {}
-    context = made.get("context") or {}
-    told = {key: context[key] for key in ("prior", "teacher", "precision") if context.get(key)}
-    settings = made.get("settings")
+    distilled = row.results[0].config.get("distilled") or {}
+    context = distilled.get("context") or {}
+    conditions = {
+        key: context[key] for key in ("prior", "teacher", "precision") if context.get(key)
+    }
+    settings = distilled.get("settings")
     sets = _join(str(result.distilled.get("fingerprint")) for result in row.results)
-    both = {**settings, **told} if isinstance(settings, dict) else settings
+    both = {**settings, **conditions} if isinstance(settings, dict) else settings
     return f"{_pairs(both, skip=('seed', 'ipc'))}; distilled sets {sets}"
 
 
@@ -121,12 +123,14 @@ def _hardware(result: Result) -> str:
 
 
 def _versions(results: list[Result]) -> str:
-    found: dict[str, set[str]] = {}
+    versions: dict[str, set[str]] = {}
     for record in (part for result in results for part in _provenances(result)):
         for name, version in (record.get("versions") or {}).items():
-            found.setdefault(name, set()).add(version)
-    known = [name for name in _VERSIONS if name in found]
-    return ", ".join(f"{name} {' and '.join(sorted(found[name]))}" for name in known) or "unknown"
+            versions.setdefault(name, set()).add(version)
+    known = [name for name in _VERSIONS if name in versions]
+    return (
+        ", ".join(f"{name} {' and '.join(sorted(versions[name]))}" for name in known) or "unknown"
+    )
 
 
 def _provenances(result: Result) -> list[dict[str, Any]]:

@@ -33,17 +33,19 @@ class Further:
 def seeds_that_vary(row: Row) -> str:
     """Say which seeds vary in a row, and which do not."""
     student = sorted({result.cell.seed for result in row.results})
-    made = {result.cell.distill_seed for result in row.results}
-    distillation = sorted(seed for seed in made if seed is not None)
+    distill_seeds = {result.cell.distill_seed for result in row.results}
+    distillation = sorted(seed for seed in distill_seeds if seed is not None)
     vary = [
         name
         for name, seeds in (("distillation", distillation), ("student", student))
         if len(seeds) > 1
     ]
-    told = " and ".join(vary) + (" vary" if len(vary) > 1 else " varies") if vary else "none varies"
+    summary = (
+        " and ".join(vary) + (" vary" if len(vary) > 1 else " varies") if vary else "none varies"
+    )
     numbers = ", ".join(map(str, student))
     numbers += "; distillation " + (", ".join(map(str, distillation)) or "unknown")
-    return f"{told} (student {numbers})"
+    return f"{summary} (student {numbers})"
 
 
 def _accuracy(name: str) -> Callable[[Row, list[str]], float | None]:
@@ -62,13 +64,13 @@ def _known(name: str, *, factor: float = 1, by_set: bool = True) -> Callable[...
         for index, result in enumerate(in_order(row.results)):
             value = flat(result)[name]
             if value is not None:
-                values[_made(result) if by_set else index] = float(value)
+                values[_set_fingerprint(result) if by_set else index] = float(value)
         return factor * Score.of(list(values.values())).mean if values else None
 
     return mean
 
 
-def _made(result: Result) -> str | None:
+def _set_fingerprint(result: Result) -> str | None:
     return result.distilled.get("fingerprint")
 
 

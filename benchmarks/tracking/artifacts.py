@@ -75,10 +75,10 @@ def _log_set(
 ) -> None:
     import wandb
 
-    made = {"method": record["method"], "settings": record["settings"], **record["context"]}
+    identity = {"method": record["method"], "settings": record["settings"], **record["context"]}
     metadata = {
         "fingerprint": record["fingerprint"],
-        "config_hash": hash_config(made),  # as in the name of the set's folder
+        "config_hash": hash_config(identity),  # as in the name of the set's folder
         **{key: record[key] for key in ("method", "ipc", "seed", "settings", "data")},
         "statistics": record.get("statistics", {}),
         "cost": record.get("cost", {}),
@@ -204,6 +204,6 @@ def _warned(log: Callable[[], bool], options: WandbOptions, what: str) -> bool:
     try:
         return enabled(options) and log()
     except Exception as error:  # noqa: BLE001 - whatever it is, everything is on disk
-        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        warnings.warn(f"W&B has not got {what}: {told}", stacklevel=3)
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        warnings.warn(f"W&B has not got {what}: {reason}", stacklevel=3)
         return False

@@ -295,8 +295,8 @@ def augment(images: Tensor, positions: Tensor, epoch: EpochAugmentation) -> Tens
     if epoch.partners is None:
         return _single(images, positions, epoch)
     both = _single(images, torch.cat([positions, epoch.partners[positions]]), epoch)
-    own, partners = both.chunk(2)
-    return cutmix(own, partners, epoch.boxes[positions])
+    originals, partners = both.chunk(2)
+    return cutmix(originals, partners, epoch.boxes[positions])
 
 
 def _single(images: Tensor, positions: Tensor, epoch: EpochAugmentation) -> Tensor:

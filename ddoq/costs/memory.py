@@ -22,11 +22,11 @@ class _Alive(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         # What goes in and is not known was there before, and so are views of it that come out.
         self._note((args, kwargs), new=False)
-        made = func(*args, **(kwargs or {}))
-        self._note(made, new=True)
+        outputs = func(*args, **(kwargs or {}))
+        self._note(outputs, new=True)
         self._known = {k: v for k, v in self._known.items() if not v[0].expired()}
         self.peak = max(self.peak, sum(size for _, size in self._known.values()))
-        return made
+        return outputs
 
     def _note(self, tensors: Any, *, new: bool) -> None:
         for tensor in tree_leaves(tensors):

@@ -132,9 +132,9 @@ def folder_networks(folder: Path) -> PriorNetworks:
             denoiser = kind.from_config(kind.load_config(folder, subfolder=name))
             if "text_encoder" in index:
                 text = CLIPTextModel(CLIPTextConfig.from_pretrained(folder / "text_encoder"))
-        made = scheduler.from_config(scheduler.load_config(folder, subfolder="scheduler"))
+        schedule = scheduler.from_config(scheduler.load_config(folder, subfolder="scheduler"))
     except (AttributeError, KeyError, TypeError, OSError, ValueError) as error:
         raise UserError(
             f"{folder} is no diffusers folder that can be planned for: {error}."
         ) from None
-    return PriorNetworks(vae, denoiser, made, text)
+    return PriorNetworks(vae, denoiser, schedule, text)

@@ -106,19 +106,19 @@ def _update(
     if fresh:
         share, size = (sum(listings[name].size for name in names) for names in (fresh, groups))
         say(f"data: hashing {share / 2**30:.1f} of {size / 2**30:.1f} GiB in {place}, once")
-    found: dict[str, list[str]] = {}
+    hashes: dict[str, list[str]] = {}
     for name, files in groups.items():
-        found[name] = hash_group(files) if name in fresh else kept[name]["hashes"].split()
+        hashes[name] = hash_group(files) if name in fresh else kept[name]["hashes"].split()
     for name in fresh:
         kept.pop(name, None)
         if listings[name].youngest < now - _SETTLED:
-            kept[name] = {"listing": listings[name].hash, "hashes": " ".join(found[name])}
+            kept[name] = {"listing": listings[name].hash, "hashes": " ".join(hashes[name])}
     if fresh:
         try:
             write_json(store, {"format": _FORMAT, "place": place, "groups": kept})
         except OSError as error:
             _warn(store, error)
-    return found
+    return hashes
 
 
 def _read(store: Path) -> dict[str, Any]:

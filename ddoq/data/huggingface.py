@@ -118,8 +118,10 @@ class HuggingFaceImages(ImageDataModule):
         ]
         registry, labels, kept = self._number(columns)
         splits: list[ImageSplit] = []
-        for table, source, own in zip(tables, self._sources, labels, strict=True):
-            split: ImageSplit = RowSplit(table, image_column, own, self.image_size, source.row)
+        for table, source, split_labels in zip(tables, self._sources, labels, strict=True):
+            split: ImageSplit = RowSplit(
+                table, image_column, split_labels, self.image_size, source.row
+            )
             if kept is not None:
                 split = _keep(split, kept, source.title)
             splits.append(maybe_cached(split, self.image_size, self.cache_images))

@@ -106,8 +106,8 @@ def list_images(folder: Path) -> list[Path]:
     Returns:
         Paths, without hidden files and files of other kinds.
     """
-    found = (path for path in folder.rglob("*") if _is_image(path) and path.is_file())
-    visible = [p for p in found if not any(x.startswith(".") for x in p.relative_to(folder).parts)]
+    files = (path for path in folder.rglob("*") if _is_image(path) and path.is_file())
+    visible = [p for p in files if not any(x.startswith(".") for x in p.relative_to(folder).parts)]
     return sorted(visible, key=lambda path: path.relative_to(folder).as_posix())
 
 
@@ -215,9 +215,9 @@ class ImageFolderImages(ImageDataModule):
 
     def load_splits(self) -> tuple[ImageSplit, ImageSplit, ClassRegistry]:
         """List the files of both splits; see :meth:`ImageDataModule.load_splits`."""
-        found = [list_split(folder) for folder in self.folders]
-        registry = self._classes([list(members) for members in found])
-        self._members = [{key: members[key] for key in registry.keys} for members in found]
+        listings = [list_split(folder) for folder in self.folders]
+        registry = self._classes([list(members) for members in listings])
+        self._members = [{key: members[key] for key in registry.keys} for members in listings]
         splits = []
         for members in self._members:
             files = [file for group in members.values() for file in group]
@@ -230,8 +230,8 @@ class ImageFolderImages(ImageDataModule):
     def _classes(self, keys: list[list[str]]) -> ClassRegistry:
         """Say which classes are read, from the folders of both splits."""
         if self.registry is not None:
-            for folder, own in zip(self.folders, keys, strict=True):
-                check_folders(self.registry, own, folder)
+            for folder, names in zip(self.folders, keys, strict=True):
+                check_folders(self.registry, names, folder)
             return load_registry(self.registry, self.prompt, self.class_names)
         train, test = keys
         if train != test:

@@ -195,8 +195,8 @@ def _wordnet_names() -> dict[str, str]:
     """Return the words of every ImageNet-1K synset, comma-separated, as timm ships them; only to recognise labels."""
     from timm.data import ImageNetInfo
 
-    found: dict[str, str] = ImageNetInfo(_IMAGENET).label_descriptions(as_dict=True)
-    return found
+    descriptions: dict[str, str] = ImageNetInfo(_IMAGENET).label_descriptions(as_dict=True)
+    return descriptions
 
 
 def _folded(text: str) -> str:

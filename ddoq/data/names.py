@@ -83,12 +83,12 @@ def _read(path: Path) -> list[Any] | dict[str, Any]:
         return text.rstrip().splitlines()
 
     def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        mapping = dict(pairs)
+        if len(mapping) < len(pairs):
             keys = [key for key, _ in pairs]
-            twice = sorted({key for key in found if keys.count(key) > 1})
+            twice = sorted({key for key in mapping if keys.count(key) > 1})
             raise UserError(f"{path}: the key {twice[0]!r} appears twice.")
-        return found
+        return mapping
 
     try:
         value = json.loads(text, object_pairs_hook=distinct)

@@ -88,7 +88,7 @@ class ParquetSource:
         return f"{self.files[file]}, row {index - self._starts[file]}"
 
     def _find(self) -> list[Path]:
-        found: list[Path] = []
+        paths: list[Path] = []
         for pattern in self.patterns:
             path = Path(pattern).expanduser()
             matches = (
@@ -99,8 +99,8 @@ class ParquetSource:
             files = [match for match in matches if match.is_file()]
             if not files:
                 raise UserError(f"{self.option}: no file matches {pattern}.")
-            found += files
-        return found
+            paths += files
+        return paths
 
 
 class HubSource:

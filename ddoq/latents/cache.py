@@ -70,8 +70,8 @@ def encoded_at(prior: Prior, data: ImageDataModule) -> dict[str, Any]:
 
 def encoding_key(prior: Prior, data: ImageDataModule) -> dict[str, Any]:
     """Return :func:`encoded_at` where that is not the dataset's size, so that older keys stay what they are."""
-    told = encoded_at(prior, data)
-    return told if told["encoded_at"] != data.image_size else {}
+    record = encoded_at(prior, data)
+    return record if record["encoded_at"] != data.image_size else {}
 
 
 @torch.no_grad()

@@ -34,8 +34,8 @@ class LatentDistiller(Distiller):
 
     def facts(self) -> dict[str, Any]:
         """Say at which size images were encoded, where they were."""
-        own = {} if self.prior is None else encoded_at(self.prior, self.data)
-        return {**super().facts(), **own}
+        encoding = {} if self.prior is None else encoded_at(self.prior, self.data)
+        return {**super().facts(), **encoding}
 
     def formats(self) -> dict[str, Any]:
         """Name the rounding of latents, and the size of encoding where it is not the dataset's.
@@ -89,7 +89,7 @@ class LatentDistiller(Distiller):
         """
         assert self.prior is not None
         if self._cache is not None:
-            made = self._cache.obtain(label, batch_size=self.batch_size, device=self.device)
+            latents = self._cache.obtain(label, batch_size=self.batch_size, device=self.device)
         else:
             started = time.perf_counter()
             values = encode_class(
@@ -100,6 +100,6 @@ class LatentDistiller(Distiller):
                 device=self.device,
                 sample_seed=self.seed if self.posterior == "sample" else None,
             )
-            made = ClassLatents(values, time.perf_counter() - started, reused=False)
-        info = {"encoding_seconds": made.seconds, "encoding_reused": made.reused}
-        return made.values.to(self.device).float().flatten(1), info
+            latents = ClassLatents(values, time.perf_counter() - started, reused=False)
+        info = {"encoding_seconds": latents.seconds, "encoding_reused": latents.reused}
+        return latents.values.to(self.device).float().flatten(1), info

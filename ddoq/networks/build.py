@@ -13,7 +13,7 @@ from ddoq.networks.resnet_ap import ResNetAP, parse_resnet_ap
 from ddoq.networks.stems import STEMS, use_small_stem
 from ddoq.seeding import derive_seed
 
-_OWN = re.compile(
+_NATIVE = re.compile(
     "convnet|resnet_?ap"
 )  # how the names of networks start that are built here, not by timm
 
@@ -59,8 +59,8 @@ def build_network(
             raise UserError(f"{what} must be at least 1, not {value}.")
     if stem is not None and stem not in STEMS:
         raise UserError(f"Unknown stem {stem!r}. {suggest(stem, STEMS)}")
-    if _OWN.match(name):
-        return _build_own(name, num_classes, image_size, stem, kwargs)
+    if _NATIVE.match(name):
+        return _build_native(name, num_classes, image_size, stem, kwargs)
     network = _build_timm(name, num_classes, image_size, kwargs)
     if stem == "small":
         use_small_stem(network, name, image_size)
@@ -96,7 +96,7 @@ def draw_network(
         return build_network(name, num_classes, image_size, **kwargs)
 
 
-def _build_own(
+def _build_native(
     name: str, num_classes: int, image_size: int, stem: str | None, kwargs: dict[str, Any]
 ) -> nn.Module:
     is_convnet = name.startswith("convnet")

@@ -68,12 +68,12 @@ def faiss_lloyd(
         options["init_method"] = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
     kmeans = faiss.Kmeans(points.shape[1], k, **options)
     kmeans.train((points - mean).cpu().numpy())
-    found = torch.from_numpy(kmeans.centroids).to(points.device) + mean
+    centroids = torch.from_numpy(kmeans.centroids).to(points.device) + mean
     rounds = max_iterations - ITERATIONS if tolerance == 0 else 1
-    labels = nearest(points, found)
+    labels = nearest(points, centroids)
     empty = torch.bincount(labels, minlength=k) == 0
     if bool(empty.any()):
         # faiss fills an empty cell with a shifted copy of another centroid; stay with points of the data.
-        found[empty] = points[nearest(found[empty], points)]
-    centroids = settle(points, labels, found, max(1, rounds), warn=tolerance == 0)
+        centroids[empty] = points[nearest(centroids[empty], points)]
+    centroids = settle(points, labels, centroids, max(1, rounds), warn=tolerance == 0)
     return make_codebook(points, centroids)

@@ -98,9 +98,9 @@ class InnerProducts(Geometry):
         """Average inner products over cells: ``<c, x>`` over its points, ``|c|^2`` over its pairs."""
         filled = counts.clamp_min(1)
         inner = sums / filled[:, None]
-        own = torch.zeros_like(inner)
-        own.scatter_(0, labels[None], inner.gather(0, labels[None]))
-        norms = (own.sum(1) / filled).masked_fill(counts == 0, torch.inf)
+        same_cell = torch.zeros_like(inner)
+        same_cell.scatter_(0, labels[None], inner.gather(0, labels[None]))
+        norms = (same_cell.sum(1) / filled).masked_fill(counts == 0, torch.inf)
         values = torch.add(norms[:, None], inner, alpha=-2).min(0)
         return values.values, values.indices
 

@@ -125,7 +125,10 @@ def test_settings_and_datasets_are_told_apart(folded):
         ]
     ]
     found = stability(folded(*described))
-    assert sorted(entry.apart for entry in found) == ["limit_per_class=5", "limit_per_class=null"]
+    assert sorted(entry.distinction for entry in found) == [
+        "limit_per_class=5",
+        "limit_per_class=null",
+    ]
     for entry in found:
         assert list(entry.ranks) == ["ddoq [power=0.5]", "ddoq [power=absent]"]
 
