@@ -101,9 +101,7 @@ def page(results: Sequence[Result], folder: Path, complaints: Sequence[str] = ()
         heat=heat,
         seeds=seeds_that_vary,
         settings=settings,
-        notes=lambda table: [
-            line.removeprefix("- ") for line in provenance_notes(table).splitlines()
-        ],
+        notes=_notes,
         sheet_of=_sheet_of,
     )
     # A file name that is not UTF-8 reaches messages as lone surrogates, which no encoding has.
@@ -230,6 +228,10 @@ def split(items: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[dict
                 if key in item:
                     remainder[key] = item[key]
     return shared, remainders
+
+
+def _notes(table: Table) -> list[str]:
+    return [line.removeprefix("- ") for line in provenance_notes(table).splitlines()]
 
 
 def _sheet_of(row: Row, pictures: Mapping[str, str]) -> tuple[Result, str] | None:

@@ -121,9 +121,8 @@ def ceilings(group: Group) -> dict[str, float]:
         teacher = result.teacher or {}
         accuracy = teacher.get("accuracy_real")
         if isinstance(accuracy, int | float):
-            accuracies[f"{teacher.get('arch', 'unknown')}: {100 * accuracy:.2f} %"] = float(
-                accuracy
-            )
+            name = f"{teacher.get('arch', 'unknown')}: {100 * accuracy:.2f} %"
+            accuracies[name] = float(accuracy)
     return dict(sorted(accuracies.items()))
 
 
@@ -141,13 +140,7 @@ def plots(group: Group, style: Mapping[str, Style]) -> list[Plot]:
     # All real images are a line where there is something to compare, not the far end of the axis.
     lines = [] if whole.is_full else sorted(r.label for r in whole.rows if r.method == FULL)
     labels = sorted(row.label for row in whole.rows if row.label not in lines)
-    scores = {
-        (student, row.label, table.ipc): score
-        for table in group.tables
-        for row in table.rows
-        for student in table.columns
-        if (score := row.score(student))
-    }
+    scores = _scores(group)
     budgets = sorted({ipc for _, label, ipc in scores if label not in lines})
     tops = ceilings(group)
     spread = [s.mean + sign * (s.std or 0.0) for s in scores.values() for sign in (-1, 1)]
@@ -187,6 +180,17 @@ def plots(group: Group, style: Mapping[str, Style]) -> list[Plot]:
         )
         for student in whole.columns
     ]
+
+
+def _scores(group: Group) -> dict[tuple[str, str, int], Score]:
+    """Return the scores of a group by student, row and images per class."""
+    return {
+        (student, row.label, table.ipc): score
+        for table in group.tables
+        for row in table.rows
+        for student in table.columns
+        if (score := row.score(student))
+    }
 
 
 def _point(score: Score, text: str, x: float, y: Callable[[float], float]) -> Point:

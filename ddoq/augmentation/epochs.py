@@ -194,13 +194,11 @@ def draw_epoch(
     else:
         crops = draw_crops(n, size, crop_scale, crop_ratio, generator("crop"))
     flips = torch.rand(n, generator=generator("flip")) < (0.5 if flip else 0.0)
-    if cutmix_alpha == 0:
-        nothing = torch.zeros(n, 4, dtype=torch.int64)
-        drawn = EpochAugmentation(crops, flips, None, nothing, torch.ones(n))
-    else:
+    partners, boxes, lam = None, torch.zeros(n, 4, dtype=torch.int64), torch.ones(n)
+    if cutmix_alpha != 0:
         partners = torch.randperm(n, generator=generator("partner"))
         boxes, lam = draw_boxes(n, size, cutmix_alpha, generator("box"))
-        drawn = EpochAugmentation(crops, flips, partners, boxes, lam)
+    drawn = EpochAugmentation(crops, flips, partners, boxes, lam)
     if collage > 1:
         drawn = replace(drawn, patches=draw_patches(n, collage, generator("patches")))
     if color_jitter > 0:

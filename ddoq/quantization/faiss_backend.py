@@ -1,6 +1,7 @@
 """Lloyd's iterations by faiss, settled to the same convergence as our own."""
 
 import logging
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,13 +45,7 @@ def faiss_lloyd(
     Raises:
         UserError: If faiss is missing.
     """
-    try:
-        import faiss
-    except ImportError as error:
-        raise UserError(
-            "backend 'faiss' needs faiss, which cannot be imported. Install ddoq-bench[cpu] or ddoq-bench[gpu] "
-            "(never both), or set backend: torch."
-        ) from error
+    faiss = _import_faiss()
     gpus = faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
     on_gpu = points.is_cuda and gpus > 0
     log.info("faiss %s clusters on the %s", faiss.__version__, "GPU" if on_gpu else "CPU")
@@ -77,3 +72,14 @@ def faiss_lloyd(
         centroids[empty] = points[nearest(centroids[empty], points)]
     centroids = settle(points, labels, centroids, max(1, rounds), warn=tolerance == 0)
     return make_codebook(points, centroids)
+
+
+def _import_faiss() -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise UserError(
+            "backend 'faiss' needs faiss, which cannot be imported. Install ddoq-bench[cpu] or ddoq-bench[gpu] "
+            "(never both), or set backend: torch."
+        ) from error
+    return faiss

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,31 +80,40 @@ def quantize(
     check_specific(len(points), k, method, passes, batch_size, chunk, drop_last)
     if k == len(points):
         return every_point(points, method)
+    if method in ("lloyd", "medoid"):
+        run = partial(_lloyd, method, backend, max_iterations=max_iterations, tolerance=tolerance)
+    else:
+        run = partial(_best_of, _single_start(method, passes, batch_size, chunk, drop_last))
     with full_precision(points.device):
         order = canonical_order(points)
-        ordered = points[order]
-        if method in ("lloyd", "medoid"):
-            run = faiss_lloyd if backend == "faiss" else lloyd
-            book = run(
-                ordered,
-                k,
-                seed=seed,
-                restarts=restarts,
-                max_iterations=max_iterations,
-                tolerance=tolerance,
-            )
-            if method == "medoid":
-                book = medoid(ordered, book)
-        else:
-            starts: dict[str, Callable[..., Codebook]] = {
-                "clvq": partial(clvq, passes=passes, batch_size=batch_size or BATCH_SIZE),
-                "d4m": partial(d4m, chunk=chunk, drop_last=drop_last),
-                "random": random,
-            }
-            start = starts[method]
-            books = (start(ordered, k, seed=derive_seed(seed, n)) for n in range(restarts))
-            book = min(books, key=lambda book: book.distortion)
+        book = run(points[order], k, seed=seed, restarts=restarts)
     return book if book.indices is None else replace(book, indices=order[book.indices])
+
+
+def _lloyd(method: str, backend: str, points: Tensor, k: int, **settings: Any) -> Codebook:
+    """Run Lloyd's iterations, which choose among their starts; for ``medoid``, take points for centroids at last."""
+    book = (faiss_lloyd if backend == "faiss" else lloyd)(points, k, **settings)
+    return medoid(points, book) if method == "medoid" else book
+
+
+def _single_start(
+    method: str, passes: int, batch_size: int | None, chunk: int | None, drop_last: bool
+) -> Callable[..., Codebook]:
+    """Return a method that starts once, with its settings."""
+    starts: dict[str, Callable[..., Codebook]] = {
+        "clvq": partial(clvq, passes=passes, batch_size=batch_size or BATCH_SIZE),
+        "d4m": partial(d4m, chunk=chunk, drop_last=drop_last),
+        "random": random,
+    }
+    return starts[method]
+
+
+def _best_of(
+    start: Callable[..., Codebook], points: Tensor, k: int, *, seed: int, restarts: int
+) -> Codebook:
+    """Keep the start of least distortion."""
+    books = (start(points, k, seed=derive_seed(seed, n)) for n in range(restarts))
+    return min(books, key=lambda book: book.distortion)
 
 
 def canonical_order(points: Tensor) -> Tensor:

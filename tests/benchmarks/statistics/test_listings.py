@@ -64,6 +64,7 @@ def test_scores_as_csv_are_unrounded(tables):
     assert float(line["full_hard"]) == 0.9
     assert line["ars"] == ""
     assert (line["hard"], line["student"]) == ("hard", "resnet18")
+    assert list(line)[:5] == ["dataset", "ipc", "recipe", "apart", "row"]
 
 
 def test_without_a_score_the_csv_says_what_to_run(result_of):
