@@ -35,7 +35,7 @@ def read(arguments: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         The file, or nothing for an option of its own, and what it says from the top-level key on: ``--recipe.name hard``
         says ``{"recipe": {"name": "hard"}}``.
     """
-    for flag, value in _split(arguments):
+    for flag, value in split(arguments):
         content = _load(value)
         if not flag:
             continue
@@ -56,11 +56,22 @@ def loose(arguments: Sequence[str]) -> list[str]:
         >>> loose(["--config", "a.yaml", "b.yaml"])
         ['b.yaml']
     """
-    return [value for flag, value in _split(arguments) if not flag]
+    return [value for flag, value in split(arguments) if not flag]
 
 
-def _split(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Part arguments into options and their values; the option is empty where a value belongs to none."""
+def split(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Split arguments, ``--key=value`` or ``--key value``, into options and their values.
+
+    Args:
+        arguments: As typed.
+
+    Yields:
+        Option and value; the option is empty where a value belongs to none, the value where none follows.
+
+    Example:
+        >>> list(split(["-c", "a.yaml", "b.yaml", "--recipe.name=hard"]))
+        [('-c', 'a.yaml'), ('', 'b.yaml'), ('--recipe.name', 'hard')]
+    """
     rest = iter(arguments)
     for argument in rest:
         flag, equals, value = argument.partition("=")

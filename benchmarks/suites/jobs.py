@@ -10,6 +10,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser
 
 from benchmarks.configuration.layers import layers, read_layer, resolve
+from benchmarks.configuration.options import split
 from benchmarks.suites.entries import Entry, list_entries
 from benchmarks.suites.file import (
     AFTER_DISTILLATION,
@@ -89,14 +90,11 @@ def _options(values: Mapping[str, Any]) -> list[str]:
 
 
 def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Split options as typed, ``--key=value`` or ``--key value``, into keys and values."""
-    rest = iter(arguments)
-    for argument in rest:
-        flag, equals, value = argument.partition("=")
-        if not flag.startswith("-"):
-            raise UserError(f"{argument!r} is no option. Further options are --KEY=VALUE.")
-        key = "config" if flag == "-c" else flag.lstrip("-")
-        yield key, value if equals else next(rest, "")
+    """Split options as typed into keys and values."""
+    for flag, value in split(arguments):
+        if not flag:
+            raise UserError(f"{value!r} is no option. Further options are --KEY=VALUE.")
+        yield "config" if flag == "-c" else flag.lstrip("-"), value
 
 
 def wandb_options(arguments: Sequence[str]) -> WandbOptions:
