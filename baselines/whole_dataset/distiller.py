@@ -35,7 +35,6 @@ class WholeDataset(Distiller):
         self, data: ImageDataModule, *, prior: Prior | None = None, teacher: Teacher | None = None
     ) -> None:
         """Take the size of the largest class as the budget."""
-        data.setup()
         self.ipc = int(torch.bincount(data.train.labels).max())
         super().attach(data, prior=prior, teacher=teacher)
 

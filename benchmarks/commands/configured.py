@@ -29,8 +29,8 @@ _RUNS: dict[str, Callable[[Bench], object]] = {
     "fit": lambda bench: bench.fit(),
     "distill": lambda bench: bench.distill(),
     "evaluate": lambda bench: bench.evaluate(),
-    "prior": lambda bench: bench.obtain_prior(required=True),
-    "teacher": lambda bench: bench.obtain_teacher(required=True),
+    "prior": lambda bench: bench.prior(),
+    "teacher": lambda bench: bench.teacher(),
 }
 _TRAINER_DEFAULTS = {
     "logger": False,

@@ -100,8 +100,7 @@ def sizes_of(bench: Bench, options: PlanOptions) -> Sizes:
     """
     classes, images, data = options.classes, options.images_per_class, bench.data
     if classes is None and images is None:
-        data.setup()
-        return Sizes.of(data)
+        return Sizes.of(bench.dataset)
     if classes is None or images is None:
         raise UserError("Give --classes and --images-per-class together, or neither.")
     if min(classes, images) < 1 or options.test_images < 0:

@@ -19,7 +19,7 @@ from benchmarks.results.files import (
 )
 from benchmarks.results.outcome import Outcome
 from benchmarks.results.records import CellConfig, JointConfig, SetConfig
-from benchmarks.run.ranks import JointRanks, failed_before
+from benchmarks.run.ranks import JointRanks
 from benchmarks.students.evaluation import Run, evaluate_student
 from benchmarks.students.recipe import Recipe
 from benchmarks.students.stored_labels import LABEL_FORMAT
@@ -127,15 +127,10 @@ class CellRunner:
         stored = None if force else self.find(student, seed)
         if stored is not None:
             return stored
-        cell = self.cell(student, seed)
         try:
-            return self._train(cell, student, seed)
+            return self._train(student, seed)
         except Exception as error:  # noqa: BLE001 - recorded, told, and the run ends with an error
-            text = str(error) if isinstance(error, UserError) else traceback.format_exc()
-            path = write_failure(
-                RunFolder(self.output).failures, cell, text, self.cell_config(student, seed)
-            )
-            print(f"failed: {student.label}, seed {seed}: {error} (details in {path})", flush=True)
+            self._record_failure(student, seed, error)
             return None
 
     def _run_jointly(
@@ -149,8 +144,7 @@ class CellRunner:
         stored = joint.broadcast_from_first(lambda: None if force else self.find(student, seed))
         if stored is not None:
             return stored
-        cell, config = self.cell(student, seed), self.cell_config(student, seed)
-        failures, started = RunFolder(self.output).failures, time.time()
+        started = time.time()
         gathered = training = False
 
         def before_fit() -> None:
@@ -160,38 +154,46 @@ class CellRunner:
             training = True
 
         try:
-            return self._train(cell, student, seed, before_fit)
+            return self._train(student, seed, before_fit)
         except Exception as error:
             if not gathered:
                 joint.gather_errors(error)
-            text = str(error) if isinstance(error, UserError) else traceback.format_exc()
-            path = failure_path(failures, cell, config)
-            if training and failed_before(path, started):  # by the rank whose end this one noticed
-                joint.abort()
-                raise UserError(f"{student.label}, seed {seed} failed; see {path}.") from error
-            if training or joint.rank == 0:
-                write_failure(failures, cell, text, config)
-                who = f" on rank {joint.rank}" if training else ""
-                print(
-                    f"failed{who}: {student.label}, seed {seed}: {error} (details in {path})",
-                    flush=True,
-                )
             if training:
-                joint.abort()
-                raise UserError(
-                    f"{student.label}, seed {seed} failed on rank {joint.rank} while {joint.world_size} ranks trained "
-                    f"it together, which ends the run; see {path}. Students that are done will be reused."
-                ) from error
+                raise self._abort(joint, student, seed, error, started) from error
+            if joint.rank == 0:
+                self._record_failure(student, seed, error)
             return None
 
-    def _train(
-        self,
-        cell: Cell,
-        student: Student,
-        seed: int,
-        before_fit: Callable[[], None] | None = None,
-    ) -> Result:
+    def _abort(
+        self, joint: JointRanks, student: Student, seed: int, error: Exception, started: float
+    ) -> UserError:
+        """End the other ranks after an error in training; return what this one is to raise."""
         config = self.cell_config(student, seed)
+        path = failure_path(RunFolder(self.output).failures, self.cell(student, seed), config)
+        who = f"{student.label}, seed {seed} failed"
+        if written_since(path, started):  # by the rank whose end this one noticed
+            joint.abort()
+            return UserError(f"{who}; see {path}.")
+        self._record_failure(student, seed, error, f" on rank {joint.rank}")
+        joint.abort()
+        return UserError(
+            f"{who} on rank {joint.rank} while {joint.world_size} ranks trained it together, which ends the run; see "
+            f"{path}. Students that are done will be reused."
+        )
+
+    def _record_failure(
+        self, student: Student, seed: int, error: Exception, where: str = ""
+    ) -> None:
+        text = str(error) if isinstance(error, UserError) else traceback.format_exc()
+        cell, config = self.cell(student, seed), self.cell_config(student, seed)
+        path = write_failure(RunFolder(self.output).failures, cell, text, config)
+        what = f"{student.label}, seed {seed}: {error} (details in {path})"
+        print(f"failed{where}: {what}", flush=True)
+
+    def _train(
+        self, student: Student, seed: int, before_fit: Callable[[], None] | None = None
+    ) -> Result:
+        cell, config = self.cell(student, seed), self.cell_config(student, seed)
         alone = self.joint is None or self.joint.rank == 0
         loggers = []
         if alone:
@@ -245,3 +247,16 @@ class CellRunner:
             distilled=distilled,
             provenance=provenance(),
         )
+
+
+def written_since(path: Path, moment: float) -> bool:
+    """Say whether a file was written since a moment.
+
+    Args:
+        path: Any.
+        moment: As ``time.time()`` gave it.
+    """
+    try:
+        return path.stat().st_mtime >= moment - 1
+    except OSError:
+        return False

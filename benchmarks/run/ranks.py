@@ -59,6 +59,10 @@ class EvaluationOptions:
             mend = f"write {renamed!r}, its name now" if renamed else "write 'independent' or 'ddp'"
             raise UserError(f"There is no evaluation.ranks {self.ranks!r}: {mend}.")
 
+    def joint(self, trainer: L.Trainer) -> bool:
+        """Say whether the ranks of a run train each student together; one rank has nobody to train with."""
+        return self.ranks == "ddp" and trainer.world_size > 1
+
 
 def extend_timeouts() -> None:
     """Give every DDP strategy that is chosen by its name a timeout of :data:`TIMEOUT`.
@@ -106,7 +110,7 @@ def one_device(trainer: L.Trainer) -> dict[str, Any]:
 class Ranks:
     """The ranks of one run, once it comes to students.
 
-    Either they train each student together, see :meth:`joint`. Or the process group is destroyed, and every rank is a
+    Either they train each student together, see :class:`JointRanks`. Or the process group is destroyed, and every rank is a
     one-device run of its own up to the barrier: metrics synchronise themselves wherever a process group exists, so a
     student that is trained and tested on one device must not find one. The barrier then goes through a file in the
     output folder, which all ranks share.
@@ -137,10 +141,6 @@ class Ranks:
             strategy.setup_environment()
             return
         strategy.launcher.launch(strategy.setup_environment)
-
-    def joint(self) -> "JointRanks | None":
-        """Return what cells need to train a student on all ranks; None where there is one rank only."""
-        return JointRanks(self._trainer) if self.world_size > 1 else None
 
     def destroy_process_group(self) -> None:
         """From here on this process acts as the first and only rank."""
@@ -277,11 +277,3 @@ def check_strategy(trainer: L.Trainer) -> None:
             f"trainer.strategy 'ddp_{method}' starts its processes anew for every call, which a run of several stages "
             "cannot use: set it to ddp."
         )
-
-
-def failed_before(path: Path, started: float) -> bool:
-    """Tell whether a rank has recorded its failure in a file since a moment (``time.time()``)."""
-    try:
-        return path.stat().st_mtime >= started - 1
-    except OSError:
-        return False

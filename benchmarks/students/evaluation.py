@@ -88,7 +88,7 @@ def evaluate_student(
 
     Args:
         training: What to train on, and by which recipe.
-        data: The dataset whose test split counts.
+        data: The dataset, set up; its test split counts.
         teacher: Labels the images; may be None where the recipe uses labels of the set.
         student: Which network.
         seed: The seed of this student.
@@ -100,7 +100,6 @@ def evaluate_student(
     Raises:
         UserError: If set, dataset, teacher and recipe do not fit one another.
     """
-    data.setup()
     interval = run.eval_every
     if interval is None:
         interval = evaluation_interval(training.plan.epochs)

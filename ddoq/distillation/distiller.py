@@ -133,14 +133,13 @@ class Distiller(ItemRunner, Configured, ABC):
         """Give the distiller what it works on.
 
         Args:
-            data: The dataset; it is set up here.
+            data: The dataset, set up.
             prior: Encoder, decoder and generator, for methods that need one.
             teacher: Network trained on the real data, for methods that need one.
 
         Raises:
             UserError: If a needed part is missing or does not fit the dataset.
         """
-        data.setup()
         self.check(data)
         if self.needs_prior and prior is None:
             raise UserError(

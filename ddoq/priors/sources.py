@@ -131,7 +131,6 @@ class TrainedPrior(PriorSource):
         Raises:
             UserError: If a checkpoint of a training that was killed cannot be used.
         """
-        data.setup()
         check_image_size(data.image_size, self.vae, self.dit)
         precision = str(trainer.get("precision") or "32-true")
         keys = self._keys(data, precision)
@@ -242,7 +241,6 @@ class PretrainedPrior(PriorSource):
 
     def obtain(self, data: ImageDataModule, cache: Path, trainer: Mapping[str, Any]) -> Prior:
         """Open the prior; see :meth:`PriorSource.obtain`. Nothing is cached or trained here."""
-        data.setup()
         prior: LatentDiffusionPrior
         if find_format(self.path) is STABLE_DIFFUSION:
             prior = self._open_stable_diffusion(data)

@@ -109,7 +109,6 @@ class PretrainedTeacher(TeacherSource):
 
     def obtain(self, data: ImageDataModule, cache: Path, trainer: Mapping[str, Any]) -> Teacher:
         """Load it; see :meth:`TeacherSource.obtain`."""
-        data.setup()
         if self.arch is not None:
             teacher, how = obtain_named(self, data, cache, trainer)
         else:

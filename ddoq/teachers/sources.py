@@ -22,7 +22,7 @@ class TeacherSource(Tiny, ABC):
         """Train or load a teacher and make sure that it fits the dataset.
 
         Args:
-            data: The dataset.
+            data: The dataset, set up.
             cache: Root of the cache.
             trainer: Arguments of ``lightning.Trainer`` that say where to run.
 

@@ -128,7 +128,6 @@ class TrainedTeacher(TeacherSource):
         Raises:
             UserError: If that checkpoint cannot be used.
         """
-        data.setup()
         settings = self.settings_for(data, trainer)
         safe_name = re.sub(r"[^\w.-]", "_", self.arch)
         key = hash_config(settings)

@@ -1,10 +1,12 @@
+import ast
 from pathlib import Path
 
 import yaml
 
 from benchmarks.cli import main
 
-TINY = Path(__file__).parents[2] / "configs" / "tiny.yaml"
+ROOT = Path(__file__).parents[3]
+TINY = ROOT / "tests" / "configs" / "tiny.yaml"
 
 
 def test_a_rerun_that_fails_is_counted_though_an_older_result_is_kept(
@@ -42,3 +44,16 @@ def test_a_rerun_that_fails_is_counted_though_an_older_result_is_kept(
     results[1].unlink()
     assert main(fit[:-2]) == 2
     assert "1 of 2 students failed; see" in capsys.readouterr().err
+
+
+def test_the_dataset_is_set_up_in_one_place():
+    """What is handed on is set up: nobody behind has to ask, or to set up again what a wrapper changed."""
+    calls = [
+        f"{path.relative_to(ROOT)}: {ast.unparse(node)}"
+        for package in ("ddoq", "baselines", "benchmarks")
+        for path in (ROOT / package).rglob("*.py")
+        if path.parent.name != "data"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "setup"
+    ]
+    assert calls == ["benchmarks/run/bench.py: self.data.setup()"]

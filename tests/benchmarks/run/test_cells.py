@@ -1,12 +1,14 @@
 """One cell: what decides its numbers, what is stored, and what a failure leaves behind."""
 
 import json
+import os
+import time
 
 import pytest
 import torch
 from killing import KillAt
 
-from benchmarks.run.cells import CellRunner
+from benchmarks.run.cells import CellRunner, written_since
 from benchmarks.students.recipes import load_recipe
 from benchmarks.students.student import Student
 from benchmarks.tracking.loggers import WandbOptions
@@ -131,3 +133,13 @@ def test_the_format_of_stored_labels_is_in_the_key_where_they_are_used(make_runn
     stored.recipe = load_recipe("unified", {"labels": "stored"})
     assert stored.cell_config(STUDENT, 0)["label_format"] == 1
     assert "label_format" not in hard.cell_config(STUDENT, 0)
+
+
+def test_a_failure_of_an_earlier_run_is_not_this_ones(tmp_path):
+    path = tmp_path / "failure.json"
+    assert not written_since(path, time.time())
+    path.write_text("{}")
+    os.utime(path, (1_000, 1_000))
+    assert not written_since(path, time.time())
+    os.utime(path)
+    assert written_since(path, time.time())

@@ -27,7 +27,9 @@ def at_every_step(monkeypatch):
 def train(quiet):
     def train(cache, *callbacks, **trainer):
         source = TrainedPrior(VAEConfig(**VAE), DiTConfig(**DIT))
-        return source.obtain(Digits(**DATA), cache, {**quiet, **trainer, "callbacks": callbacks})
+        data = Digits(**DATA)
+        data.setup()
+        return source.obtain(data, cache, {**quiet, **trainer, "callbacks": callbacks})
 
     return train
 

@@ -28,6 +28,7 @@ class Three(ImageDataModule):
     def __init__(self, keys=WNIDS, image_size=32, source="three"):
         super().__init__(image_size)
         self.keys, self.source = keys, source
+        self.setup()
 
     def load_splits(self):
         def split(n, seed):
@@ -112,7 +113,6 @@ def test_torchvision_weights_answer_for_the_datasets_classes(
     torch.testing.assert_close(teacher(IMAGES), expected, rtol=1e-4, atol=1e-5)
     assert teacher.class_keys == WNIDS
     data = Three()
-    data.setup()
     assert teacher.accuracy == split_accuracies(teacher, data.test)[0]
     record = teacher.training_record
     assert record["weights"] == "torchvision/resnet18, IMAGENET1K_V1"

@@ -23,7 +23,9 @@ def at_every_step(monkeypatch):
 
 def train(cache, *callbacks, options=OPTIONS, **trainer):
     settings = {**TRAINER, **trainer, "callbacks": callbacks}
-    return TrainedTeacher(**options).obtain(Digits(**DATA), cache, settings)
+    data = Digits(**DATA)
+    data.setup()
+    return TrainedTeacher(**options).obtain(data, cache, settings)
 
 
 def left(cache):

@@ -23,6 +23,7 @@ class Blobs(ImageDataModule):
     def __init__(self, keys=("nw", "ne", "sw", "se"), image_size=16, source="blobs"):
         super().__init__(image_size)
         self.keys, self.source = keys, source
+        self.setup()
 
     def load_splits(self):
         def split(n, seed):
@@ -44,6 +45,10 @@ class Blobs(ImageDataModule):
 
 class Digits16(ImageDataModule):
     name = "digits16"
+
+    def __init__(self, image_size=16):
+        super().__init__(image_size)
+        self.setup()
 
     def load_splits(self):
         pixels, labels = load_digits(return_X_y=True)
@@ -145,8 +150,6 @@ def test_bf16_training_keeps_float32_weights(tmp_path):
 
 def test_everything_that_decides_the_weights_decides_the_cache():
     data, other = Blobs(), Blobs(source="other")
-    data.setup()
-    other.setup()
     base = TrainedTeacher().settings_for(data, TRAINER)
     assert TrainedTeacher().settings_for(data, {**TRAINER, "precision": "32-true"}) == base
     assert TrainedTeacher(crop_pad=2).settings_for(data, TRAINER) == base  # an eighth of 16
@@ -178,7 +181,6 @@ def test_everything_that_decides_the_weights_decides_the_cache():
 
 def test_learning_rate_rises_then_falls_and_small_tensors_do_not_decay():
     data = Blobs()
-    data.setup()
     source = TrainedTeacher(**SMALL, weight_decay=0.3, warmup=0.25, crop_pad=0)
     from ddoq.networks import build_network
 
@@ -229,12 +231,12 @@ def test_failures_leave_no_teacher_behind(tmp_path):
 
 def test_digits_quickly(tmp_path):
     source = TrainedTeacher(epochs=3, batch_size=64)
-    assert source.obtain(Digits16(16), tmp_path, TRAINER).accuracy > 0.95
+    assert source.obtain(Digits16(), tmp_path, TRAINER).accuracy > 0.95
 
 
 @pytest.mark.slow
 def test_defaults_reach_98_percent_on_digits(tmp_path):
-    assert TrainedTeacher().obtain(Digits16(16), tmp_path, TRAINER).accuracy >= 0.98
+    assert TrainedTeacher().obtain(Digits16(), tmp_path, TRAINER).accuracy >= 0.98
 
 
 @pytest.mark.gpu
