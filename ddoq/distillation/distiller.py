@@ -192,8 +192,8 @@ class Distiller(ItemRunner, Configured, ABC):
             trainer.predict(self, return_predictions=False)
         trainer.strategy.barrier("shards written")  # of every rank, before one of them merges
         if trainer.is_global_zero and not DistilledSet.exists(target):
-            self._merge().save(target)
             self._clear_checkpoints()
+            self._merge().save(target)
         trainer.strategy.barrier("distilled set written")
         return DistilledSet.load(target), target
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import lightning as L
 import torch
 import torch.distributed as dist
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import Tensor
 
 T = TypeVar("T")
@@ -23,8 +24,10 @@ def start_ranks(trainer: L.Trainer) -> None:
         trainer: A trainer; with one device, or processes that somebody else starts, nothing happens.
     """
     launcher = trainer.strategy.launcher
-    if trainer.world_size > 1 and getattr(launcher, "procs", None) == []:
-        launcher.launch(lambda: None)  # type: ignore[union-attr]
+    if trainer.world_size == 1 or not isinstance(launcher, _SubprocessScriptLauncher):
+        return
+    if not launcher.procs:
+        launcher.launch(lambda: None)
 
 
 def one_device(trainer: L.Trainer) -> dict[str, Any]:

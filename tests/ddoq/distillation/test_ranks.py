@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from ddoq.distillation.ranks import RankGroup, in_item_order, one_device, start_ranks
 
@@ -56,23 +57,24 @@ def test_one_device_says_where_a_rank_works(trainer):
 
 
 def test_processes_are_started_once_and_only_where_the_trainer_would(trainer):
-    class Launcher:
-        def __init__(self, procs):
-            self.procs = procs
+    class Launcher(_SubprocessScriptLauncher):
+        def __init__(self):
+            self.procs = []
             self.calls = 0
 
         def launch(self, function):
             self.calls += 1
             self.procs.append("process")
 
-    def launched(world_size, launcher):
+    def calls(world_size, launcher):
         strategy = SimpleNamespace(launcher=launcher)
         for _ in range(2):
             start_ranks(SimpleNamespace(world_size=world_size, strategy=strategy))
-        return launcher.calls
+        return getattr(launcher, "calls", 0)
 
-    assert launched(2, Launcher([])) == 1
-    assert launched(1, Launcher([])) == 0
+    assert calls(2, Launcher()) == 1
+    assert calls(1, Launcher()) == 0
+    # As under torchrun, which has no launcher of Lightning's, and where processes end with each call.
+    assert calls(2, None) == 0
+    assert calls(2, SimpleNamespace(procs=[], launch=None)) == 0
     start_ranks(trainer)
-    # As under torchrun, which has no launcher of Lightning's.
-    start_ranks(SimpleNamespace(world_size=2, strategy=SimpleNamespace(launcher=None)))
