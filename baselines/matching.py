@@ -15,9 +15,9 @@ from ddoq.costs.workload import Sizes, Stage, image_bytes
 from ddoq.data import ImageDataModule
 from ddoq.decoding.form import SetForm, SetRecipe
 from ddoq.decoding.transform import Transform
-from ddoq.distillation.by_ipc import by_ipc
 from ddoq.distillation.distiller import Distiller
 from ddoq.distillation.shard import Shard, WorkItem, check_budget, class_items
+from ddoq.distillation.tables import ByBudget, look_up
 from ddoq.errors import UserError
 from ddoq.networks import draw_network
 from ddoq.networks.features import classifier_of
@@ -50,7 +50,7 @@ class ClassMatching(Distiller):
         seed: int,
         arch: str,
         iterations: int,
-        lr: float | dict[int, float],
+        lr: ByBudget[float],
         momentum: float,
         batch_real: int,
         init: Init,
@@ -65,6 +65,11 @@ class ClassMatching(Distiller):
         self.init = init
         self.augmentation = augmentation
 
+    @classmethod
+    def tiny(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Take a small network and few real images, too."""
+        return {**super().tiny(given), "arch": "convnet2-w8", "batch_real": 8}
+
     @property
     def needs_gradient(self) -> bool:
         """Of the pixels."""
@@ -76,10 +81,8 @@ class ClassMatching(Distiller):
         for name, value in (("iterations", self.iterations), ("batch_real", self.batch_real)):
             if value < 1:
                 raise UserError(f"{name} must be at least 1, not {value}.")
-        rates = self.lr.values() if isinstance(self.lr, Mapping) else [self.lr]
-        if not all(0 < rate < math.inf for rate in rates):
+        if not 0 < self._rate(data.num_classes) < math.inf:
             raise UserError(f"lr must be above 0, not {self.lr}.")
-        by_ipc(self.lr, self.ipc, "lr")
         if not 0 <= self.momentum < 1:
             raise UserError(f"momentum must be in [0, 1), not {self.momentum}.")
         parse_strategy(self.augmentation)
@@ -112,6 +115,9 @@ class ClassMatching(Distiller):
         recipe = SetRecipe("dc") if strategy == "none" else SetRecipe("dsa", overrides)
         return SetForm(transform=self._transform(), recipe=recipe)
 
+    def _rate(self, num_classes: int) -> float:
+        return look_up(self.lr, num_classes, self.ipc, "lr")
+
     def _transform(self) -> Transform:
         return Transform.normalize(self.data.mean, self.data.std)
 
@@ -133,7 +139,7 @@ class ClassMatching(Distiller):
         stored = self.data.train.load(self.data.train.of_class(label).tolist())
         real = RealImages(stored.to(self.device), self._transform().to(self.device).apply)
         images = real.initial(self.ipc, self.init, self.generator("init", label))
-        return real, Pixels(images, by_ipc(self.lr, self.ipc, "lr"), self.momentum)
+        return real, Pixels(images, self._rate(self.data.num_classes), self.momentum)
 
     def pair(self, real: RealImages, synthetic: Tensor, *keys: int) -> tuple[Tensor, Tensor]:
         """Draw a batch of real images, and augment it and the synthetic ones alike.

@@ -165,3 +165,8 @@ def test_data_that_are_not_there_are_named_and_synthetic_ones_offered(tmp_path, 
 def test_another_word_is_refused(tmp_path, capsys):
     assert main(["distill", *config(tmp_path), "--smoke=sometimes"]) == 2
     assert "smoke" in capsys.readouterr().err
+
+
+def test_the_recipe_of_a_set_to_come_is_only_shortened():
+    recipe = changed(recipe={"name": "own", "overrides": {"lr": 0.1}})["recipe"]
+    assert recipe == {"name": "own", "overrides": {"lr": 0.1, "epochs": 1}}
