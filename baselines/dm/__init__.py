@@ -1,0 +1,5 @@
+"""DM: distribution matching under networks of random weights."""
+
+from baselines.dm.distiller import DM
+
+__all__ = ["DM"]
