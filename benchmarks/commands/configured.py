@@ -20,9 +20,10 @@ from benchmarks.configuration.keys import KEYS, annotations
 from benchmarks.configuration.layers import expand, paired
 from benchmarks.configuration.mistakes import explain
 from benchmarks.run.bench import Bench
-from benchmarks.run.ranks import extend_timeouts, one_device, watch_launcher
+from benchmarks.run.ranks import extend_timeouts, watch_launcher
 from benchmarks.run.smoke import smoke_config
 from ddoq.console import say
+from ddoq.distillation.ranks import one_device
 from ddoq.errors import UserError
 
 _RUNS: dict[str, Callable[[Bench], object]] = {
@@ -152,7 +153,7 @@ class BenchCLI(LightningCLI):
             trainer_settings={
                 **{k: trainer[k] for k in ("accelerator", "precision")},
                 "enable_progress_bar": self.trainer.progress_bar_callback is not None,
-                **one_device(self.trainer),
+                "devices": one_device(self.trainer)["devices"],
             },
             evaluation=part("evaluation"),
             config=self.resolved(),

@@ -17,6 +17,7 @@ from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from lightning_utilities.core.rank_zero import rank_zero_only
 from torch.distributed import FileStore  # type: ignore[attr-defined]
 
+from ddoq.distillation.ranks import start_ranks
 from ddoq.errors import UserError
 from ddoq.storage.run_folder import RunFolder
 
@@ -101,12 +102,6 @@ def watch_launcher(interval: float = 2.0) -> None:
     threading.Thread(target=watch, daemon=True, name="launcher-watch").start()
 
 
-def one_device(trainer: L.Trainer) -> dict[str, Any]:
-    """Say on which device this rank trains alone, as arguments for ``lightning.Trainer``."""
-    device = trainer.strategy.root_device
-    return {"devices": [device.index] if device.type == "cuda" else 1}
-
-
 class Ranks:
     """The ranks of one run, once it comes to students.
 
@@ -134,13 +129,9 @@ class Ranks:
 
     def _init_process_group(self) -> None:
         """Start all processes and their group, where no distillation has done so (`evaluate --distilled`)."""
-        if self.world_size == 1 or dist.is_initialized():
-            return
-        strategy = self._trainer.strategy
-        if strategy.launcher is None or not hasattr(strategy.launcher, "procs"):
-            strategy.setup_environment()
-            return
-        strategy.launcher.launch(strategy.setup_environment)
+        if self.world_size > 1 and not dist.is_initialized():
+            start_ranks(self._trainer)
+            self._trainer.strategy.setup_environment()
 
     def destroy_process_group(self) -> None:
         """From here on this process acts as the first and only rank."""

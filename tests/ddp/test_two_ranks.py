@@ -75,6 +75,13 @@ def test_two_ranks_report_the_accuracies_of_one_and_resume(tmp_path):
         for metric in ("top1_last", "top1_best", "top5_last", "top5_best"):
             assert one[student][metric] == two[student][metric]
     assert printed.count("top-1 last") == 1
+    # A given set: no distillation has started the other process.
+    (folder,) = (tmp_path / "two" / "distilled").iterdir()
+    bench("evaluate", "random", tmp_path / "given", *TWO, "--distilled", str(folder))
+    given = rows(tmp_path / "given")
+    assert {name: row["top1_last"] for name, row in given.items()} == {
+        name: row["top1_last"] for name, row in one.items()
+    }
     # Fewer missing items than ranks: one shard is redone, the other rank gets nothing to do.
     kept = shards(tmp_path / "two")
     for path in (tmp_path / "two" / "distilled").rglob("distilled.safetensors"):
