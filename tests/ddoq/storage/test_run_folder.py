@@ -17,6 +17,9 @@ FOLDERS = {
     *("students", "curves", "suite", "leaderboards", "wandb", "ingredients"),
 }
 PREFIXES = (".ranks-", "class-")  # of names that go on
+# What else is spelled there: endings, kinds of tables, a format, a pattern; and a word that is in use elsewhere.
+OTHERS = {".safetensors", ".json", ".log", ".checkpoint", ".", "markdown", "csv", "html", "_"}
+OTHERS |= {"04d", r"[^\w.-]+", "smoke"}
 PATH_CALLS = ("Path", "joinpath", "with_name", "glob", "rglob")
 
 
@@ -78,10 +81,15 @@ def test_nobody_else_spells_a_name():
 
 
 def test_every_name_looked_for_is_a_name():
-    """A name that changes in the source must change in the lists above, or they would hold nothing."""
+    """A name that is new or changes in the source must change in the lists above, or they would hold nothing."""
     tree = ast.parse(HERE.read_text())
-    every = {text for node in ast.walk(tree) for text in texts(node)}
-    assert every >= FILES | FOLDERS | set(PREFIXES)
+    docstrings = {
+        ast.get_docstring(node, clean=False)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+    }
+    every = {text for node in ast.walk(tree) for text in texts(node)} - docstrings
+    assert every == FILES | FOLDERS | set(PREFIXES) | OTHERS
 
 
 def test_names_stay_as_they_were(tmp_path):
