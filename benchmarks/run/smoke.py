@@ -87,12 +87,11 @@ def _tiny(value: Any, key: str, notes: list[str], *, replace_data: bool = False)
 
 def _recipe(choice: Mapping[str, Any]) -> dict[str, Any]:
     """Train for one epoch, and store no more classes of a label than there are."""
-    overrides = {**choice["overrides"], "epochs": 1}
-    # What a set brings along is known when it is made; no method stores labels in it.
-    known = choice["name"] != OWN and load_recipe(choice["name"], choice["overrides"])
-    if known and known.label_top_k > _TOP_K:
+    name, overrides = choice["name"], {**choice["overrides"], "epochs": 1}
+    # The recipe that comes with a set is known once that is there; its labels do, too.
+    if name != OWN and load_recipe(name, choice["overrides"]).label_top_k > _TOP_K:
         overrides["label_top_k"] = _TOP_K
-    return {"name": choice["name"], "overrides": overrides}
+    return {"name": name, "overrides": overrides}
 
 
 def _path(kind: type) -> str:
