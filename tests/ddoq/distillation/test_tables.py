@@ -1,8 +1,10 @@
 import pytest
 from jsonargparse import ArgumentParser
 
+from baselines.random_selection import RandomSelection
 from ddoq.distillation.arguments import Configured
 from ddoq.distillation.tables import ByBudget, at_budget, look_up, settled
+from ddoq.distillation.wrapper import Wrapper
 from ddoq.errors import UserError
 
 
@@ -84,3 +86,23 @@ def test_the_parser_takes_values_and_both_kinds_of_tables():
     assert parsed.loops.outer == {10: {1: 50, 10: 30}}
     assert parsed.loops.lr == {1: 1.0, 100: 10.0}
     assert at_budget(parser.instantiate(parsed).loops, 10).outer == 50
+
+
+class Steps(RandomSelection):
+    """A method with a table, for a wrapper to take."""
+
+    def __init__(self, ipc: int, seed: int = 0, steps: ByBudget[int] = 5) -> None:
+        super().__init__(ipc, seed)
+        self.steps = settled(steps)
+
+
+class Around(Wrapper):
+    """A wrapper that changes nothing."""
+
+    method = "around"
+
+
+def test_a_wrapper_gets_its_base_with_values():
+    wrapper = at_budget(Around(Steps(1, steps={1: 2, 10: 20}), ipc=10), 10)
+    assert (type(wrapper), wrapper.ipc, wrapper.base.steps) == (Around, 10, 20)
+    assert wrapper.settings() == Around(Steps(10, steps=20)).settings()
