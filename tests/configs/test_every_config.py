@@ -10,10 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from jsonargparse import Namespace
 from PIL import Image
 
 from benchmarks.cli import main
-from benchmarks.configuration.layers import resolve
+from benchmarks.commands.configured import configure
+from benchmarks.configuration.layers import expand, resolve
 from benchmarks.results.files import read_results
 from benchmarks.suites.jobs import plan_suite
 from ddoq.data import load_registry
@@ -155,37 +157,38 @@ def test_every_registered_method_has_a_configuration():
     assert {class_of(path) for path in METHODS} == {kind.__name__ for kind in methods()}
 
 
-def resolved(layers: list[Path], capsys) -> dict:
-    with pytest.raises(SystemExit) as end:
-        main(["fit", *(f"--config={path}" for path in layers), "--print_config"])
-    assert end.value.code in (0, None)
-    return yaml.safe_load(capsys.readouterr().out)
+@pytest.fixture(scope="module")
+def parse():
+    """Parse layers as every command does; the parser is built once."""
+    parser = configure("fit", ["--config", str(CONFIGS / "quickstart.yaml")]).parser
+
+    def parsed(*layers: Path) -> Namespace:
+        return parser.parse_args(expand([f"--config={path}" for path in layers]))
+
+    return parsed
 
 
 @pytest.mark.parametrize("dataset", DATASETS, ids=lambda path: path.stem)
-def test_every_method_goes_with_every_dataset(dataset, capsys):
+def test_every_method_goes_with_every_dataset(dataset, parse):
     for method in METHODS:
-        shown = resolved([dataset, method], capsys)
-        assert shown["model"]["class_path"].rpartition(".")[2] == class_of(method)
-        assert shown["data"]["init_args"]["image_size"]
-        assert shown["students"]
+        shown = parse(dataset, method)
+        assert shown.model.class_path.rpartition(".")[2] == class_of(method)
+        assert shown.data.init_args.image_size
+        assert shown.students
 
 
 @pytest.mark.parametrize("scale", SCALES, ids=lambda path: path.stem)
-def test_a_scale_goes_with_every_dataset_and_leaves_its_flips(scale, capsys):
+def test_a_scale_goes_with_every_dataset_and_leaves_its_flips(scale, parse):
     if "data" not in yaml.safe_load(scale.read_text()):
         return  # a base that datasets extend
     for dataset in DATASETS:
-        whole, small = (
-            resolved([dataset, RANDOM], capsys),
-            resolved([dataset, RANDOM, scale], capsys),
-        )
-        assert small["data"]["class_path"] == whole["data"]["class_path"]
-        assert small["data"]["init_args"]["limit_per_class"]
-        flips = [shown["recipe"]["overrides"].get("flip") for shown in (whole, small)]
+        whole, small = parse(dataset, RANDOM), parse(dataset, RANDOM, scale)
+        assert small.data.class_path == whole.data.class_path
+        assert small.data.init_args.limit_per_class
+        flips = [shown.recipe.overrides.get("flip") for shown in (whole, small)]
         assert flips == [False if dataset == DIGITS else None] * 2
-        if whole["teacher"]["class_path"].endswith("TrainedTeacher"):
-            mirrored = [shown["teacher"]["init_args"]["hflip"] for shown in (whole, small)]
+        if whole.teacher.class_path.endswith("TrainedTeacher"):
+            mirrored = [shown.teacher.init_args.hflip for shown in (whole, small)]
             assert mirrored == [dataset != DIGITS] * 2
 
 
