@@ -16,6 +16,8 @@ Distil an image dataset, train students on nothing but the distilled set, test t
 
 ddoq-bench COMMAND --help            every option of a command (takes some seconds)
 ddoq-bench fit --config configs/quickstart.yaml
+ddoq-bench fit --config configs/datasets/cifar10.yaml --config configs/methods/d4m.yaml --config configs/scales/cpu.yaml
+ddoq-bench fit --config C --smoke true       try C from end to end on tiny sizes, in about a minute
 ddoq-bench fit --config C --print_config
 ddoq-bench fit --config C --model.init_args.ipc 50
 """
