@@ -89,11 +89,6 @@ def test_stored_labels_keep_no_more_classes_than_there_are():
     assert recipe["overrides"] == {"labels": "stored", "label_top_k": 1, "epochs": 1}
 
 
-def test_the_recipe_of_a_set_is_shortened_unseen():
-    recipe = changed(recipe={"name": "own", "overrides": {"flip": False}})["recipe"]
-    assert recipe == {"name": "own", "overrides": {"flip": False, "epochs": 1}}
-
-
 def test_classes_among_arguments_are_made_tiny_too():
     inner = {"class_path": "ddoq.teachers.TrainedTeacher", "init_args": {"epochs": 90}}
     prior = {"class_path": "ddoq.priors.PretrainedPrior", "init_args": {"path": "x"}}
