@@ -8,7 +8,7 @@ and a ``note`` for the reader. Networks may be without values, and are left as t
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import torch
 from torch import nn
@@ -27,6 +27,14 @@ from ddoq.costs.workload import Sizes, Stage
 _TEST_BATCH = 256  # images of a test of a teacher or a student together
 
 _Network = TypeVar("_Network", bound=nn.Module)
+
+
+class Extras(TypedDict, total=False):
+    """What any stage may have beside its passes; see the module."""
+
+    kept: int
+    files: Mapping[str, int]
+    note: str
 
 
 def network_stage(
@@ -64,15 +72,13 @@ def prior_stage(
     run: Callable[[PriorNetworks, int], None],
     passes: int,
     batch: int,
-    *,
-    files: Mapping[str, int] | None = None,
-    note: str = "",
+    **extras: Unpack[Extras],
 ) -> Stage:
     """Describe passes through one network of a prior; ``run`` is the method of it that runs one batch."""
     ghost = on_meta(prior)
     flops = count_flops(lambda: run(ghost, 1))
     batch = max(1, min(batch, passes))
-    return network_stage(name, what, prior, run, passes, batch, flops=flops, files=files, note=note)
+    return network_stage(name, what, prior, run, passes, batch, flops=flops, **extras)
 
 
 def encoding_stages(
@@ -92,9 +98,7 @@ def forward_stage(
     sizes: Sizes,
     images: int,
     batch: int = _TEST_BATCH,
-    *,
-    files: Mapping[str, int] | None = None,
-    note: str = "",
+    **extras: Unpack[Extras],
 ) -> Stage:
     """Describe forward passes of a classifier, from images to logits, without gradients."""
     shape = (3, sizes.image_size, sizes.image_size)
@@ -104,13 +108,11 @@ def forward_stage(
             copied.eval()(torch.zeros(count, *shape, device=device_of(copied)))
 
     batch, flops = max(1, min(batch, images)), forward_flops(network, shape)
-    return network_stage(
-        name, what, network, run, images, batch, flops=flops, files=files, note=note
-    )
+    return network_stage(name, what, network, run, images, batch, flops=flops, **extras)
 
 
 def judging_stage(teacher: nn.Module, sizes: Sizes, images: int) -> Stage:
-    """Describe the teacher's look at images that were made."""
+    """Describe the teacher's look at distilled images."""
     return forward_stage("judge", "teacher", teacher, sizes, images)
 
 
@@ -123,9 +125,7 @@ def training_stage(
     batch: int,
     *,
     moments: int,
-    kept: int = 0,
-    files: Mapping[str, int] | None = None,
-    note: str = "forward and backward",
+    **extras: Unpack[Extras],
 ) -> Stage:
     """Describe the training of a classifier by an optimiser that keeps so many ``moments`` of each parameter."""
     shape = (3, sizes.image_size, sizes.image_size)
@@ -134,18 +134,10 @@ def training_stage(
         copied.train().zero_grad()
         copied(torch.zeros(count, *shape, device=device_of(copied))).float().sum().backward()
 
+    extras = {"note": "forward and backward", **extras}
+    flops, copies = training_flops(network, shape), 1 + moments
     return network_stage(
-        name,
-        what,
-        network,
-        run,
-        passes,
-        batch,
-        flops=training_flops(network, shape),
-        copies=1 + moments,
-        kept=kept,
-        files=files,
-        note=note,
+        name, what, network, run, passes, batch, flops=flops, copies=copies, **extras
     )
 
 
@@ -155,9 +147,7 @@ def gradient_stage(
     sizes: Sizes,
     passes: int,
     batch: int,
-    *,
-    files: Mapping[str, int] | None = None,
-    note: str = "",
+    **extras: Unpack[Extras],
 ) -> Stage:
     """Describe iterations in which a frozen network's gradients change images; a pass is an image's iteration."""
     shape = (3, sizes.image_size, sizes.image_size)
@@ -167,18 +157,10 @@ def gradient_stage(
         pixels = torch.zeros(count, *shape, device=device_of(copied)).requires_grad_()
         torch.autograd.grad(copied(pixels).float().sum(), pixels)
 
-    return network_stage(
-        name,
-        "teacher",
-        teacher,
-        run,
-        passes,
-        batch,
-        flops=input_gradient_flops(teacher, shape),
-        kept=4 * batch * 4 * math.prod(shape),  # float32; with Adam's two moments and the gradient
-        files=files,
-        note=note,
-    )
+    # float32; with Adam's two moments and the gradient
+    extras = {**extras, "kept": extras.get("kept", 0) + 4 * batch * 4 * math.prod(shape)}
+    flops = input_gradient_flops(teacher, shape)
+    return network_stage(name, "teacher", teacher, run, passes, batch, flops=flops, **extras)
 
 
 def device_of(network: nn.Module) -> torch.device:
