@@ -239,6 +239,15 @@ class ImageDataModule(Tiny, L.LightningDataModule, ABC):
         self._source = self.source_fingerprint()
         self._loaded = True
 
+    def require_setup(self) -> None:
+        """Refuse to go on with a dataset that is not open.
+
+        Raises:
+            UserError: Before :meth:`setup`.
+        """
+        if not self._loaded:
+            raise UserError(f"{self.name} is not open yet: call setup() on the dataset first.")
+
     def check_splits(self, train: ImageSplit, test: ImageSplit) -> None:
         """Refuse splits whose labels are not those of ``classes``, or that lack one of them.
 

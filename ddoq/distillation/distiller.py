@@ -138,8 +138,9 @@ class Distiller(ItemRunner, Configured, ABC):
             teacher: Network trained on the real data, for methods that need one.
 
         Raises:
-            UserError: If a needed part is missing or does not fit the dataset.
+            UserError: If a needed part is missing or does not fit the dataset, or if that was not set up.
         """
+        data.require_setup()
         self.check(data)
         if self.needs_prior and prior is None:
             raise UserError(

@@ -30,7 +30,9 @@ def run(method, classes, folder):
         enable_progress_bar=False, enable_model_summary=False, inference_mode=False,
     )
     method.checkpoint_seconds = 0
-    method.attach(ColouredNoise(classes=classes))
+    data = ColouredNoise(classes=classes)
+    data.setup()
+    method.attach(data)
     method.run(trainer, Path(folder))
     return trainer.global_rank
 

@@ -27,6 +27,12 @@ def distil(tmp_path):
     return run
 
 
+def few_digits():
+    data = Digits(limit_per_class=5)
+    data.setup()
+    return data
+
+
 def sets(folder):
     return {path.name for path in (folder / "distilled").iterdir()}
 
@@ -35,7 +41,7 @@ def test_yaml_and_python_give_one_set(distil, trainer, tmp_path):
     """Whoever constructs the parts, the record and the keys are the same."""
     assert distil({"class_path": "MeanImages", "init_args": {"ipc": 1, "means": MEANS}}) == 0
     method = MeanImages(1, ClassMeans(0.5))
-    method.attach(Digits(limit_per_class=5))
+    method.attach(few_digits())
     distilled, folder = method.run(trainer, tmp_path)
     assert sets(tmp_path) == {folder.name}
     assert distilled.metadata["settings"] == {"ipc": 1, "means": MEANS, "seed": 0}
@@ -55,7 +61,7 @@ def test_a_grid_over_ipc_and_seed_reaches_the_base_of_wrappers(distil, trainer, 
     model = {"class_path": "Trivial", "init_args": {"base": nested}}
     assert distil(model, "--model.init_args.ipc=2", "--model.init_args.seed=3") == 0
     method = Trivial(Trivial(RandomSelection(2, seed=3)))
-    method.attach(Digits(limit_per_class=5))
+    method.attach(few_digits())
     assert sets(tmp_path) == {method.run(trainer, tmp_path)[1].name}
 
 

@@ -230,3 +230,9 @@ def test_the_smallest_class_limits_the_budget(coloured_noise):
     check_budget(data, 5)
     with pytest.raises(UserError, match="class 'colour 1' of coloured-noise has only 5"):
         check_budget(data, 6)
+
+
+def test_a_dataset_that_is_not_open_is_refused(coloured_noise):
+    kind = type(coloured_noise())
+    with pytest.raises(UserError, match=r"coloured-noise is not open yet: call setup\(\)"):
+        NoiseDistiller(1).attach(kind())
