@@ -23,15 +23,15 @@ def read_cells(reports: Iterable[Path]) -> tuple[list[Result], list[str]]:
     Returns:
         The results, each once, and a message for every file that cannot be used.
     """
-    found: dict[str, Result] = {}
+    results: dict[str, Result] = {}
     problems = []
     for path in dict.fromkeys(Path(name) for report in reports for name in read_json(report)):
         try:
             result = read_result(path)
-            found[result.config_hash] = result
+            results[result.config_hash] = result
         except UserError as error:
             problems.append(str(error))
-    return list(found.values()), problems
+    return list(results.values()), problems
 
 
 def write_boards(board: Board, output: Path, name: str) -> list[Path]:

@@ -65,11 +65,10 @@ def _entry(path: Path, content: Mapping[str, Any], parts: Mapping[str, Any], tit
     """Gather the files of some parts, one of each kind, and combine their grids with the suite's."""
     given = {key: part for key, part in parts.items() if part is not None}
     files = tuple(_locate(path, key, _name(part, key)) for key, part in given.items())
-    own = [part for part in given.values() if isinstance(part, dict)]
-    budgets = [content, *own]
-    ipc = next(part["ipc"] for part in [*reversed(budgets), {"ipc": None}] if "ipc" in part)
+    settings = [content, *(part for part in given.values() if isinstance(part, dict))]
+    ipc = next(part["ipc"] for part in [*reversed(settings), {"ipc": None}] if "ipc" in part)
     axes = [[{BUDGET: k} for k in ipc] if ipc else [{}]]
-    axes += [list(_combinations(part)) for part in (content, *own)]
+    axes += [list(_combinations(part)) for part in settings]
     values = tuple(
         {key: value for part in combination for key, value in part.items()}
         for combination in itertools.product(*axes)

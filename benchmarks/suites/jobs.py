@@ -76,12 +76,12 @@ class Plan:
 
 def _last(files: list[Path], key: str) -> tuple[Any, Path | None]:
     """Find what a configuration says under a top-level key, and in which file; later files win."""
-    found, where = None, None
+    value, where = None, None
     for file in files:
         content = read_layer(file)
         if key in content:
-            found, where = content[key], file
-    return found, where
+            value, where = content[key], file
+    return value, where
 
 
 def _options(values: Mapping[str, Any]) -> list[str]:
@@ -111,16 +111,16 @@ def wandb_options(arguments: Sequence[str]) -> WandbOptions:
     """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--wandb", type=WandbOptions, default=WandbOptions())
-    told = []
+    given = []
     for key, value in _pairs(arguments):
         if key == "config":
             for file in resolve(Path(value)):
                 content = read_layer(file)
-                told += [f"--wandb={json.dumps(content['wandb'])}"] if "wandb" in content else []
+                given += [f"--wandb={json.dumps(content['wandb'])}"] if "wandb" in content else []
         elif key.partition(".")[0] == "wandb":
-            told.append(f"--{key}={value}")
+            given.append(f"--{key}={value}")
     try:
-        options: WandbOptions = parser.instantiate(parser.parse_args(told)).wandb
+        options: WandbOptions = parser.instantiate(parser.parse_args(given)).wandb
     except ArgumentError as error:
         raise UserError(f"The options `wandb` are wrong: {error}") from None
     return options
@@ -158,21 +158,21 @@ def _split_options(extra: Sequence[str], varied: Sequence[str]) -> tuple[list[Pa
             continue
         if key.partition(".")[0] in OWN:
             raise UserError(f"--{key} is no option of a suite; {OWN[key.partition('.')[0]]}.")
-        for own in varied:
-            if f"{own}.".startswith(f"{key}.") or f"{key}.".startswith(f"{own}."):
+        for other in varied:
+            if f"{other}.".startswith(f"{key}.") or f"{key}.".startswith(f"{other}."):
                 raise UserError(
-                    f"--{key} would overrule {own!r} in the suite's grid: change it there."
+                    f"--{key} would overrule {other!r} in the suite's grid: change it there."
                 )
         rest.append(f"--{key}={value}")
     return configs, rest
 
 
 def _title(stem: str, values: Mapping[str, Any]) -> str:
-    told = (
+    shown = (
         f"{key.rpartition('.')[2]}={value if isinstance(value, str) else json.dumps(value)}"
         for key, value in values.items()
     )
-    return " ".join([stem, *told])
+    return " ".join([stem, *shown])
 
 
 def plan_suite(path: Path, output: Path | None = None, extra: tuple[str, ...] = ()) -> Plan:
@@ -281,8 +281,8 @@ class _Planner:
 
     def _add_wandb(self, arguments: Sequence[str]) -> None:
         """Add the W&B options of a process; files are read once for all processes that differ in other options."""
-        told = [(k, v) for k, v in _pairs(arguments) if k.partition(".")[0] in ("config", "wandb")]
-        key = tuple(f"--{k}={v}" for k, v in told)
+        kept = [(k, v) for k, v in _pairs(arguments) if k.partition(".")[0] in ("config", "wandb")]
+        key = tuple(f"--{k}={v}" for k, v in kept)
         if key not in self._read:
             self._read.add(key)
             options = wandb_options(key)
@@ -308,16 +308,16 @@ def _who(
 ) -> tuple[list[Any], list[Any]]:
     """Find students and seeds: the suite's, or the configuration's."""
     config = entry.files[0]
-    students, told_by = content.get("students"), path
+    students, source = content.get("students"), path
     if not students:
         students, where = _last(files, "students")
-        told_by = where or config
+        source = where or config
     if not students:
         raise UserError(f"{config} names no student; give `students` there or in {path}.")
-    check_students(told_by, students)
-    seeds, told_by = content.get("seeds"), path
+    check_students(source, students)
+    seeds, source = content.get("seeds"), path
     if not seeds:
         seeds, where = _last(files, "seeds")
-        seeds, told_by = seeds or [0], where or config
-    check_seeds(told_by, seeds)
+        seeds, source = seeds or [0], where or config
+    check_seeds(source, seeds)
     return students, seeds

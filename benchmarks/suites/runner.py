@@ -85,8 +85,8 @@ class SuiteRunner:
         """Say whether all that a job made is still there."""
         if not self.report(job).is_file():
             return False
-        made: list[str] = read_json(self.report(job))
-        return bool(made) and all(Path(path).exists() for path in made)
+        paths: list[str] = read_json(self.report(job))
+        return bool(paths) and all(Path(path).exists() for path in paths)
 
     def environment(self) -> dict[str, str]:
         """Return the environment of the next process."""
@@ -253,8 +253,8 @@ def run_plan(plan: Plan, workers: int, progress: Progress) -> int:
     failed += runner.run_all([job for job in plan.cells if job not in stranded], progress)
     complaints = [f"Failed: {job.name}: {runner.last_line(job)}" for job in failed]
     complaints += [f"Not run, its distillation failed: {job.name}" for job in stranded]
-    made = [runner.report(job) for job in plan.cells if runner.is_done(job)]
-    complaints += finish_suite(plan, made, complaints)
+    reports = [runner.report(job) for job in plan.cells if runner.is_done(job)]
+    complaints += finish_suite(plan, reports, complaints)
     for job in failed:
         print(f"failed: {job.name}; see {runner.log(job)}", file=sys.stderr)
     for job in stranded:

@@ -67,16 +67,16 @@ def at_budget(part: _Part, num_classes: int, ipc: int | None = None) -> _Part:
     Raises:
         UserError: If a table has no entry for so few classes or images.
     """
-    own: int | None = getattr(part, "ipc", ipc)
+    budget: int | None = getattr(part, "ipc", ipc)
     kind: type = type(part)
     changes: dict[str, Any] = {}
     for name, value in part.arguments.items():
         key = f"{kind.__name__}.{name}"
         if isinstance(value, Mapping) and value and name in _tables(kind):
-            if own is None:
+            if budget is None:
                 raise UserError(f"{key} is a table, but there is no number of images per class.")
-            changes[name] = look_up(value, num_classes, own, key)
-        elif (inner := _inside(value, num_classes, own)) is not value:
+            changes[name] = look_up(value, num_classes, budget, key)
+        elif (inner := _inside(value, num_classes, budget)) is not value:
             changes[name] = inner
     return part.with_arguments(**changes) if changes else part
 
