@@ -83,8 +83,8 @@ class Run:
         Args:
             index: Which of this rank's joint items is asked about.
         """
-        own = sum(checkpoint.earlier for checkpoint in self._begun.checkpoints.values())
-        return own + sum(checkpoint.earlier[index] for checkpoint in self._begun.joint.values())
+        alone = sum(checkpoint.earlier for checkpoint in self._begun.checkpoints.values())
+        return alone + sum(checkpoint.earlier[index] for checkpoint in self._begun.joint.values())
 
     def clear(self, item: WorkItem) -> None:
         """Remove what was kept of an item whose shard is written: all whose names go on after its own with a dot."""

@@ -105,8 +105,8 @@ class Wrapper(Distiller):
         """Return the arguments, with those of the base inside; ``ipc`` and ``seed``, which both share, once."""
         settings = {**super().settings(), "ipc": self.ipc, "seed": self.seed}
         base = describe(self.base)
-        own = {k: v for k, v in base["init_args"].items() if k not in ("ipc", "seed")}
-        return {**settings, "base": {**base, "init_args": own}}
+        others = {k: v for k, v in base["init_args"].items() if k not in ("ipc", "seed")}
+        return {**settings, "base": {**base, "init_args": others}}
 
     def check(self, data: ImageDataModule) -> None:
         """Check the base, and the ingredients of both."""
