@@ -98,13 +98,21 @@ def pooling_prior() -> Callable[..., PoolingPrior]:
 
 
 @pytest.fixture
-def trainer() -> L.Trainer:
-    return L.Trainer(
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        inference_mode=False,
-    )
+def make_trainer() -> Callable[..., L.Trainer]:
+    def make(inference_mode: bool = False) -> L.Trainer:
+        return L.Trainer(
+            accelerator="cpu",
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            inference_mode=inference_mode,
+        )
+
+    return make
+
+
+@pytest.fixture
+def trainer(make_trainer) -> L.Trainer:
+    return make_trainer()

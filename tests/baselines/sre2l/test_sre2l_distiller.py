@@ -1,7 +1,6 @@
 import copy
 import logging
 
-import lightning as L
 import pytest
 import torch
 from torch.nn import functional as F
@@ -102,15 +101,10 @@ def test_bits_do_not_depend_on_order_or_neighbours(data):
 
 
 @pytest.mark.parametrize("inference_mode", [False, True])
-def test_a_run_takes_gradients_where_lightning_forbids_them(data, inference_mode, tmp_path):
-    trainer = L.Trainer(
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        inference_mode=inference_mode,
-    )
+def test_a_run_takes_gradients_where_lightning_forbids_them(
+    data, make_trainer, inference_mode, tmp_path
+):
+    trainer = make_trainer(inference_mode)
     distilled, _ = attached(data, class_block=3).run(trainer, tmp_path)
     direct = distill_all(attached(data, class_block=3))
     images, labels = (

@@ -108,7 +108,7 @@ def test_intervals_are_no_part_of_keys(data, trainer, tmp_path):
 
 
 @pytest.mark.parametrize("inference_mode", [False, True])
-def test_gradients_are_on_only_where_they_are_needed(data, tmp_path, inference_mode):
+def test_gradients_are_on_only_where_they_are_needed(data, make_trainer, tmp_path, inference_mode):
     states = {}
 
     class Watching(Descent):
@@ -119,14 +119,7 @@ def test_gradients_are_on_only_where_they_are_needed(data, tmp_path, inference_m
     class Without(Watching):
         needs_gradient = False
 
-    trainer = L.Trainer(
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        inference_mode=inference_mode,
-    )
+    trainer = make_trainer(inference_mode)
     for kind in (Watching, Without):
         method = kind(1)
         method.attach(data)
