@@ -131,12 +131,13 @@ def test_the_table_of_methods_says_what_the_configurations_say():
         assert (ROOT / page.group(1)).exists(), name
 
 
-def test_the_example_of_own_data_is_a_dataset(tmp_path, capsys):
+def test_the_example_of_own_data_is_a_dataset(tmp_path, monkeypatch, capsys):
     (example,) = re.findall(r"```yaml\n(# mine\.yaml.*?)```", README, re.DOTALL)
     path = tmp_path / "mine.yaml"
-    path.write_text(example.replace("configs/", f"{ROOT}/configs/"))
-    for scale in ([], [ROOT / "configs" / "scales" / "cpu.yaml"]):
-        files = [path, ROOT / "configs" / "methods" / "ddoq.yaml", *scale]
+    path.write_text(example)
+    monkeypatch.chdir(tmp_path)  # no checkout
+    for scale in ([], ["configs/scales/cpu.yaml"]):
+        files = ["mine.yaml", "configs/methods/ddoq.yaml", *scale]
         with pytest.raises(SystemExit):
             main(["fit", *(f"--config={file}" for file in files), "--print_config"])
         shown = yaml.safe_load(capsys.readouterr().out)

@@ -17,8 +17,9 @@ import baselines  # noqa: F401 - YAML may say `class_path: SRe2L` once the class
 import ddoq.ddoq  # noqa: F401
 from benchmarks.commands.names import COMMANDS
 from benchmarks.configuration.keys import KEYS, annotations
-from benchmarks.configuration.layers import expand, paired
+from benchmarks.configuration.layers import expand, named, paired
 from benchmarks.configuration.mistakes import explain
+from benchmarks.configuration.shipped import describe_origins
 from benchmarks.run.bench import Bench
 from benchmarks.run.ranks import extend_timeouts, watch_launcher
 from benchmarks.run.smoke import smoke_config
@@ -219,7 +220,10 @@ def run(name: str, arguments: list[str]) -> int:
         UserError: For every mistake in the configuration.
     """
     cli = configure(name, arguments)
-    for file in paired(arguments):
+    pairs = paired(arguments)
+    for line in describe_origins([*named(arguments), *pairs]):
+        say(line)
+    for file in pairs:
         say(f"configuration: {file} is read, too")
     for note in cli.notes:
         say(note)

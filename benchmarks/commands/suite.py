@@ -87,6 +87,8 @@ def run(name: str, arguments: list[str]) -> int:
     if options.jobs < 1:
         raise UserError(f"--jobs must be at least 1, not {options.jobs}.")
     plan = plan_suite(options.suite, options.output, tuple(others))
+    for line in plan.origins:
+        print(line, flush=True)
     if options.dry_run:
         list_jobs(plan)
         return 0

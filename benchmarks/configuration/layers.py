@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from benchmarks.configuration.keys import PARTS, RECORDS
+from benchmarks.configuration.shipped import FOLDER, is_overlaid, locate, locate_beside
 from ddoq.errors import UserError
 
 CONFIG = ("--config", "-c")  # the options that name a file
@@ -24,6 +25,7 @@ _PAIRS = (
 def expand(arguments: Sequence[str]) -> list[str]:
     """Replace every ``--config`` by the files it stands for, so that later layers win as a user expects.
 
+    - A file of ``configs/`` that is not there is the one that comes with the installation.
     - A file with ``extends: [base.yaml]`` (paths relative to itself) stands for these files, in order, followed by itself.
     - Files that belong to two layers together are read after both; see :func:`layers`.
     - Students replace those of earlier layers. Of two lists of equal length the parser would merge the entries: the second
@@ -48,6 +50,11 @@ def expand(arguments: Sequence[str]) -> list[str]:
 def paired(arguments: Sequence[str]) -> list[Path]:
     """List the files that nobody named: those that :func:`expand` adds since they belong to two layers together."""
     return [pair for _, pair in _pairs(list(_items(arguments)))]
+
+
+def named(arguments: Sequence[str]) -> list[Path]:
+    """List the files that the options name, with those that these extend."""
+    return [item for item in _items(arguments) if isinstance(item, Path)]
 
 
 def layers(paths: Iterable[Path]) -> list[Path]:
@@ -78,11 +85,12 @@ def resolve(path: Path, parents: tuple[Path, ...] = ()) -> list[Path]:
         parents: The files that led here.
 
     Returns:
-        The files, ``path`` last, each once.
+        The files, ``path`` last, each once; see :func:`benchmarks.configuration.shipped.locate`.
 
     Raises:
         UserError: If a file is missing, is no YAML mapping, or extends itself.
     """
+    path = locate(path)
     if path.resolve() in parents:
         raise UserError(f"{path} extends itself.")
     by = f" (named by {parents[-1]})" if parents else ""
@@ -91,7 +99,7 @@ def resolve(path: Path, parents: tuple[Path, ...] = ()) -> list[Path]:
         raise UserError(f"`extends` in {path} must be a list of file names.")
     files: list[Path] = []
     for base in bases:
-        below = resolve(path.parent / base, (*parents, path.resolve()))
+        below = resolve(locate_beside(path, base), (*parents, path.resolve()))
         files += [file for file in below if file not in files]
     return [*files, path]
 
@@ -162,10 +170,21 @@ def _pairs(items: Sequence[Path | str]) -> Iterator[tuple[int, Path]]:
         first, second = _last(items, one), _last(items, other)
         if first is None or second is None:
             continue
-        root, stems = _root(items[first]), [Path(items[i]).stem for i in (first, second)]
-        pair = root / pattern.format(*stems)
-        if root.resolve() == _root(items[second]).resolve() and pair.is_file():
-            yield max(first, second), pair
+        roots = [_root(items[first]), _root(items[second])]
+        tail = pattern.format(*(Path(items[i]).stem for i in (first, second)))
+        for pair in _places(roots, tail):
+            if pair.is_file():
+                yield max(first, second), pair
+                break
+
+
+def _places(roots: Sequence[Path], tail: str) -> list[Path]:
+    """List where a file of two layers may be, by the folders of the two: the first that is there counts."""
+    if roots[0].resolve() == roots[1].resolve() == Path(FOLDER).resolve():
+        return [roots[0] / tail, locate(Path(FOLDER) / tail)]
+    if all(is_overlaid(root) for root in roots):
+        return [locate(Path(FOLDER) / tail)]
+    return [roots[0] / tail] if roots[0].resolve() == roots[1].resolve() else []
 
 
 def _last(items: Sequence[Path | str], folder: str) -> int | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.configuration.shipped import FOLDER, is_overlaid, locate_beside, shipped_root
 from benchmarks.suites.file import BUDGET, LAYERS, grids
 from ddoq.errors import UserError, suggest
 
@@ -89,10 +90,14 @@ def _name(entry: Any, plural: str) -> str:
 def _locate(path: Path, folder: str, name: str) -> Path:
     """Find the file of a name: a path relative to the suite, or a name in a folder such as ``datasets``."""
     if folder == "configs" or name.endswith((".yaml", ".yml")):
-        return path.parent / name
+        return locate_beside(path, name)
     here = path.parent
     above = here.parent if here.name not in ("", "..") else here / ".."
-    roots = [above, here, here / "configs", above / "configs"]
+    # A file of the working directory's `configs` stands above the installation's also where the suite is of the latter.
+    overlaid = (
+        [Path(FOLDER)] if is_overlaid(above) and above.resolve() != Path(FOLDER).resolve() else []
+    )
+    roots = [*overlaid, above, here, here / FOLDER, above / FOLDER, shipped_root()]
     for root in roots:
         if (root / folder / f"{name}.yaml").is_file():
             return root / folder / f"{name}.yaml"

@@ -11,6 +11,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from benchmarks.configuration.layers import layers, read_layer, resolve
 from benchmarks.configuration.options import split
+from benchmarks.configuration.shipped import describe_origins, locate
 from benchmarks.suites.entries import Entry, list_entries
 from benchmarks.suites.file import (
     AFTER_DISTILLATION,
@@ -64,6 +65,7 @@ class Plan:
         name: What the suite is called; the group of its W&B runs.
         wandb: The W&B options of its processes, each once.
         against: Methods that a report compares all others with; no report where there is none.
+        origins: What the user is told of where its files come from, a line each.
     """
 
     sets: list[Job]
@@ -72,6 +74,7 @@ class Plan:
     name: str
     wandb: list[WandbOptions]
     against: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
 
 
 def _last(files: list[Path], key: str) -> tuple[Any, Path | None]:
@@ -193,6 +196,7 @@ def plan_suite(path: Path, output: Path | None = None, extra: tuple[str, ...] = 
     Raises:
         UserError: If the suite or a configuration cannot be read, names no student, or if an option is the suite's own.
     """
+    path = locate(path)
     content = read_suite(path)
     entries = list_entries(path, content)
     name = suite_name(path, content)
@@ -208,8 +212,10 @@ def plan_suite(path: Path, output: Path | None = None, extra: tuple[str, ...] = 
         )  # as the processes do: no table of a smoke run is logged
     rest += ["--output", str(root)]
     planner = _Planner((f"--wandb.group={name}",), tuple(further), tuple(rest), paired)
+    read = [path]
     for entry in entries:
         files = layers([*entry.files, *further])
+        read += files
         students, seeds = _who(path, entry, files, content)
         if smoke:
             students, seeds = students[:1], seeds[:1]
@@ -221,6 +227,7 @@ def plan_suite(path: Path, output: Path | None = None, extra: tuple[str, ...] = 
         name,
         planner.wandb,
         tuple(content.get("against", ())),
+        tuple(describe_origins(read)),
     )
 
 

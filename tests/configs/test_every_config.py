@@ -87,6 +87,8 @@ def own_data(dataset: Path, data: Path) -> list[str]:
         return ["--smoke=true", "--data.init_args.path=null", *files]
     if dataset.stem == "imagenette":
         return ["--smoke=true", f"--data.init_args.root={data}"]
+    if dataset.stem == "photographs":
+        return ["--smoke=true", f"--data.init_args.root={data}", "--data.init_args.test_folder=val"]
     # test_known_datasets.py reads what their files say of the data.
     return ["--smoke=synthetic"]
 
