@@ -2,8 +2,16 @@
 
 import hashlib
 import operator
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-import torch
+from ddoq.errors import UserError
+
+if TYPE_CHECKING:  # seeds are checked by commands that shall not wait for torch
+    import torch
+
+# What numpy, and with it Lightning's seed_everything, takes; torch alone would take 64 bits.
+MAX_SEED = 2**32 - 1
 
 
 def derive_seed(seed: int, *keys: int | str) -> int:
@@ -28,7 +36,7 @@ def derive_seed(seed: int, *keys: int | str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def generator_for(seed: int, *keys: int | str) -> torch.Generator:
+def generator_for(seed: int, *keys: int | str) -> "torch.Generator":
     """Make a CPU generator for one draw.
 
     ``seed_everything`` gives every rank the same stream, so that two ranks would draw identical noise for
@@ -47,4 +55,64 @@ def generator_for(seed: int, *keys: int | str) -> torch.Generator:
         ...       == torch.randn(3, generator=generator_for(0, "a"))).all())
         True
     """
+    import torch
+
     return torch.Generator(device="cpu").manual_seed(derive_seed(seed, *keys))
+
+
+def check_seed(name: str, seed: Any) -> int:
+    """Refuse what cannot seed every generator of a run.
+
+    Args:
+        name: What to call it in errors, e.g. the key of a configuration.
+        seed: What was given.
+
+    Returns:
+        The same seed.
+
+    Raises:
+        UserError: If it is no integer in [0, 2**32 - 1], which is what numpy takes.
+
+    Example:
+        >>> check_seed("teacher.seed", 3)
+        3
+    """
+    if not _is_seed(seed):
+        raise UserError(f"{name} must be an integer from 0 to {MAX_SEED} (2**32 - 1), not {seed!r}.")
+    return int(seed)
+
+
+def check_seeds(name: str, seeds: Any) -> Sequence[int]:
+    """Refuse a list of seeds that could not stand for as many repetitions.
+
+    Args:
+        name: What to call it in errors.
+        seeds: What was given.
+
+    Returns:
+        The same list.
+
+    Raises:
+        UserError: If it is no list, empty, holds what :func:`check_seed` refuses, or one seed twice: equal seeds give
+            equal numbers, which are no repetition.
+
+    Example:
+        >>> check_seeds("seeds", [0, 1, 2])
+        [0, 1, 2]
+    """
+    if not isinstance(seeds, list) or not all(_is_seed(seed) for seed in seeds):
+        raise UserError(
+            f"{name} must be a list of integers from 0 to {MAX_SEED} (2**32 - 1), not {seeds!r}."
+        )
+    if not seeds:
+        raise UserError(f"{name} must list at least one integer, e.g. [0, 1, 2].")
+    twice = [seed for number, seed in enumerate(seeds) if seed in seeds[:number]]
+    if twice:
+        raise UserError(
+            f"{name}: the seed {twice[0]} is listed twice, which would count one training as two. List each seed once."
+        )
+    return seeds
+
+
+def _is_seed(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MAX_SEED

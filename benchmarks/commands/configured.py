@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from benchmarks.run.smoke import smoke_config
 from ddoq.console import say
 from ddoq.distillation.ranks import one_device
 from ddoq.errors import UserError
+from ddoq.seeding import check_seed, check_seeds
 
 _RUNS: dict[str, Callable[[Bench], object]] = {
     "fit": lambda bench: bench.fit(),
@@ -88,6 +89,7 @@ class BenchCLI(LightningCLI):
         """
         try:
             self.config = parser.parse_args(args)
+            _check_seeds(self.config)
             if self.config["smoke"]:
                 changed, self.notes = smoke_config(self.resolved())
                 self.config = parser.parse_object(changed)
@@ -164,6 +166,13 @@ class BenchCLI(LightningCLI):
         """Return the whole configuration, defaults included, as values that YAML can hold."""
         config: dict[str, Any] = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
         return config
+
+
+def _check_seeds(config: Mapping[str, Any]) -> None:
+    """Refuse seeds before anything is built; those of parts are checked by these."""
+    check_seeds("`seeds`", config["seeds"])
+    if not isinstance(config["seed_everything"], bool):  # true draws a seed, false sets none
+        check_seed("seed_everything", config["seed_everything"])
 
 
 def quiet() -> None:

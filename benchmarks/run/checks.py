@@ -14,6 +14,7 @@ from ddoq.console import say
 from ddoq.data import ImageDataModule
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
+from ddoq.seeding import check_seeds
 from ddoq.storage.run_folder import RunFolder
 from ddoq.teachers import Teacher, label_order_check, teacher_accuracy
 
@@ -35,14 +36,13 @@ def check_students(
         options: How its ranks train students.
 
     Raises:
-        UserError: If there are none, if two share a name, if one cannot be built, or for a strategy that cannot train them.
+        UserError: If there are none, if two share a name, for seeds that :func:`ddoq.seeding.check_seeds` refuses, if one cannot be built, or for a strategy that cannot train them.
     """
     if not students:
         raise UserError(
             "No student is configured: give the key `students`, e.g. [{arch: resnet18}]."
         )
-    if not seeds:
-        raise UserError("No seed is given: `seeds` must list at least one integer.")
+    check_seeds("`seeds`", seeds)
     labels = [student.label for student in students]
     if len(set(labels)) < len(labels):
         raise UserError(

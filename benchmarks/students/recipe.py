@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from ddoq.augmentation.siamese import parse_strategy
 from ddoq.errors import UserError
+from ddoq.seeding import check_seed
 from ddoq.storage.records import hashed_fields
 
 _Value = TypeVar("_Value")
@@ -113,6 +114,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse values that no training could use."""
+        check_seed(f"Recipe {self.name!r}: label_seed", self.label_seed)
         narrow, wide = self.crop_ratio
         rules = {
             "epochs": (_counts(self.epochs), f"at least 1{_in_table(self.epochs)}"),

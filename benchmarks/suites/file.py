@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks.configuration.keys import KEYS
 from benchmarks.configuration.layers import read_layer, resolve
 from benchmarks.students.student import Student
+from ddoq import seeding
 from ddoq.errors import UserError, suggest
 
 _LISTS = ("configs", "datasets", "methods", "scales", "ipc", "seeds", "students", "against")
@@ -101,6 +102,7 @@ def _check_grids(path: Path, content: Mapping[str, Any]) -> None:
         _check_budgets(path, part.get("ipc"))
         for grid in grids(part):
             _check_grid(path, grid)
+            _check_grid_seeds(path, grid)
             if content.get("paired_seeds") and DISTILL_SEED in grid:
                 raise UserError(
                     f"{path}: `paired_seeds` sets {DISTILL_SEED!r}: take that out of the grid."
@@ -146,6 +148,13 @@ def _check_grid(path: Path, grid: Any) -> None:
             raise UserError(f"{path}: unknown key {key!r} in `grid`. {suggest(first, _GRID)}")
 
 
+def _check_grid_seeds(path: Path, grid: Mapping[str, Any]) -> None:
+    """Refuse seeds in a grid as `seeds` does, whatever they are of."""
+    for key, values in grid.items():
+        if str(key).rpartition(".")[2] in ("seed", "label_seed", "seed_everything"):
+            seeding.check_seeds(f"{path}: {key!r} in `grid`", values)
+
+
 def check_students(path: Path, students: Any) -> None:
     """Refuse a list of students that cannot be trained.
 
@@ -178,13 +187,9 @@ def check_seeds(path: Path, seeds: Any) -> None:
     """Refuse a list of seeds that is none; see :func:`check_students`.
 
     Raises:
-        UserError: If it is no list of integers of at least 0, or has one twice.
+        UserError: As :func:`ddoq.seeding.check_seeds`.
     """
-    whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
-    if not whole:
-        raise UserError(f"{path}: `seeds` must be a list of integers, at least 0, not {seeds!r}.")
-    if twice := _twice(seeds):
-        raise UserError(f"{path}: the seed {twice[0]} is listed twice.")
+    seeding.check_seeds(f"{path}: `seeds`", seeds)
 
 
 def _twice(items: Sequence[Any]) -> list[Any]:

@@ -23,6 +23,7 @@ from ddoq.distillation.run import Run
 from ddoq.distillation.shard import Shard
 from ddoq.errors import UserError
 from ddoq.priors.base import Prior
+from ddoq.seeding import check_seed
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.run_folder import RunFolder
 from ddoq.teachers import Teacher
@@ -48,6 +49,9 @@ class Distiller(ItemRunner, Configured, ABC):
     Args:
         ipc: Images per class.
         seed: Decides every random draw; the same seed gives the same bits on any number of ranks.
+
+    Raises:
+        UserError: If the seed is none, see :func:`ddoq.seeding.check_seed`.
     """
 
     method: ClassVar[str] = _Unnamed()
@@ -55,7 +59,7 @@ class Distiller(ItemRunner, Configured, ABC):
     def __init__(self, ipc: int, seed: int = 0) -> None:
         super().__init__()
         self.ipc = ipc
-        self.seed = seed
+        self.seed = check_seed("model.seed", seed)
         self.prior: Prior | None = None
         self.teacher: Teacher | None = None
         self._context: dict[str, Any] = {}

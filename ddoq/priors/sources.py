@@ -27,6 +27,7 @@ from ddoq.priors.training.dit import train_dit
 from ddoq.priors.training.report import save_reconstructions, save_samples
 from ddoq.priors.training.vae import train_vae
 from ddoq.priors.training.workload import training_workload
+from ddoq.seeding import check_seed
 from ddoq.smoke import Tiny
 from ddoq.storage.checkpoints import Checkpoint
 from ddoq.storage.files import build_once, read_json, write_json
@@ -92,7 +93,7 @@ class TrainedPrior(PriorSource):
         self.compile = compile
         self.vae = vae
         self.dit = dit
-        self.seed = seed
+        self.seed = check_seed("prior.seed", seed)
 
     @classmethod
     def tiny(cls, given: Mapping[str, Any]) -> dict[str, Any]:

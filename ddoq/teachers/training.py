@@ -14,6 +14,7 @@ from ddoq.errors import UserError, suggest
 from ddoq.images import to_float
 from ddoq.networks import Normalize
 from ddoq.optimisation.trainers import ResumableBatches
+from ddoq.seeding import check_seed
 from ddoq.teachers.batches import (
     Batch,
     ResidentBatches,
@@ -61,6 +62,7 @@ class TeacherTraining:
 
     def __post_init__(self) -> None:
         """Refuse values that no training could use."""
+        check_seed("teacher.seed", self.seed)
         for what, least in (("epochs", 1), ("batch_size", 2), ("crop_pad", 0), ("weight_decay", 0)):
             if getattr(self, what) < least:
                 raise UserError(

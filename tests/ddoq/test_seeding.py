@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from ddoq.seeding import derive_seed, generator_for
+from ddoq.errors import UserError
+from ddoq.seeding import MAX_SEED, check_seed, check_seeds, derive_seed, generator_for
 
 
 def test_seeds_differ_for_every_key_and_fit_a_generator():
@@ -57,3 +58,26 @@ def test_neighbouring_keys_give_uncorrelated_noise():
     rows = torch.stack([torch.randn(4096, generator=generator_for(0, "x", k)) for k in range(8)])
     off_diagonal = torch.corrcoef(rows) - torch.eye(8)
     assert off_diagonal.abs().max() < 5 / 4096**0.5
+
+
+@pytest.mark.parametrize("seed", [-1, MAX_SEED + 1, 2**64, 0.0, True, "0", None])
+def test_what_seeds_no_generator_is_refused(seed):
+    with pytest.raises(UserError, match=r"teacher\.seed must be an integer from 0 to 4294967295"):
+        check_seed("teacher.seed", seed)
+    with pytest.raises(UserError, match=r"seeds must be a list of integers from 0 to 4294967295"):
+        check_seeds("seeds", [0, seed])
+
+
+def test_the_greatest_seed_is_what_numpy_takes():
+    np.random.RandomState(check_seed("seed", MAX_SEED))
+    with pytest.raises(ValueError, match="Seed must be between"):
+        np.random.RandomState(MAX_SEED + 1)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [([0, 1, 0], "the seed 0 is listed twice"), ([], "at least one"), (3, "must be a list")],
+)
+def test_lists_that_are_no_repetitions_are_refused(seeds, message):
+    with pytest.raises(UserError, match=message):
+        check_seeds("seeds", seeds)

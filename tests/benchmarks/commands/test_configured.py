@@ -174,6 +174,26 @@ def test_every_module_has_settings_of_its_own():
     assert method.settings()["ipc"] == 2
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--seeds=[0,0,0]", "`seeds`: the seed 0 is listed twice"),
+        ("--seeds=[0,-1]", "`seeds` must be a list of integers from 0 to 4294967295"),
+        ("--seeds=[]", "`seeds` must list at least one"),
+        ("--seed_everything=-1", "seed_everything must be an integer from 0 to 4294967295"),
+        ("--seed_everything=4294967296", "seed_everything must be an integer"),
+        ("--model.seed=-1", r"model\.seed must be an integer from 0"),
+        ("--prior.seed=-1", r"prior\.seed must be an integer from 0"),
+        ("--teacher.seed=99999999999", r"teacher\.seed must be an integer from 0"),
+    ],
+)
+def test_seeds_are_refused_before_anything_runs(option, message):
+    parts = ["--data=Digits", "--model=RandomSelection", "--model.ipc=1"]
+    parts += ["--prior=TrainedPrior", "--teacher=TrainedTeacher"]
+    with pytest.raises(UserError, match=message):
+        configure("fit", [*parts, option])
+
+
 def test_building_runs_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cli = configure("fit", options({"class_path": "DDOQ", "init_args": {"ipc": 2}}))

@@ -79,7 +79,7 @@ def test_lists_from_elsewhere_are_named_by_their_file(tmp_path):
         check_students(config, {"arch": "a"})
     with pytest.raises(UserError, match=r"base\.yaml: `seeds` must be a list of integers.*not 3"):
         check_seeds(config, 3)
-    with pytest.raises(UserError, match=r"at least 0, not \[-1\]"):
+    with pytest.raises(UserError, match=r"from 0 to 4294967295 .* not \[-1\]"):
         check_seeds(config, [-1])
     check_students(config, [{"arch": "a"}, {"arch": "a", "stem": "small"}])
     check_seeds(config, [0, 1])
@@ -103,6 +103,9 @@ def test_lists_from_elsewhere_are_named_by_their_file(tmp_path):
         ({"seeds": [0, "1"]}, "`seeds` must be a list of integers"),
         ({"seeds": [0, True]}, "`seeds` must be a list of integers"),
         ({"seeds": [1, 1]}, "the seed 1 is listed twice"),
+        ({"seeds": [2**32]}, "`seeds` must be a list of integers from 0 to 4294967295"),
+        ({"grid": {"model.init_args.seed": [3, 3]}}, "the seed 3 is listed twice"),
+        ({"grid": {"teacher.init_args.seed": [-1]}}, "'teacher.init_args.seed' in `grid` must be"),
         ({"students": ["resnet18"]}, "must be a mapping with `arch`"),
         ({"students": [{"name": "x"}]}, "must be a mapping with `arch`"),
         ({"students": [{"arch": "a", "stam": 1}]}, "unknown key 'stam'.*Did you mean 'stem'"),
