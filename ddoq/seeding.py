@@ -78,7 +78,9 @@ def check_seed(name: str, seed: Any) -> int:
         3
     """
     if not _is_seed(seed):
-        raise UserError(f"{name} must be an integer from 0 to {MAX_SEED} (2**32 - 1), not {seed!r}.")
+        raise UserError(
+            f"{name} must be an integer from 0 to {MAX_SEED} (2**32 - 1), not {seed!r}."
+        )
     return int(seed)
 
 

@@ -46,6 +46,8 @@ def run(name: str, arguments: list[str]) -> int:
     ending = options.output.suffix.lower() if options.output else ""
     board = Board.read(options.folder)
     complaints = board.complaints()
+    for note in board.notes:
+        print(f"note: {note}", file=sys.stderr)
     for complaint in complaints:
         print(complaint, file=sys.stderr)
     text = render(board, options.folder, options.format or _ENDINGS.get(ending, "markdown"))

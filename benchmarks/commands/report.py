@@ -1,5 +1,6 @@
 """The command `ddoq-bench report`."""
 
+import sys
 from pathlib import Path
 
 from benchmarks.commands.options import CommandParser
@@ -36,6 +37,8 @@ def run(name: str, arguments: list[str]) -> int:
     """
     options = _parser(name).parse_args(arguments)
     board = Board.read(options.folder)
+    for message in (*(f"note: {note}" for note in board.notes), *board.complaints()):
+        print(message, file=sys.stderr)
     write_report(board, options.folder, options.against, options.output, options.title)
     print(f"report: {options.output}")
     return 1 if board.complaints() else 0

@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from benchmarks.leaderboard.latex import latex
 from benchmarks.results.columns import flat
-from benchmarks.results.files import Failure, Result, read_failures, read_results
+from benchmarks.results.files import Failure, Result, read_failures, read_folder
 from benchmarks.statistics.listings import (
     CEILING,
     Listing,
@@ -40,18 +40,20 @@ class Board:
         results: Whole results.
         problems: A message for every file that was left out.
         failures: Cells that ended in an error and have no later result.
+        notes: What else is to be said of files; it keeps no table from being whole.
     """
 
     results: list[Result]
     problems: list[str]
     failures: list[Failure]
+    notes: Sequence[str] = ()
 
     @classmethod
     def read(cls, folder: Path) -> "Board":
         """Read a folder with all folders in it."""
-        results, problems = read_results(folder)
-        failures, unreadable = read_failures(folder, results)
-        return cls(results, problems + unreadable, failures)
+        reading = read_folder(folder)
+        failures, unreadable = read_failures(folder, reading.results)
+        return cls(reading.results, reading.problems + unreadable, failures, reading.notes)
 
     def complaints(self) -> list[str]:
         """List what keeps the tables from being whole."""

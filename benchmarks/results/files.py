@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from benchmarks.results.identity import once_each
 from benchmarks.results.records import (
     FAILURE,
     RESULT,
@@ -26,11 +27,13 @@ __all__ = [
     "Cell",
     "Failure",
     "Metrics",
+    "Reading",
     "Result",
     "failure_path",
     "find_result",
     "make_result",
     "read_failures",
+    "read_folder",
     "read_result",
     "read_results",
     "write_failure",
@@ -144,48 +147,71 @@ def _candidates(folder: Path, kind: str, home: str) -> Iterator[Path]:
     """List files that are, or ought to be, of a kind.
 
     In a folder of runs other JSON files lie about. One counts if it says that it is of this kind, if it lies
-    in the folder that is kept for the kind, or if it is named as a result is.
+    in the folder that is kept for the kind, or if it is named as a result is; reports of a suite's jobs are named
+    alike, and have a folder of their own.
     """
     for path in sorted(folder.rglob("*.json")):
         if RunFolder.SMOKE in path.relative_to(folder).parts[:-1]:
             continue  # numbers of no use, unless this folder itself is asked for
-        if home in (folder.name, *path.relative_to(folder).parts[:-1]):
+        place = path.absolute().parent.name
+        if place == home:
             yield path
             continue
-        named = kind == RESULT and re.fullmatch(r"[0-9a-f]{16}", path.stem)
+        hashed = re.fullmatch(r"[0-9a-f]{16}", path.stem)
+        named = kind == RESULT and hashed and place != RunFolder.JOBS
         text = path.read_text(encoding="utf-8", errors="replace")
         if f'"{kind}"' in text or (named and f'"{FAILURE}"' not in text):
             yield path
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What was read of a folder.
+
+    Attributes:
+        results: Each cell once.
+        problems: A message for every file that cannot be used, or that contradicts another.
+        notes: One for every file that says what another said already.
+    """
+
+    results: list[Result]
+    problems: list[str]
+    notes: list[str]
+
+
 def read_results(folder: Path) -> tuple[list[Result], list[str]]:
+    """Read all results below a folder; see :func:`read_folder`.
+
+    Returns:
+        The results, each cell once, and a message for every file that was left out.
+    """
+    reading = read_folder(folder)
+    return reading.results, reading.problems
+
+
+def read_folder(folder: Path) -> Reading:
     """Read all results below a folder.
 
     Args:
         folder: Searched with all folders in it.
 
     Returns:
-        The results, each cell once, and a message for every file that was left out.
+        The results, and what is to be said of files that were left out.
 
     Raises:
         UserError: If the folder does not exist.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder with results.")
-    by_hash: dict[str, tuple[Path, Result]] = {}
+    read: list[tuple[Path, Result]] = []
     problems = []
     for path in _candidates(folder, RESULT, RunFolder.RESULTS):
         try:
-            result = read_result(path)
+            read.append((path, read_result(path)))
         except UserError as error:
             problems.append(str(error))
-            continue
-        first, known = by_hash.setdefault(result.config_hash, (path, result))
-        if known != result:
-            problems.append(
-                f"{path} was left out: {first} is the same cell with other numbers. Keep one."
-            )
-    return [result for _, result in by_hash.values()], problems
+    results, contradictions, notes = once_each(read)
+    return Reading(results, [*problems, *contradictions], notes)
 
 
 def failure_path(folder: Path, cell: Cell, config: Mapping[str, Any] | None = None) -> Path:

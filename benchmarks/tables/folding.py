@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.results.identity import comparable
 from benchmarks.results.records import Result
 from ddoq.storage.fingerprints import hash_config
 
@@ -250,7 +251,7 @@ def _conditions(result: Result) -> dict[str, Any]:
 def variant(result: Result) -> dict[str, Any]:
     """Return what tells a row from others of its table: the whole configuration but seeds, student and conditions."""
     shared = ("data", "recipe", "student", "seed")
-    rest = {key: value for key, value in result.config.items() if key not in shared}
+    rest = {k: value for k, value in comparable(result.config).items() if k not in shared}
     distilled = dict(rest.get("distilled") or {})
     distilled.pop("seed", None)
     if distilled.get("settings") is not None:  # else only its contents tell a set from another
@@ -288,7 +289,7 @@ def _table(results: list[Result], distinction: str) -> Table:
 
 def student_of(result: Result) -> dict[str, Any]:
     """Return what tells a student from others."""
-    return {"label": result.cell.student, "student": result.config.get("student")}
+    return {"label": result.cell.student, "student": comparable(result.config).get("student")}
 
 
 def _method(result: Result) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from benchmarks.results.identity import comparable
 from benchmarks.results.records import Result
 from benchmarks.tables.folding import FULL, Row, Table, distinguish, grouped, student_of, variant
 from ddoq.storage.fingerprints import hash_config
@@ -10,7 +11,7 @@ from ddoq.storage.fingerprints import hash_config
 
 def circumstances(result: Result) -> dict[str, Any]:
     """Return under what a student was trained besides dataset, recipe and set: what scores over tables must share."""
-    known = {key: result.config.get(key) for key in ("format", "teacher", "precision")}
+    known = {key: comparable(result.config).get(key) for key in ("format", "teacher", "precision")}
     return {**known, "world_size": result.cost.get("world_size")}
 
 

@@ -62,6 +62,7 @@ class RunFolder:
     FAILURES: ClassVar[str] = "failures"
     CURVES: ClassVar[str] = "curves"
     SMOKE: ClassVar[str] = "smoke"
+    JOBS: ClassVar[str] = "suite"
     _BOARDS: ClassVar[dict[str, str]] = {
         "markdown": "leaderboard.md",
         "csv": "leaderboard.csv",
@@ -144,7 +145,7 @@ class RunFolder:
     @property
     def jobs(self) -> Path:
         """Folder of what the jobs of suites report and print."""
-        return self.root / "suite"
+        return self.root / self.JOBS
 
     def job_report(self, key: str) -> Path:
         """File in which a job of a suite lists what it made."""

@@ -26,6 +26,17 @@ def test_statuses_and_messages_of_the_command(board, tmp_path, capsys, result_of
     assert "## Left out" in shown.out
 
 
+def test_what_counts_once_is_a_note_and_no_failure(board, capsys, result_of):
+    folder = board({}, RANDOM)
+    copy = write_result(folder / "z" / "copy", result_of(config={"precision": "32"}))
+    assert main(["leaderboard", str(folder)]) == 0
+    shown = capsys.readouterr()
+    assert shown.err.startswith("note: ")
+    assert str(copy) in shown.err
+    assert "50.0 (n=1)" in shown.out
+    assert "Left out" not in shown.out
+
+
 def test_a_damaged_file_is_reported_and_the_rest_is_shown(board, capsys, result_of):
     folder = board({}, RANDOM)
     bad = write_result(folder / "results", result_of(seed=5))

@@ -151,7 +151,10 @@ def test_unequal_conditions_never_share_a_table(board, change, told):
     [
         ({"settings": {"power": 0.5}}, ["ddoq [power=0.5]", "ddoq [power=absent]"]),
         ({"config": {"teacher": "t1"}}, ["ddoq [teacher=t1]", "ddoq [teacher=teacher0]"]),
-        ({"config": {"precision": "16"}}, ["ddoq [precision=16]", "ddoq [precision=32-true]"]),
+        (
+            {"config": {"precision": "16"}},
+            ["ddoq [precision=16-mixed]", "ddoq [precision=32-true]"],
+        ),
         ({"world_size": 2, "seed": 1}, ["ddoq [world_size=2]", "ddoq [world_size=1]"]),
     ],
 )

@@ -7,8 +7,10 @@ import sys
 import pytest
 
 from benchmarks.results.files import (
+    Reading,
     find_result,
     read_failures,
+    read_folder,
     read_result,
     read_results,
     write_failure,
@@ -16,7 +18,9 @@ from benchmarks.results.files import (
 )
 from benchmarks.results.records import Metrics
 from ddoq.errors import UserError
+from ddoq.storage.files import write_json
 from ddoq.storage.fingerprints import hash_config
+from ddoq.storage.run_folder import RunFolder
 
 
 def edit(path, change):
@@ -140,10 +144,50 @@ def test_copies_count_once_and_contradictions_are_named(tmp_path, result_of):
     write_result(tmp_path / "a", first)
     write_result(tmp_path / "b", first)
     assert read_results(tmp_path) == ([first], [])
-    write_result(tmp_path / "b", dataclasses.replace(first, created="2030-01-01T00:00:00+00:00"))
+    again = dataclasses.replace(first, created="2030-01-01T00:00:00+00:00")
+    path = write_result(tmp_path / "b", again)
+    reading = read_folder(tmp_path)
+    assert (reading.results, reading.problems) == ([first], [])
+    assert [str(path) in note for note in reading.notes] == [True]
+    metrics = dataclasses.replace(first.metrics, top1_last=0.4)
+    write_result(tmp_path / "b", dataclasses.replace(first, metrics=metrics))
     results, problems = read_results(tmp_path)
     assert results == [first]
     assert "same cell with other numbers" in problems[0]
+
+
+def test_all_that_a_suite_writes_gives_just_results(tmp_path, result_of):
+    names = RunFolder(tmp_path)
+    path = write_result(names.results, result_of())
+    key = "0123456789abcdef"
+    records = {
+        names.job_report(key): [str(path)],
+        names.latents_record(key): {"format": 2},
+        names.distilled("ddoq-ipc1-0").record: {"method": "ddoq"},
+        names.distilled("ddoq-ipc1-0").config: {"seeds": [0]},
+        names.prior("prior-0") / "training.json": {"vae": {}},
+        names.teacher("convnet-0") / "teacher.json": {"arch": "convnet"},
+        names.labels / key / "labels.json": {"format": 1},
+        names.tracked_mark("distill", "a"): {"set": key},
+        names.smoke / "suite" / f"{key}.json": [],
+    }
+    for file, record in records.items():
+        write_json(file, record)
+    write_result(names.smoke / "results", result_of(seed=7))
+    write_failure(names.failures, result_of(seed=8).cell, "boom")
+    assert read_folder(tmp_path) == Reading([read_result(path)], [], [])
+    broken = names.result("f" * 16)
+    broken.write_text("{")
+    assert [str(broken) in text for text in read_folder(tmp_path).problems] == [True]
+    assert read_folder(names.jobs) == Reading([], [], [])
+
+
+def test_an_output_called_results_holds_other_files_as_well(tmp_path, result_of):
+    names = RunFolder(tmp_path / "results")
+    path = write_result(names.results, result_of())
+    write_json(names.latents_record("0123456789abcdef"), {"format": 2})
+    write_json(names.job_report("0123456789abcdef"), [str(path)])
+    assert read_results(names.root) == ([read_result(path)], [])
 
 
 def test_a_missing_folder_is_a_mistake(tmp_path):
