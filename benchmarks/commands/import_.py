@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.commands.options import CommandParser
+from benchmarks.commands.options import CommandParser, add_limits, limits_of
 from ddoq.errors import UserError
 
 if TYPE_CHECKING:  # `--help` must not wait for torch
@@ -58,6 +58,12 @@ def _parser(name: str) -> CommandParser:
         metavar="NAME",
         help="of a parquet file, where it has one; `none` gives every image the weight 1",
     )
+    add_limits(parser)
+    parser.add_argument(
+        "--follow-links",
+        action="store_true",
+        help="read files outside SOURCE to which symbolic links in it lead, as in a snapshot of the hub's cache",
+    )
     return parser
 
 
@@ -90,6 +96,8 @@ def run(name: str, arguments: list[str]) -> int:
             numeric=given.numeric,
             collage=given.collage,
             columns=Columns(given.image_column, given.label_column, weight),
+            limits=limits_of(given),
+            follow_links=given.follow_links,
         )
         distilled.save(folder)
         set_sheet(distilled, SetFolder(folder).sheet)  # where the leaderboard looks for it

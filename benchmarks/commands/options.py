@@ -1,12 +1,15 @@
 """The parser of the commands that need no configuration."""
 
 import re
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
 from benchmarks.commands.names import COMMANDS
 from ddoq.errors import UserError, suggest
+
+if TYPE_CHECKING:  # `--help` must not wait for torch
+    from ddoq.data.decoding import ImageLimits
 
 
 class CommandParser(ArgumentParser):
@@ -44,3 +47,33 @@ class CommandParser(ArgumentParser):
         options = set(re.findall(r"--[a-z][\w-]*", self.format_usage()))
         hint = f" {suggest(unknown[1], options)}" if unknown else ""
         raise UserError(f"{text}.{hint} See `{self.prog} --help`.") from None
+
+
+def add_limits(parser: CommandParser) -> None:
+    """Add the options that bound the images of a source."""
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        metavar="N",
+        help="width times height that an image may have; the datasets' own limit where omitted",
+    )
+    parser.add_argument(
+        "--max-aspect-ratio",
+        type=float,
+        metavar="R",
+        help="longer by shorter side that an image may have; the datasets' own limit where omitted",
+    )
+
+
+def limits_of(given: Any) -> "ImageLimits":
+    """Return the bounds that were given, the datasets' own in place of those that were not.
+
+    Raises:
+        UserError: If one is below 1.
+    """
+    from ddoq.data.decoding import MAX_ASPECT_RATIO, MAX_PIXELS, ImageLimits
+
+    pixels, ratio = given.max_pixels, given.max_aspect_ratio
+    return ImageLimits(
+        MAX_PIXELS if pixels is None else pixels, MAX_ASPECT_RATIO if ratio is None else ratio
+    )

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ddoq.data.class_registry import ClassRegistry
+from ddoq.data.decoding import MAX_IMAGE_SIZE, Encoded, check_image_size
 from ddoq.data.sampler import ExactDistributedSampler
 from ddoq.errors import UserError
 from ddoq.smoke import Tiny, accepted, lower
@@ -59,6 +60,17 @@ class ImageSplit(Dataset[tuple[Tensor, int]], ABC):
             A split of the same order and labels. Images that exist at one size only keep it: whoever asks resizes.
         """
         return self
+
+    def sources(self, indices: Sequence[int]) -> list[Encoded] | None:
+        """Return images as they are stored, not yet decoded.
+
+        Args:
+            indices: Positions in the split.
+
+        Returns:
+            One for each index; None where the split holds tensors.
+        """
+        return None
 
     def __len__(self) -> int:
         """Count the images."""
@@ -111,6 +123,11 @@ class SubsetSplit(ImageSplit):
     def load(self, indices: Sequence[int]) -> Tensor:
         """Decode images; see :meth:`ImageSplit.load`."""
         return self.source.load(self.positions[torch.as_tensor(indices, dtype=torch.long)].tolist())
+
+    def sources(self, indices: Sequence[int]) -> list[Encoded] | None:
+        """Return images as they are stored; see :meth:`ImageSplit.sources`."""
+        positions = self.positions[torch.as_tensor(indices, dtype=torch.long)]
+        return self.source.sources(positions.tolist())
 
     def at_size(self, size: int) -> ImageSplit:
         """Return the same images at another size; see :meth:`ImageSplit.at_size`."""
@@ -176,10 +193,12 @@ class ImageDataModule(Tiny, L.LightningDataModule, ABC):
         std: Channel standard deviations that networks divide by.
 
     Raises:
-        UserError: If a size is below 1, a number of workers below 0, or a deviation not positive.
+        UserError: If the size is no whole number from 1 to ``max_image_size``, a batch size below 1, a number of workers
+            below 0, or a deviation not positive.
     """
 
     name: str
+    max_image_size = MAX_IMAGE_SIZE  # lower where all images are held in memory
     stand_in = "ddoq.data.SyntheticImages"
     missing_classes_hint = ""  # what a subclass offers when a split lacks classes; ends the error
 
@@ -194,8 +213,9 @@ class ImageDataModule(Tiny, L.LightningDataModule, ABC):
         std: tuple[float, float, float] = IMAGENET_STD,
     ) -> None:
         super().__init__()
-        floors = {"image_size": (image_size, 1), "batch_size": (batch_size, 1)}
-        for key, (value, floor) in (floors | {"num_workers": (num_workers, 0)}).items():
+        check_image_size("image_size", image_size, self.max_image_size)
+        floors = {"batch_size": (batch_size, 1), "num_workers": (num_workers, 0)}
+        for key, (value, floor) in floors.items():
             if value < floor:
                 raise UserError(f"{key} must be at least {floor}, not {value}.")
         if min(std) <= 0:

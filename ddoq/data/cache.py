@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ddoq.data.base import ImageSplit
+from ddoq.data.decoding import Encoded
 
 _LIMIT = (
     2 * 2**30
@@ -40,6 +41,10 @@ class CachedSplit(ImageSplit):
                 self._images[chunk] = self.source.load(chunk.tolist())
                 self._known[chunk] = True
         return self._images[positions]
+
+    def sources(self, indices: Sequence[int]) -> list[Encoded] | None:
+        """Return images as they are stored; see :meth:`ImageSplit.sources`."""
+        return self.source.sources(indices)
 
     def at_size(self, size: int) -> ImageSplit:
         """Return the source's images at another size, not kept in memory; see :meth:`ImageSplit.at_size`."""

@@ -37,6 +37,7 @@ class Digits(ImageDataModule):
     """
 
     name = "digits"
+    max_image_size = 512  # 1797 images in memory, as float32 while they are enlarged
 
     def __init__(
         self,

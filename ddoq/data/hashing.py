@@ -9,6 +9,7 @@ from typing import Any
 from filelock import FileLock
 
 from ddoq.console import say
+from ddoq.data.decoding import UnreadableImagesError
 from ddoq.errors import UserError
 from ddoq.storage.files import read_json, write_json
 from ddoq.storage.fingerprints import hash_config
@@ -46,13 +47,16 @@ def content_hashes(
 
     Returns:
         What ``hash_group`` gives, or gave, for every group.
+
+    Raises:
+        UnreadableImagesError: With all that ``hash_group`` raises for any group, whose hashes are then not kept.
     """
     listings, size = {}, 0
     for name, files in groups.items():
         listings[name] = _Listing(files)
         size += listings[name].size
     if size < _WORTH_KEEPING:
-        return {name: hash_group(files) for name, files in groups.items()}
+        return _hash_all(groups, hash_group)
     store = kept_hashes_folder() / "hashes" / f"{hash_config(place)}.json"
     lock = FileLock(f"{store}.lock")
     try:
@@ -60,11 +64,31 @@ def content_hashes(
         lock.acquire()
     except OSError as error:
         _warn(store, error)
-        return {name: hash_group(files) for name, files in groups.items()}
+        return _hash_all(groups, hash_group)
     try:
         return _update(store, place, groups, listings, hash_group)
     finally:
         lock.release()
+
+
+def _hash_all(groups: Mapping[str, Sequence[Path]], hash_group: HashGroup) -> dict[str, list[str]]:
+    hashes, faults = _hash_each(groups, hash_group)
+    if faults:
+        raise UnreadableImagesError(faults)
+    return hashes
+
+
+def _hash_each(
+    groups: Mapping[str, Sequence[Path]], hash_group: HashGroup
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Hash all groups that can be, and list what is wrong with the others."""
+    hashes, faults = {}, []
+    for name, files in groups.items():
+        try:
+            hashes[name] = hash_group(files)
+        except UnreadableImagesError as error:
+            faults += error.faults
+    return hashes, faults
 
 
 class _Listing:
@@ -106,19 +130,23 @@ def _update(
     if fresh:
         share, size = (sum(listings[name].size for name in names) for names in (fresh, groups))
         say(f"data: hashing {share / 2**30:.1f} of {size / 2**30:.1f} GiB in {place}, once")
-    hashes: dict[str, list[str]] = {}
-    for name, files in groups.items():
-        hashes[name] = hash_group(files) if name in fresh else kept[name]["hashes"].split()
+    hashed, faults = _hash_each(
+        {name: groups[name] for name in groups if name in fresh}, hash_group
+    )
     for name in fresh:
         kept.pop(name, None)
-        if listings[name].youngest < now - _SETTLED:
-            kept[name] = {"listing": listings[name].hash, "hashes": " ".join(hashes[name])}
+        if name in hashed and listings[name].youngest < now - _SETTLED:
+            kept[name] = {"listing": listings[name].hash, "hashes": " ".join(hashed[name])}
     if fresh:
         try:
             write_json(store, {"format": _FORMAT, "place": place, "groups": kept})
         except OSError as error:
             _warn(store, error)
-    return hashes
+    if faults:
+        raise UnreadableImagesError(faults)
+    return {
+        name: hashed[name] if name in fresh else kept[name]["hashes"].split() for name in groups
+    }
 
 
 def _read(store: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ddoq.data.base import (
 )
 from ddoq.data.cache import maybe_cached
 from ddoq.data.class_registry import ClassRegistry
+from ddoq.data.decoding import MAX_ASPECT_RATIO, MAX_PIXELS, ImageLimits, UnreadableImagesError
 from ddoq.data.known_registries import load_registry, source_labels
 from ddoq.data.names import build_registry
 from ddoq.data.tables import HubSource, LabelColumn, ParquetSource, RowSplit, label_column_of
@@ -55,6 +56,8 @@ class HuggingFaceImages(ImageDataModule):
         num_workers: Worker processes a loader.
         mean: Channel means.
         std: Channel standard deviations.
+        max_pixels: Width times height that a stored image may have; a larger one is refused before it is decoded.
+        max_aspect_ratio: Longer by shorter side that a stored image may have.
 
     Raises:
         UserError: If not exactly one of ``path`` and the two lists of files is given, if files have no name, or if
@@ -87,6 +90,8 @@ class HuggingFaceImages(ImageDataModule):
         num_workers: int = 0,
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
+        max_pixels: int = MAX_PIXELS,
+        max_aspect_ratio: float = MAX_ASPECT_RATIO,
     ) -> None:
         super().__init__(
             image_size, limit_per_class, test_limit_per_class, batch_size, num_workers, mean, std
@@ -107,6 +112,8 @@ class HuggingFaceImages(ImageDataModule):
         self.prompt = prompt
         self.only_present_classes = only_present_classes
         self.cache_images = cache_images
+        self.limits = ImageLimits(max_pixels, max_aspect_ratio)
+        self._stored: list[RowSplit] = []
 
     def load_splits(self) -> tuple[ImageSplit, ImageSplit, ClassRegistry]:
         """Open both splits; see :meth:`ImageDataModule.load_splits`."""
@@ -118,10 +125,19 @@ class HuggingFaceImages(ImageDataModule):
         ]
         registry, labels, kept = self._number(columns)
         splits: list[ImageSplit] = []
+        self._stored = []
         for table, source, split_labels in zip(tables, self._sources, labels, strict=True):
-            split: ImageSplit = RowSplit(
-                table, image_column, split_labels, self.image_size, source.row
+            rows = RowSplit(
+                table,
+                image_column,
+                split_labels,
+                self.image_size,
+                source.row,
+                self.limits,
+                source.folders(),
             )
+            self._stored.append(rows)
+            split: ImageSplit = rows
             if kept is not None:
                 split = _keep(split, kept, source.title)
             splits.append(maybe_cached(split, self.image_size, self.cache_images))
@@ -146,8 +162,22 @@ class HuggingFaceImages(ImageDataModule):
         return registry, labels, None if kept == list(range(len(keys))) else kept
 
     def source_fingerprint(self) -> str:
-        """Hash the contents of the files, or the revision of the hub dataset, and the columns that are read."""
-        return hash_config([*self.columns, *(source.identity() for source in self._sources)])
+        """Hash the contents of the files, or the revision of the hub dataset, and the columns that are read.
+
+        Files that are hashed are checked, too, see :func:`ddoq.data.decoding.check_encoded`.
+
+        Raises:
+            UnreadableImagesError: With all images in files that cannot be decoded.
+        """
+        identities, faults = [], []
+        for source, rows in zip(self._sources, self._stored, strict=True):
+            try:
+                identities.append(source.identity(rows.faults))
+            except UnreadableImagesError as error:
+                faults += error.faults
+        if faults:
+            raise UnreadableImagesError(faults)
+        return hash_config([*self.columns, *identities])
 
 
 def _sources(

@@ -82,6 +82,7 @@ class FashionMNIST(ImageDataModule):
     """
 
     name = "fashion-mnist"
+    max_image_size = 256  # 70,000 images in memory
 
     def __init__(
         self,

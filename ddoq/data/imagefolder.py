@@ -1,6 +1,6 @@
 """Images in a folder per class."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,7 +11,15 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from ddoq.data.base import IMAGENET_MEAN, IMAGENET_STD, ImageDataModule, ImageSplit
 from ddoq.data.cache import maybe_cached
 from ddoq.data.class_registry import ClassRegistry
-from ddoq.data.decoding import decode_all
+from ddoq.data.decoding import (
+    LIMITS,
+    MAX_ASPECT_RATIO,
+    MAX_PIXELS,
+    Encoded,
+    ImageLimits,
+    UnreadableImagesError,
+    decode_all,
+)
 from ddoq.data.hashing import content_hashes
 from ddoq.data.known_registries import check_folders, load_registry
 from ddoq.data.names import build_registry
@@ -31,21 +39,39 @@ class FileSplit(ImageSplit):
         files: Paths, in order.
         labels: int64 ``(n,)``.
         image_size: Side in pixels of the decoded images.
+        limits: How large a file's image may be.
     """
 
-    def __init__(self, files: Sequence[Path], labels: Tensor, image_size: int) -> None:
+    def __init__(
+        self,
+        files: Sequence[Path],
+        labels: Tensor,
+        image_size: int,
+        limits: ImageLimits = LIMITS,
+    ) -> None:
         self.files = files
         self.labels = labels
         self.image_size = image_size
+        self.limits = limits
 
     def load(self, indices: Sequence[int]) -> Tensor:
         """Decode images; see :meth:`ImageSplit.load`."""
         chosen = [self.files[index] for index in indices]
-        return decode_all(chosen, self.image_size, lambda position: str(chosen[position]))
+        return decode_all(
+            chosen, self.image_size, lambda position: str(chosen[position]), self.limits
+        )
+
+    def sources(self, indices: Sequence[int]) -> list[Encoded] | None:
+        """Return the files; see :meth:`ImageSplit.sources`."""
+        return [
+            Encoded(self.files[index], str(self.files[index]), self.limits) for index in indices
+        ]
 
     def at_size(self, size: int) -> ImageSplit:
         """Return the same files, decoded at another size; see :meth:`ImageSplit.at_size`."""
-        return self if size == self.image_size else FileSplit(self.files, self.labels, size)
+        if size == self.image_size:
+            return self
+        return FileSplit(self.files, self.labels, size, self.limits)
 
 
 def _visible(paths: Sequence[Path]) -> list[Path]:
@@ -56,6 +82,29 @@ def _visible(paths: Sequence[Path]) -> list[Path]:
 
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMG_EXTENSIONS
+
+
+def check_names(folder: Path, names: Iterable[str]) -> None:
+    """Refuse names that no text file, table or hash could hold.
+
+    Args:
+        folder: What holds them.
+        names: Of files or folders in it.
+
+    Raises:
+        UserError: If some are not UTF-8; it lists them.
+    """
+    odd = [name for name in names if not name.isascii() and _has_surrogate(name)]
+    if odd:
+        shown = ", ".join(map(repr, odd[:5])) + (" ..." if len(odd) > 5 else "")
+        raise UserError(
+            f"{str(folder)!r} has {len(odd)} names that are not UTF-8: {shown}. Rename them."
+        )
+
+
+def _has_surrogate(name: str) -> bool:
+    # Python gives bytes that are not UTF-8 in names of files as these code points, which no encoding has.
+    return any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def list_classes(folder: Path) -> list[str]:
@@ -123,11 +172,14 @@ def list_split(folder: Path) -> dict[str, list[Path]]:
         Paths by the name of their class.
 
     Raises:
-        UserError: As :func:`list_classes`, or if annotations and images do not belong together.
+        UserError: As :func:`list_classes`, if annotations and images do not belong together, or names are not UTF-8.
     """
     if (folder / _ANNOTATIONS).is_file():
         return _read_annotations(folder)
-    return {name: list_images(folder / name) for name in list_classes(folder)}
+    members = {name: list_images(folder / name) for name in list_classes(folder)}
+    files = (file.relative_to(folder).as_posix() for group in members.values() for file in group)
+    check_names(folder, [*members, *files])
+    return members
 
 
 def _read_annotations(folder: Path) -> dict[str, list[Path]]:
@@ -177,6 +229,8 @@ class ImageFolderImages(ImageDataModule):
         num_workers: Worker processes a loader.
         mean: Channel means.
         std: Channel standard deviations.
+        max_pixels: Width times height that a stored image may have; a larger one is refused before it is decoded.
+        max_aspect_ratio: Longer by shorter side that a stored image may have.
 
     Raises:
         UserError: If there is no such registry.
@@ -199,6 +253,8 @@ class ImageFolderImages(ImageDataModule):
         num_workers: int = 0,
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
+        max_pixels: int = MAX_PIXELS,
+        max_aspect_ratio: float = MAX_ASPECT_RATIO,
     ) -> None:
         super().__init__(
             image_size, limit_per_class, test_limit_per_class, batch_size, num_workers, mean, std
@@ -211,6 +267,7 @@ class ImageFolderImages(ImageDataModule):
         self.class_names = class_names
         self.prompt = prompt
         self.cache_images = cache_images
+        self.limits = ImageLimits(max_pixels, max_aspect_ratio)
         self._members: list[dict[str, list[Path]]] = []
 
     def load_splits(self) -> tuple[ImageSplit, ImageSplit, ClassRegistry]:
@@ -223,7 +280,7 @@ class ImageFolderImages(ImageDataModule):
             files = [file for group in members.values() for file in group]
             counts = torch.tensor([len(group) for group in members.values()])
             labels = torch.arange(len(counts)).repeat_interleave(counts)
-            split = FileSplit(files, labels, self.image_size)
+            split = FileSplit(files, labels, self.image_size, self.limits)
             splits.append(maybe_cached(split, self.image_size, self.cache_images))
         return splits[0], splits[1], registry
 
@@ -246,16 +303,27 @@ class ImageFolderImages(ImageDataModule):
         """Hash the relative path and the contents of every image of both splits.
 
         Each byte is read once, and again only where a class changed: seconds for Tiny-ImageNet, minutes for the 140 GB
-        of ImageNet. Dates and the place of ``root`` do not count. See :func:`ddoq.data.hashing.content_hashes`.
+        of ImageNet. Dates and the place of ``root`` do not count. See :func:`ddoq.data.hashing.content_hashes`. What is
+        hashed is checked, too, see :func:`ddoq.data.decoding.check_encoded`.
+
+        Raises:
+            UnreadableImagesError: With all images that cannot be decoded.
         """
-        rows = []
+        rows, faults = [], []
         with ThreadPoolExecutor(_HASHING_THREADS) as pool:
 
             def hash_group(files: Sequence[Path]) -> list[str]:
-                return list(pool.map(lambda file: hash_files([file]), files))
+                pairs = list(pool.map(self._hash_and_check, files))
+                if wrong := [fault for _, fault in pairs if fault]:
+                    raise UnreadableImagesError(wrong)
+                return [value for value, _ in pairs]
 
             for folder, members in zip(self.folders, self._members, strict=True):
-                hashes = content_hashes(str(folder.resolve()), members, hash_group)
+                try:
+                    hashes = content_hashes(str(folder.resolve()), members, hash_group)
+                except UnreadableImagesError as error:
+                    faults += error.faults
+                    continue
                 rows.append(
                     [
                         (file.relative_to(folder).as_posix(), value)
@@ -263,4 +331,9 @@ class ImageFolderImages(ImageDataModule):
                         for file, value in zip(files, hashes[key], strict=True)
                     ]
                 )
+        if faults:
+            raise UnreadableImagesError(faults)
         return hash_config(rows)
+
+    def _hash_and_check(self, file: Path) -> tuple[str, str]:
+        return hash_files([file]), Encoded(file, str(file), self.limits).fault()

@@ -98,6 +98,7 @@ class SyntheticImages(ImageDataModule):
     """
 
     name = "synthetic-smoke"
+    max_image_size = 1024  # all images in memory
 
     def __init__(
         self,

@@ -9,14 +9,16 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ddoq.data.base import ImageSplit
-from ddoq.data.decoding import decode_all
+from ddoq.data.decoding import LIMITS, Encoded, ImageLimits, UnreadableImagesError, decode_all
 from ddoq.data.hashing import content_hashes
 from ddoq.errors import UserError
 from ddoq.storage.fingerprints import hash_files
 
+_CHECKED_AT_ONCE = 256  # rows, whose bytes are in memory together
 _HUB_MEND = "Check the name and the network, or download the parquet files and pass `train_files` and `test_files`."
 
 
@@ -76,11 +78,27 @@ class ParquetSource:
             )
         return rows
 
-    def identity(self) -> str:
-        """Hash the contents of the files; needs :meth:`open`. What was hashed before is not read again."""
+    def identity(self, check: Callable[[], list[str]] = list) -> str:
+        """Hash the contents of the files; needs :meth:`open`. What was hashed before is not read again.
+
+        Args:
+            check: Called where the files are read: lists what is wrong with their images.
+
+        Raises:
+            UnreadableImagesError: If anything is.
+        """
+
+        def hash_group(files: Sequence[Path]) -> list[str]:
+            if faults := check():
+                raise UnreadableImagesError(faults)
+            return [hash_files(files)]
+
         place = "\n".join(str(file.resolve()) for file in self.files)
-        hashes = content_hashes(place, {"files": self.files}, lambda files: [hash_files(files)])
-        return hashes["files"][0]
+        return content_hashes(place, {"files": self.files}, hash_group)["files"][0]
+
+    def folders(self) -> list[Path]:
+        """Say where files may lie that rows name in place of an image: nowhere."""
+        return []
 
     def row(self, index: int) -> str:
         """Name the file and the row in it that a row of the split comes from."""
@@ -153,9 +171,20 @@ class HubSource:
         self._identity = f"{self.path}|{self.name}|{builder.hash}|{self.split}|{len(rows)}"
         return rows
 
-    def identity(self) -> str:
-        """Name the dataset, its revision, the split and the number of rows; needs :meth:`open`."""
+    def identity(self, check: Callable[[], list[str]] = list) -> str:
+        """Name the dataset, its revision, the split and the number of rows; needs :meth:`open`.
+
+        Args:
+            check: Not called: no image is read for it.
+        """
         return self._identity
+
+    def folders(self) -> list[Path]:
+        """Say where files may lie that rows name in place of an image: where the hub's files are kept."""
+        import datasets
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        return [Path(datasets.config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE)]
 
     def row(self, index: int) -> str:
         """Name a row."""
@@ -222,6 +251,9 @@ class RowSplit(ImageSplit):
         labels: int64 ``(n,)``.
         image_size: Side in pixels of the decoded images.
         place: Says where a row comes from, for errors.
+        limits: How large a stored image may be.
+        folders: Where files may lie that rows name in place of an image; none may where omitted. A table made elsewhere
+            could name any file, and the hash of the table would not cover it.
 
     Raises:
         UserError: If the column does not hold encoded images.
@@ -234,6 +266,8 @@ class RowSplit(ImageSplit):
         labels: Tensor,
         image_size: int,
         place: Callable[[int], str],
+        limits: ImageLimits = LIMITS,
+        folders: Sequence[Path] = (),
     ) -> None:
         import datasets
 
@@ -241,6 +275,8 @@ class RowSplit(ImageSplit):
         self.image_size = image_size
         self.image_column = image_column
         self.place = place
+        self.limits = limits
+        self.folders = [folder.resolve() for folder in folders]
         try:
             encoded = table.select_columns([image_column]).cast_column(
                 image_column, datasets.Image(decode=False)
@@ -255,10 +291,25 @@ class RowSplit(ImageSplit):
 
     def load(self, indices: Sequence[int]) -> Tensor:
         """Decode images; see :meth:`ImageSplit.load`."""
+        stored = self.sources(indices)
+        return decode_all(
+            [item.given() for item in stored],
+            self.image_size,
+            lambda position: stored[position].place,
+            self.limits,
+        )
+
+    def sources(self, indices: Sequence[int]) -> list[Encoded]:
+        """Return the cells of the column of images; see :meth:`ImageSplit.sources`."""
         chosen = [int(index) for index in indices]
         cells = self.rows[chosen][self.image_column] if chosen else []
-        sources = [self._source(cell, row) for cell, row in zip(cells, chosen, strict=True)]
-        return decode_all(sources, self.image_size, lambda position: self.place(chosen[position]))
+        return [self._encoded(cell, row) for cell, row in zip(cells, chosen, strict=True)]
+
+    def faults(self) -> list[str]:
+        """Check all images without decoding them; return what is wrong with any."""
+        blocks = torch.arange(len(self)).split(_CHECKED_AT_ONCE)
+        checked = (item.fault() for block in blocks for item in self.sources(block.tolist()))
+        return [fault for fault in checked if fault]
 
     def at_size(self, size: int) -> ImageSplit:
         """Return the same rows, decoded at another size; see :meth:`ImageSplit.at_size`."""
@@ -266,7 +317,11 @@ class RowSplit(ImageSplit):
         resized.image_size = size
         return self if size == self.image_size else resized
 
-    def _source(self, cell: dict[str, Any] | None, row: int) -> bytes | Path:
-        if cell is None or (cell["bytes"] is None and cell["path"] is None):
-            raise UserError(f"{self.place(row)}: there is no image.")
-        return Path(cell["path"]) if cell["bytes"] is None else cell["bytes"]
+    def _encoded(self, cell: dict[str, Any] | None, row: int) -> Encoded:
+        place = self.place(row)
+        if cell is None or cell["bytes"] is not None or cell["path"] is None:
+            return Encoded(None if cell is None else cell["bytes"], place, self.limits)
+        path = Path(cell["path"])
+        allowed = any(path.resolve().is_relative_to(folder) for folder in self.folders)
+        refusal = f"it is the file {str(path)!r} and not in the table itself; store it there"
+        return Encoded(path, place, self.limits, "" if allowed else refusal)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from ddoq.data.imagefolder import list_images
+from ddoq.data.imagefolder import check_names, list_images
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
 from ddoq.exchange.classes import ClassList
@@ -161,6 +161,7 @@ def list_imagefolder(
     folders = {path.name: path for path in entries if path.is_dir()}
     if not folders:
         raise UserError(f"{folder} has no class folders and no parquet file.")
+    check_names(folder, folders)
     stray = [path for path in entries if path.is_file() and path.suffix.lower() in IMG_EXTENSIONS]
     if stray:
         raise UserError(

@@ -1,10 +1,12 @@
 """From folders of images and parquet files, ours or others', to a distilled set."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ddoq.data.decoding import LIMITS, ImageLimits, check_image_size
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
 from ddoq.exchange.classes import ClassList
@@ -23,6 +25,8 @@ def import_set(
     numeric: bool = False,
     collage: int | None = None,
     columns: Columns | None = None,
+    limits: ImageLimits = LIMITS,
+    follow_links: bool = False,
 ) -> DistilledSet:
     """Read a set that was exported by this package or made elsewhere.
 
@@ -38,6 +42,8 @@ def import_set(
         numeric: Whether class folders are labels, whatever their length.
         collage: Side of the grid of patches in every image, for recipes that shuffle them (RDED: 2).
         columns: Names of the columns of parquet files.
+        limits: How large an encoded image may be.
+        follow_links: Whether files may be read that lie outside the source and are reached from it by symbolic links.
 
     Returns:
         The set, sorted by label unless it is an export.
@@ -45,14 +51,17 @@ def import_set(
     Raises:
         UserError: If the source cannot be read or contradicts itself, the classes or the options.
     """
-    for option, value in (("--image-size", image_size), ("--collage", collage)):
-        if value is not None and value < 1:
-            raise UserError(f"{option} must be at least 1, not {value}.")
+    if image_size is not None:
+        check_image_size("--image-size", image_size)
+    if collage is not None and collage < 1:
+        raise UserError(f"--collage must be at least 1, not {collage}.")
     if not source.exists():
         raise UserError(f"{source} does not exist.")
+    if source.is_dir() and not follow_links:
+        refuse_links(source)
     record = read_record(source) if source.is_dir() else None
     if record is not None:
-        return _restore(source, record, classes, method, image_size, collage)
+        return _restore(source, record, classes, method, image_size, collage, limits)
     if DistilledSet.exists(source):
         raise UserError(f"{source} is a distilled set already: evaluate it with --distilled.")
     if not method:
@@ -67,10 +76,34 @@ def import_set(
     else:
         raise UserError(f"{source} is neither a folder nor a .parquet file.")
     check_classes_present(listing, str(source))
-    decoded = decode_listing(listing, image_size)
+    decoded = decode_listing(listing, image_size, limits)
     return _foreign(
         source, listing, decoded, method, collage, "parquet" if files else "imagefolder"
     )
+
+
+def refuse_links(source: Path) -> None:
+    """Refuse a folder with symbolic links that lead out of it: what it holds would depend on what lies elsewhere.
+
+    Args:
+        source: The folder; it may be a link itself.
+
+    Raises:
+        UserError: If there are some; it lists them.
+    """
+    root = source.resolve()
+    linked = [
+        path
+        for folder, folders, files in os.walk(source)
+        for path in (Path(folder, name) for name in (*folders, *files))
+        if path.is_symlink() and not path.resolve().is_relative_to(root)
+    ]
+    if linked:
+        shown = ", ".join(f"{path} -> {path.resolve()}" for path in sorted(linked)[:5])
+        raise UserError(
+            f"{len(linked)} symbolic links lead out of {source}: {shown}{' ...' if len(linked) > 5 else ''}. Copy the "
+            "files into it, or read them where they are with --follow-links."
+        )
 
 
 def _origin(listing: Listing, decoded: Decoded, layout: str) -> dict[str, Any]:
@@ -132,6 +165,7 @@ def _restore(
     method: str | None,
     image_size: int | None,
     collage: int | None,
+    limits: ImageLimits,
 ) -> DistilledSet:
     metadata, names = record["record"], record["class_names"]
     _check_classes(source, names, metadata.get("class_keys"), classes)
@@ -146,7 +180,7 @@ def _restore(
         listing = list_exported(source, record)
     if listing.weights is None:
         raise UserError(f"{source} is an export without its column of weights. Export it again.")
-    decoded = decode_listing(listing)
+    decoded = decode_listing(listing, limits=limits)
     original = restore(source, record, decoded.images, listing.labels, listing.weights)
     if image_size is None or decoded.images.shape[-2:] == (image_size, image_size):
         return original
@@ -156,7 +190,7 @@ def _restore(
             f"{decoded.images.shape[-1]} pixels: omit --image-size."
         )
     # Other pixels are another set: what made the first one no longer tells it from others.
-    resized = decode_listing(listing, image_size)
+    resized = decode_listing(listing, image_size, limits)
     kept = {
         key: metadata[key] for key in ("method", "ipc", "class_keys", "collage") if key in metadata
     }

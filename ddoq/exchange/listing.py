@@ -1,22 +1,22 @@
 """Encoded images with their labels, before they are decoded."""
 
-import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
-from ddoq.data.decoding import fit_square, to_rgb
+from ddoq.data.decoding import (
+    LIMITS,
+    ImageLimits,
+    UnreadableImagesError,
+    decode_whole,
+    fit_square,
+)
 from ddoq.errors import UserError
 from ddoq.exchange.classes import ClassList
-
-# What Pillow raises for files that are cut short, not images, or absurdly large.
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -86,50 +86,46 @@ def check_classes_present(listing: Listing, where: str) -> None:
         )
 
 
-def decode_image(source: Path | bytes, place: str) -> tuple[Tensor, str]:
-    """Decode one image in its own size, turned upright as its EXIF data says.
-
-    Args:
-        source: An encoded image, or the path of one.
-        place: Where it comes from, for the error.
-
-    Returns:
-        uint8 ``(3, h, w)`` and the codec, e.g. ``png``.
-
-    Raises:
-        UserError: If it cannot be decoded.
-    """
-    try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            codec = str(image.format).lower()  # of the contents; extensions are sometimes wrong
-            pixels = np.array(to_rgb(ImageOps.exif_transpose(image)))
-    except _DECODING_ERRORS as error:
-        raise UserError(
-            f"{place}: the image cannot be decoded ({error}). Mend or remove it."
-        ) from None
-    return torch.from_numpy(pixels).permute(2, 0, 1), codec
-
-
-def decode_listing(listing: Listing, image_size: int | None = None) -> Decoded:
+def decode_listing(
+    listing: Listing, image_size: int | None = None, limits: ImageLimits = LIMITS
+) -> Decoded:
     """Decode all images, on as many threads as torch may use.
 
     Args:
         listing: What to decode.
         image_size: Side in pixels: the shorter side is brought to it, then the centre is cut out, as the datasets do.
             Where omitted all images must have one size.
+        limits: How large an encoded image may be.
 
     Returns:
         The images in the listing's order.
 
     Raises:
-        UserError: If an image cannot be decoded, or sizes differ and no ``image_size`` is given.
+        UserError: If images cannot be decoded (it lists all of them), or sizes differ and no ``image_size`` is given.
     """
-    first, _ = decode_image(listing.images[0], listing.place(0))
+    try:
+        return _decode(listing, image_size, limits)
+    except UnreadableImagesError:
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            faults = pool.map(lambda i: _fault(listing, i, limits), range(len(listing.images)))
+            raise UnreadableImagesError([fault for fault in faults if fault]) from None
+
+
+def _fault(listing: Listing, position: int, limits: ImageLimits) -> str:
+    try:
+        decode_whole(listing.images[position], listing.place(position), limits)
+    except UnreadableImagesError as error:
+        return error.faults[0]
+    return ""
+
+
+def _decode(listing: Listing, image_size: int | None, limits: ImageLimits) -> Decoded:
+    first, _ = decode_whole(listing.images[0], listing.place(0), limits)
     shape = (image_size, image_size) if image_size else (first.shape[1], first.shape[2])
     images = torch.empty(len(listing.images), 3, *shape, dtype=torch.uint8)
 
     def fill(position: int) -> tuple[str, tuple[int, int]]:
-        image, codec = decode_image(listing.images[position], listing.place(position))
+        image, codec = decode_whole(listing.images[position], listing.place(position), limits)
         size = (image.shape[1], image.shape[2])
         if image_size:
             image = fit_square(image, image_size)

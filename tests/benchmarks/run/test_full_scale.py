@@ -151,9 +151,9 @@ def decoded(monkeypatch) -> Counter:
     counts: Counter = Counter()
     decode_all = imagefolder.decode_all
 
-    def count(sources, size, where):
+    def count(sources, size, *rest):
         counts.update((source.parent.parent.name, size) for source in sources)
-        return decode_all(sources, size, where)
+        return decode_all(sources, size, *rest)
 
     monkeypatch.setattr(imagefolder, "decode_all", count)
     return counts

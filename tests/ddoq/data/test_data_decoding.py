@@ -6,7 +6,19 @@ import pytest
 import torch
 from PIL import Image
 
-from ddoq.data.decoding import decode, decode_all, fit_square, to_rgb
+from ddoq.data import decoding
+from ddoq.data.decoding import (
+    MAX_PIXELS,
+    Encoded,
+    ImageLimits,
+    UnreadableImagesError,
+    check_encoded,
+    decode,
+    decode_all,
+    decode_whole,
+    fit_square,
+    to_rgb,
+)
 from ddoq.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
@@ -106,3 +118,104 @@ def test_threads_change_neither_order_nor_errors(monkeypatch, threads):
     with pytest.raises(UserError, match="row 23"):
         decode_all(sources, 4, lambda position: f"row {position}")
     assert decode_all([], 4, str).shape == (0, 3, 4, 4)
+
+
+def strip(width: int, height: int = 1, kind: str = "PNG") -> bytes:
+    """A gradient: a few hundred bytes whatever its length."""
+    levels = np.linspace(0, 255, width).astype(np.uint8)
+    return encoded(Image.fromarray(np.repeat(levels[None], height, 0)), kind)
+
+
+def test_a_strip_that_asks_for_gigabytes_is_refused_before_it_is_decoded():
+    with pytest.raises(UserError, match=r"row 3: .*100000 and 1 pixels.*max_aspect_ratio 100"):
+        decode(strip(100_000), 224, "row 3")
+    with pytest.raises(UserError, match="1000 x 10 pixels, more than max_pixels 9999"):
+        decode(strip(1000, 10), 8, "row 3", ImageLimits(max_pixels=9999))
+
+
+def test_a_strip_that_is_allowed_is_cropped_before_it_is_resized(monkeypatch):
+    resize, seen = decoding.tv.resize, []
+
+    def watched(image, size, **options):
+        seen.append(tuple(image.shape))
+        return resize(image, size, **options)
+
+    monkeypatch.setattr(decoding.tv, "resize", watched)
+    image = decode(strip(100_000), 64, "x", ImageLimits(max_aspect_ratio=1e6))
+    assert image.shape == (3, 64, 64)
+    assert seen[0][2] <= 8  # of 100,000 columns
+    assert abs(float(image.float().mean()) - 127.5) < 1  # the middle of the gradient
+
+
+@pytest.mark.parametrize("shape", [(2, 404), (404, 2), (3, 903), (6, 2406)])
+@pytest.mark.parametrize("size", [2, 16])  # odd ones may shift by half a pixel of the result
+def test_cropping_first_gives_the_same_square(shape, size):
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (3, *shape), generator=generator, dtype=torch.uint8)
+    whole = decoding.tv.center_crop(decoding.tv.resize(image, [size], antialias=True), [size, size])
+    assert (fit_square(image, size).int() - whole.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(10, 7), (7, 10), (30, 500), (5, 5 * 100)])
+def test_ordinary_images_keep_the_bits_of_resizing_whole(shape):
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (3, *shape), generator=generator, dtype=torch.uint8)
+    whole = decoding.tv.center_crop(decoding.tv.resize(image, [6], antialias=True), [6, 6])
+    assert torch.equal(fit_square(image, 6), whole)
+
+
+def test_a_bomb_is_named_and_the_limit_can_be_raised(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 200)
+    with pytest.raises(UserError, match=r"cats/3\.png: the image cannot be decoded \(Image size"):
+        decode(strip(30, 20), 4, "cats/3.png", ImageLimits(max_pixels=200))
+    assert decode(strip(30, 20), 4, "x", ImageLimits(max_pixels=600)).shape == (3, 4, 4)
+    assert Image.MAX_IMAGE_PIXELS == 100  # put back
+
+
+def test_the_bound_is_that_of_pillow():
+    assert MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("limits", [{"max_pixels": 0}, {"max_aspect_ratio": float("nan")}])
+def test_limits_that_no_image_could_keep_are_refused(limits):
+    with pytest.raises(UserError, match="must be at least 1"):
+        ImageLimits(**limits)
+
+
+RANDOM = np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+FILES = {
+    "PNG": encoded(Image.fromarray(RANDOM)),
+    "JPEG": encoded(Image.fromarray(RANDOM), "JPEG"),
+    "WEBP": encoded(Image.fromarray(RANDOM), "WEBP"),
+    "GIF": encoded(Image.fromarray(RANDOM), "GIF"),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_the_cheap_check_finds_what_decoding_would(kind, tmp_path):
+    whole = FILES[kind]
+    check_encoded(whole, "x")
+    check_encoded(whole + b"\0 further bytes", "x")  # decoders stop at the end of the image
+    (tmp_path / "half").write_bytes(whole[: len(whole) // 2])
+    for broken in (whole[: len(whole) // 2], whole[:20], b"", tmp_path / "half", tmp_path / "gone"):
+        with pytest.raises(UnreadableImagesError, match=r"^1 image cannot be used: cats/3: the"):
+            check_encoded(broken, "cats/3")
+
+
+def test_a_flipped_byte_in_a_png_is_found():
+    flipped = bytearray(FILES["PNG"])
+    flipped[len(flipped) // 2] ^= 1
+    assert "cats/3" in Encoded(bytes(flipped), "cats/3").fault()
+
+
+def test_a_list_of_faults_is_capped_with_a_count():
+    text = str(UnreadableImagesError([f"{i}.png: broken" for i in range(250)]))
+    assert text.startswith("250 images cannot be used: 0.png: broken; 1.png: broken;")
+    assert "9.png" in text
+    assert "10.png" not in text
+    assert "and 240 more (`ddoq-bench check` lists all)" in text
+
+
+def test_the_codec_is_that_of_the_contents():
+    assert [decode_whole(content, "x")[1].upper() for content in FILES.values()] == list(FILES)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -164,10 +166,41 @@ def test_patterns_lists_and_odd_folders(tmp_path, files):
 def test_a_corrupt_image_is_named_by_file_and_row(tmp_path, files):
     write(tmp_path / "parts" / "a.parquet", [0, 1, 2])
     write(tmp_path / "parts" / "b.parquet", [3, 0, 1], broken=[2])
-    data = ready(str(tmp_path / "parts" / "*.parquet"), files[1])
-    assert data.train.load(range(5)).shape == (5, 3, 6, 6)
+    data = module(str(tmp_path / "parts" / "*.parquet"), files[1])
+    train, _, _ = data.load_splits()
+    assert train.load(range(5)).shape == (5, 3, 6, 6)
     with pytest.raises(UserError, match=r"b\.parquet, row 2: the image cannot be decoded"):
-        data.train.load(range(6))
+        train.load(range(6))
+
+
+def test_all_corrupt_images_are_named_at_the_start(tmp_path):
+    train = write(tmp_path / "train.parquet", [0, 1, 2, 3], broken=[1, 3])
+    test = write(tmp_path / "test.parquet", [0, 1, 2, 3], broken=[0])
+    with pytest.raises(UserError, match="3 images cannot be used") as caught:
+        ready(str(train), str(test))
+    for place in ("train.parquet, row 1", "train.parquet, row 3", "test.parquet, row 0"):
+        assert place in str(caught.value)
+
+
+def test_bounds_hold_for_rows(files):
+    assert len(ready(*files, max_pixels=36).train) == 8
+    with pytest.raises(UserError, match=r"row 0: .*6 x 6 pixels, more than max_pixels 35"):
+        ready(*files, max_pixels=35)
+
+
+def test_a_row_that_names_a_file_is_refused(tmp_path, files):
+    """The hash of the table would not cover the file, which may lie anywhere."""
+    image = tmp_path / "elsewhere.png"
+    image.write_bytes(encode(pixels_of(1)[0])["bytes"])
+    rows = {"image": [{"bytes": None, "path": str(image)}] * 4, "label": list(range(4))}
+    label = datasets.ClassLabel(names=NAMES)
+    schema = datasets.Features({"image": datasets.Image(), "label": label}).arrow_schema
+    linked = tmp_path / "linked.parquet"
+    pq.write_table(pa.table(rows, schema=schema), linked)
+    with pytest.raises(
+        UserError, match=r"linked\.parquet, row 0: it is the file '.*elsewhere\.png'"
+    ):
+        ready(str(linked), files[1])
 
 
 def test_mistakes_in_columns_list_what_there_is(tmp_path, files):

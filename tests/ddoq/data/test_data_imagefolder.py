@@ -94,14 +94,58 @@ def test_structural_mistakes(tmp_path):
         ready(tmp_path / "set")
 
 
+def cut(path):
+    path.write_bytes(path.read_bytes()[:50])
+
+
 @pytest.mark.parametrize("cached", [True, False])
 def test_a_corrupt_image_is_named_when_it_is_needed(tmp_path, cached):
-    path = write(tmp_path) / "train" / KEYS[1] / "2.png"
-    path.write_bytes(path.read_bytes()[:50])
-    data = ready(tmp_path, cache_images=cached)
+    data = ready(write(tmp_path), cache_images=cached)
+    cut(tmp_path / "train" / KEYS[1] / "2.png")  # only now: setup refuses it
     assert data.train.load([0]).shape == (1, 3, 6, 6)
     with pytest.raises(UserError, match=rf"{KEYS[1]}/2\.png: the image cannot be decoded"):
         data.train.load(range(9))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_all_corrupt_images_are_named_at_the_start(tmp_path, monkeypatch, kept):
+    if kept:
+        monkeypatch.setenv("DDOQ_BENCH_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(hashing, "_WORTH_KEEPING", 0)
+        monkeypatch.setattr(hashing, "_SETTLED", -60.0)
+    root = write(tmp_path / "data")
+    cut(root / "train" / KEYS[0] / "1.png")
+    cut(root / "train" / KEYS[2] / "0.png")
+    cut(root / "val" / KEYS[1] / "2.png")
+    Image.new("1", (60_000, 1)).save(root / "val" / KEYS[2] / "0.png")
+    for _ in range(2):  # nothing is kept that would hide them from the second run
+        with pytest.raises(UserError, match="4 images cannot be used") as caught:
+            ready(root)
+        for name in (f"train/{KEYS[0]}/1.png", f"train/{KEYS[2]}/0.png", f"val/{KEYS[1]}/2.png"):
+            assert f"{name}: the image cannot be decoded" in str(caught.value)
+        assert "max_aspect_ratio 100" in str(caught.value)
+    write(root.parent / "whole")
+    for name in (f"train/{KEYS[0]}/1.png", f"train/{KEYS[2]}/0.png", f"val/{KEYS[1]}/2.png"):
+        shutil.copy(root.parent / "whole" / name, root / name)
+    assert ready(root, max_aspect_ratio=1e5).test.load([6]).shape == (1, 3, 6, 6)
+
+
+def test_names_that_are_not_utf8_are_listed(tmp_path):
+    write(tmp_path)
+    odd = os.fsencode(tmp_path / "train" / KEYS[0]) + b"/caf\xe9.png"
+    shutil.copy(tmp_path / "train" / KEYS[0] / "0.png", os.fsdecode(odd))
+    with pytest.raises(
+        UserError, match=r"1 names that are not UTF-8: '.*caf\\udce9\.png'\. Rename"
+    ):
+        ready(tmp_path)
+    os.rename(odd, tmp_path / "train" / KEYS[0] / "caf\u00e9 \u732b.png")
+    assert len(ready(tmp_path).train) == 10
+
+
+@pytest.mark.parametrize("size", [0, -1, 100_000, 6.5, True, "6"])
+def test_a_side_that_cannot_be_is_refused(tmp_path, size):
+    with pytest.raises(UserError, match="image_size must be at least 1 and at most 4096 pixels"):
+        ImageFolderImages(str(tmp_path), "things", size)
 
 
 def test_fingerprint_follows_contents_not_places_or_dates(tmp_path):

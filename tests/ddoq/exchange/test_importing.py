@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ddoq.data.decoding import ImageLimits
 from ddoq.decoding.decoders import Grid
 from ddoq.decoding.form import SetForm, SetRecipe
 from ddoq.decoding.transform import fit_zca
@@ -246,3 +247,47 @@ def test_mistakes_are_told(tmp_path, make_set, folder_of):
     (tmp_path / "gone" / FILE).unlink()
     with pytest.raises(UserError, match="parquet file is gone"):
         import_set(tmp_path / "gone")
+
+
+def test_links_that_lead_out_are_refused_unless_asked_for(tmp_path, folder_of):
+    root = folder_of(["00000", "00001", "00002"])
+    secret = tmp_path / "secret.jpg"
+    (root / "00001" / "image1.jpg").rename(secret)
+    (root / "00001" / "image1.jpg").symlink_to(secret)
+    (root / "00002" / "again.jpg").symlink_to(root / "00002" / "image0.jpg")  # stays inside
+    with pytest.raises(
+        UserError, match=r"1 symbolic links lead .*00001/image1\.jpg -> .*secret"
+    ) as e:
+        import_set(root, PETS, method="x")
+    assert "--follow-links" in str(e.value)
+    assert len(import_set(root, PETS, method="x", follow_links=True)) == 7
+
+
+def test_a_folder_behind_a_link_is_refused(tmp_path, folder_of):
+    root = folder_of(["00000", "00001", "00002"])
+    (root / "00002").rename(tmp_path / "away")
+    (root / "00002").symlink_to(tmp_path / "away")
+    with pytest.raises(UserError, match=r"symbolic links lead out of .*00002 -> "):
+        import_set(root, PETS, method="x")
+    (tmp_path / "link").symlink_to(root)
+    (root / "00002").unlink()
+    (tmp_path / "away").rename(root / "00002")
+    assert (
+        len(import_set(tmp_path / "link", PETS, method="x")) == 6
+    )  # the source itself may be a link
+
+
+def test_bounds_hold_for_imports(tmp_path, folder_of):
+    root = folder_of(["00000", "00001", "00002"])
+    Image.new("1", (1, 100_000)).save(root / "00001" / "image1.jpg", "PNG")
+    with pytest.raises(UserError, match=r"image1\.jpg: .*max_aspect_ratio 100"):
+        import_set(root, PETS, method="x", image_size=64)
+    limits = ImageLimits(max_aspect_ratio=1e6)
+    found = import_set(root, PETS, method="x", image_size=64, limits=limits)
+    assert found.images.shape == (6, 3, 64, 64)
+
+
+@pytest.mark.parametrize("size", [0, -1, 100_000])
+def test_a_side_that_cannot_be_is_refused(tmp_path, size):
+    with pytest.raises(UserError, match="--image-size must be at least 1 and at most 4096"):
+        import_set(tmp_path, PETS, method="x", image_size=size)

@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from ddoq.data.decoding import fit_square
+from ddoq.data.decoding import decode_whole, fit_square
 from ddoq.errors import UserError
 from ddoq.exchange.classes import ClassList
-from ddoq.exchange.listing import Listing, check_classes_present, decode_image, decode_listing
+from ddoq.exchange.listing import Listing, check_classes_present, decode_listing
 
 
 def encoded(width=6, height=6, level=100, codec="PNG", mode="RGB", **options) -> bytes:
@@ -27,23 +27,28 @@ def test_pixels_and_codec_are_those_of_the_contents(tmp_path):
     rows = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
     path = tmp_path / "photo.jpg"  # a PNG under a wrong name
     Image.fromarray(rows).save(path, "PNG")
-    image, codec = decode_image(path, "x")
+    image, codec = decode_whole(path, "x")
     assert codec == "png"
     assert torch.equal(image, torch.from_numpy(rows).permute(2, 0, 1))
 
 
 def test_grey_images_become_rgb_and_turned_ones_upright():
-    assert decode_image(encoded(mode="L", level=7), "x")[0].unique().tolist() == [7]
+    assert decode_whole(encoded(mode="L", level=7), "x")[0].unique().tolist() == [7]
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees
-    image, _ = decode_image(encoded(4, 2, codec="JPEG", exif=exif), "x")
+    image, _ = decode_whole(encoded(4, 2, codec="JPEG", exif=exif), "x")
     assert image.shape == (3, 4, 2)
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", encoded()[:40]])
 def test_broken_images_are_named(content):
     with pytest.raises(UserError, match=r"folder/a\.png: the image cannot be decoded"):
-        decode_image(content, "folder/a.png")
+        decode_whole(content, "folder/a.png")
+
+
+def test_all_broken_images_are_named():
+    with pytest.raises(UserError, match=r"2 images cannot be used: image 0: .*; image 2: "):
+        decode_listing(listing(b"broken", encoded(), b"broken", encoded()))
 
 
 def test_all_codecs_are_told():
