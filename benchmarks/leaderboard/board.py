@@ -1,12 +1,8 @@
 """The leaderboard: tables folded from result files, each followed by how its numbers were made."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from tabulate import tabulate
 
 from benchmarks.leaderboard.latex import latex
 from benchmarks.results.columns import flat
@@ -24,6 +20,7 @@ from benchmarks.tables.matching import ceilings
 from benchmarks.tables.notes import provenance_notes
 from benchmarks.tables.summaries import known_further, seeds_that_vary
 from ddoq.errors import UserError, suggest
+from ddoq.escaping import csv_text, markdown, markdown_table
 
 FORMATS = ("markdown", "csv", "robust-csv", "latex", "html")
 _INTRODUCTION = """# Leaderboard
@@ -106,10 +103,10 @@ def render(board: Board, folder: Path, format: str) -> str:
     tables = fold(board.results)
     parts = [_INTRODUCTION, *(_markdown(table, tables) for table in tables)]
     derived = [*robustness_listings(tables), *stability_listings(tables)]
-    parts += [f"{_escape(f'## {each.title}')}\n\n{_listing(each)}" for each in derived]
+    parts += [f"{markdown(f'## {each.title}')}\n\n{_listing(each)}" for each in derived]
     complaints = board.complaints()
     if complaints:
-        parts.append("## Left out\n\n" + "\n".join(f"- {_escape(text)}" for text in complaints))
+        parts.append("## Left out\n\n" + "\n".join(f"- {markdown(text)}" for text in complaints))
     return "\n\n".join(parts) + "\n"
 
 
@@ -122,12 +119,7 @@ def _csv(results: Iterable[Result]) -> str:
         for column, of_cell in row.cells.items()
         for result in of_cell
     }
-    lines = [{**flat(result), **cells[result.config_hash]} for result in results]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
+    return csv_text([{**flat(result), **cells[result.config_hash]} for result in results])
 
 
 def _cell_columns(row: Row, column: str) -> dict[str, object]:
@@ -143,7 +135,7 @@ def _cell_columns(row: Row, column: str) -> dict[str, object]:
 def _markdown(table: Table, tables: Sequence[Table]) -> str:
     heading = f"## {table.dataset}, {table.budget}, recipe {table.recipe}, {table.labels} labels"
     tops = ceilings(table, tables)
-    heading = _escape(heading + (f" ({table.distinction})" if table.distinction else ""))
+    heading = markdown(heading + (f" ({table.distinction})" if table.distinction else ""))
     parts = [heading, _headline(table, tops)]
     if tops:
         parts.append(CEILING)
@@ -158,7 +150,10 @@ def _markdown(table: Table, tables: Sequence[Table]) -> str:
     spread = intervals(table)
     if spread:
         parts.append(f"{spread.title}. {_listing(spread)}")
-    return "\n\n".join([*parts, "How these numbers were made:", provenance_notes(table)])
+    notes = [
+        f"- {markdown(note.removeprefix('- '))}" for note in provenance_notes(table).splitlines()
+    ]
+    return "\n\n".join([*parts, "How these numbers were made:", "\n".join(notes)])
 
 
 def _headline(table: Table, tops: Sequence[Row]) -> str:
@@ -187,13 +182,6 @@ def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.1f}"
 
 
-def _escape(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
-
-
 def _pipes(headers: list[str], rows: list[list[str]], names: int = 1) -> str:
-    escaped = [[_escape(cell) for cell in row] for row in rows]
     align = ["left"] * names + ["right"] * (len(headers) - names)
-    return tabulate(
-        escaped, list(map(_escape, headers)), "pipe", disable_numparse=True, colalign=align
-    )
+    return markdown_table(headers, rows, align)

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tabulate import tabulate
-
 from benchmarks.leaderboard.board import Board, render
 from benchmarks.statistics.comparison import interval_text
 from benchmarks.statistics.effects import OVER_STUDENTS, Effect, effects
 from benchmarks.tables.folding import Table, fold
 from benchmarks.tables.summaries import seeds_that_vary
 from ddoq.errors import UserError, suggest
+from ddoq.escaping import markdown, markdown_table
 from ddoq.storage.files import atomic_path
 
 _INTRODUCTION = """Written by `ddoq-bench report` from result files; nothing in it is typed. Differences are of top-1 on the real test
@@ -50,8 +49,10 @@ def findings(comparisons: Sequence[Effect]) -> list[str]:
         students = f"; alone {' and '.join(counts)}" if counts and len(group) > 1 else ""
         suffix = f" ({main.distinction})" if main.distinction else ""
         sentences.append(
-            f"{main.dataset}, {main.ipc} images per class, {main.recipe}{suffix}: **{main.row}** minus **{main.against}** "
-            f"is {_points(main)}: {main.verdict}{students}."
+            markdown(
+                f"{main.dataset}, {main.ipc} images per class, {main.recipe}{suffix}: **{main.row}** minus "
+                f"**{main.against}** is {_points(main)}: {main.verdict}{students}."
+            )
         )
     return sentences
 
@@ -87,7 +88,7 @@ def _effect_table(comparisons: Sequence[Effect]) -> str:
         "pairs",
     ]
     align = ["left"] * 4 + ["right"] * 5
-    return tabulate(rows, headers, "pipe", disable_numparse=True, colalign=align)
+    return markdown_table(headers, rows, align)
 
 
 def _p_value(value: float | None) -> str:
@@ -131,7 +132,7 @@ def write_report(
     figure = output.with_name(f"{output.stem}-accuracy.png")
     seeds = sorted({seeds_that_vary(row) for table in tables for row in table.rows})
     parts = [
-        f"# {title}",
+        markdown(f"# {title}"),
         _INTRODUCTION,
         "Seeds: " + "; ".join(seeds) + ".",
         "## What was found",
@@ -145,7 +146,11 @@ def write_report(
         stem = "".join(c if c.isalnum() else "-" for c in base).strip("-")
         forest = output.with_name(f"{output.stem}-{stem}.png")
         forests[forest] = selected
-        parts += [f"## Against {base}", f"![Differences]({forest.name})", _effect_table(selected)]
+        parts += [
+            markdown(f"## Against {base}"),
+            f"![Differences]({forest.name})",
+            _effect_table(selected),
+        ]
     whole = render(board, folder, "markdown").replace("\n#", "\n##").removeprefix("# Leaderboard")
     parts += ["## All tables", whole.strip()]
     try:

@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tabulate import tabulate
-
 from benchmarks.planning.speed import Clock, Speed
 from benchmarks.planning.stages import total_flops
 from ddoq.costs.workload import Stage
+from ddoq.escaping import markdown_table
 
 _RIGHT = {"passes", "batch", "FLOPs", "hours", "ipc", "images/s here"}
 _NOTES = (
@@ -80,7 +79,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     heads = list(rows[0])
     align = ["right" if head in _RIGHT else "left" for head in heads]
     lines = [list(row.values()) for row in rows]
-    return tabulate(lines, heads, "pipe", disable_numparse=True, colalign=align)
+    return markdown_table(heads, lines, align)
 
 
 def _flops(value: int | None) -> str:

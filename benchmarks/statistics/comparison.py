@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tabulate import tabulate
-
 from benchmarks.results.files import read_results
 from benchmarks.tables.folding import Row, Table, fold
 from ddoq.errors import UserError, suggest
+from ddoq.escaping import markdown, markdown_table
 
 Seeds = tuple[int, int | None]  # of student and distillation
 
@@ -176,9 +175,11 @@ def comparison(folder: Path, first: str, second: str) -> str:
             continue
         headers = ["student", "difference", "95 % interval", "p", "seeds"]
         blocks.append(
-            f"## {first} minus {second}: {table.dataset}, {table.ipc} images per class, recipe {table.recipe}\n\n"
-            "Top-1 after the last epoch, in points; paired by seeds, Student's t.\n\n"
-            + tabulate(lines, headers, tablefmt="pipe", disable_numparse=True)
+            markdown(
+                f"## {first} minus {second}: {table.dataset}, {table.ipc} images per class, recipe {table.recipe}"
+            )
+            + "\n\nTop-1 after the last epoch, in points; paired by seeds, Student's t.\n\n"
+            + markdown_table(headers, lines)
         )
     if len(blocks) == len(problems):
         raise UserError(" ".join(mistakes) or f"{folder} has no results.")

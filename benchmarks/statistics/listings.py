@@ -1,7 +1,5 @@
 """What is derived from several tables, as rows of text for Markdown and HTML: intervals, scores, ranks."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -10,6 +8,7 @@ from benchmarks.statistics.stability import Stability, stability
 from benchmarks.tables.folding import Table, grouped
 from benchmarks.tables.summaries import seeds_that_vary
 from ddoq.errors import UserError
+from ddoq.escaping import csv_text
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,6 @@ def robustness_csv(tables: Sequence[Table]) -> str:
             "(`--recipe.name hard`), and the method and `random` under its own recipe; ARS needs the method and `random` under "
             "the recipe with and without augmentation."
         )
-    text = io.StringIO()
     lines = [
         {
             **{_HEADINGS.get(k, k): v for k, v in asdict(entry).items() if k != "missing"},
@@ -128,10 +126,7 @@ def robustness_csv(tables: Sequence[Table]) -> str:
         }
         for entry in entries
     ]
-    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
+    return csv_text(lines)
 
 
 def stability_listings(tables: Sequence[Table]) -> list[Listing]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 import yaml
-from tabulate import tabulate
 
 from ddoq.distillation.distilled_set import DistilledSet
+from ddoq.escaping import markdown, markdown_table
 from ddoq.exchange.record import exported_labels
 
 _DATA_FILES = {"parquet": "data/train-*.parquet", "imagefolder": "*/*.png"}
@@ -78,9 +78,9 @@ def dataset_card(distilled: DistilledSet, layout: str, scores: Sequence[ScoreRow
     front = yaml.safe_dump(_front(distilled, layout, title), sort_keys=False, allow_unicode=True)
     parts = [
         f"---\n{front}---",
-        f"# {title}",
+        markdown(f"# {title}"),
         _INTRODUCTION,
-        _pipes(["", ""], _facts(distilled)),
+        markdown_table(["", ""], _facts(distilled)),
         "## Reading it",
         _READING[layout],
         _WEIGHTS,
@@ -177,7 +177,8 @@ def _scores(scores: Sequence[ScoreRow]) -> str:
     rows = [[s.dataset, s.recipe, s.labels, s.student, s.top1] for s in scores]
     return (
         "Top-1 accuracy on the real test set after the last epoch, in %: mean ± sample standard deviation over n seeds "
-        "of the student.\n\n" + _pipes(["dataset", "recipe", "labels", "student", "top-1"], rows)
+        "of the student.\n\n"
+        + markdown_table(["dataset", "recipe", "labels", "student", "top-1"], rows)
     )
 
 
@@ -185,13 +186,8 @@ def _classes(distilled: DistilledSet) -> str:
     names = distilled.class_names
     keys = distilled.metadata.get("class_keys") or [""] * len(names)
     rows = [[i, key, name] for i, (key, name) in enumerate(zip(keys, names, strict=True))]
-    table = _pipes(["label", "key", "name"], rows)
+    table = markdown_table(["label", "key", "name"], rows)
     return f"<details><summary>{len(names)} classes</summary>\n\n{table}\n\n</details>"
-
-
-def _pipes(headers: list[str], rows: Sequence[Sequence[Any]]) -> str:
-    cells = [[" ".join(str(cell).split()).replace("|", "\\|") for cell in row] for row in rows]
-    return tabulate(cells, headers, "pipe", disable_numparse=True)
 
 
 def _json(value: Any) -> str:

@@ -14,6 +14,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from ddoq.data.imagefolder import check_names, list_images
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
+from ddoq.escaping import csv_cell
 from ddoq.exchange.classes import ClassList
 from ddoq.exchange.listing import Listing
 from ddoq.exchange.matching import classes_of, match_classes
@@ -81,7 +82,7 @@ def write_imagefolder(distilled: DistilledSet, folder: Path) -> None:
     ):
         file = f"{folders[label]}/{position:0{digits}d}.png"
         # Nine significant digits give every float32 back.
-        rows.append([file, label, keys[label], names[label], f"{weight:.9g}"])
+        rows.append([file, label, csv_cell(keys[label]), csv_cell(names[label]), f"{weight:.9g}"])
     for name in folders:
         (folder / name).mkdir()
 

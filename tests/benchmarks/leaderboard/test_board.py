@@ -246,3 +246,23 @@ def test_distinguish_names_nested_keys_in_full_where_needed():
 
 def test_fold_of_nothing_is_nothing():
     assert fold([]) == []
+
+
+EVIL = "=1+1<script>alert(1)</script>|[x](http://x)"
+
+
+def test_names_of_users_stay_text_in_markdown(board):
+    folder = board(
+        {"method": EVIL, "student": EVIL, "data": {"name": EVIL}, "settings": {"a": EVIL}}
+    )
+    text = leaderboard(folder)
+    assert "alert(1)" in text
+    assert "<script" not in text
+    assert "](http" not in text
+
+
+def test_no_cell_of_csv_is_a_formula(board):
+    folder = board({"method": EVIL, "student": EVIL, "data": {"name": "@SUM(A1)"}})
+    (row,) = csv.DictReader(io.StringIO(leaderboard(folder, "csv")))
+    assert (row["method"], row["student"], row["dataset"]) == (f"'{EVIL}", f"'{EVIL}", "'@SUM(A1)")
+    assert [v for v in row.values() if v[:1] in "=+@" and v[:1]] == []

@@ -58,3 +58,13 @@ def test_a_set_of_unknown_origin_still_gets_a_card(make_set):
     text = dataset_card(make_set(metadata={}), "imagefolder")
     assert yaml.safe_load(text.split("---")[1])["pretty_name"] == "imported, 2 images per class"
     assert "commit" not in text
+
+
+def test_names_stay_text(make_set):
+    evil = "<script>alert(1)</script>|[x](http://x)\n# head"
+    metadata = {"method": evil, "class_keys": [evil, "b", "c"], "data": {"name": evil}}
+    text = dataset_card(make_set([evil, "dog", "hen"], metadata=metadata), "parquet", [])
+    outside = re.sub(r"```json.*?```", "", text.split("---", 2)[2], flags=re.DOTALL)
+    assert "<script" not in outside
+    assert "](http" not in outside
+    assert [line for line in outside.splitlines() if line.startswith("# head")] == []
