@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from ddoq.finite import check_images
+
 
 def to_float(images: Tensor) -> Tensor:
     """Scale uint8 pixels to float32 in [0, 1].
@@ -27,8 +29,16 @@ def to_uint8(images: Tensor) -> Tensor:
     Returns:
         uint8 of the same shape.
 
+    Raises:
+        NotFiniteError: If a value is NaN or infinite, of which rounding would make black or white.
+
     Example:
         >>> to_uint8(torch.tensor([0.0, 0.5, 1.0]))
         tensor([  0, 128, 255], dtype=torch.uint8)
     """
+    check_images(
+        images,
+        "Images to round",
+        "Look for what made them: a network or an optimisation that diverged.",
+    )
     return (images.float().clamp(0, 1) * 255).round().to(torch.uint8)

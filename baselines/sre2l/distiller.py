@@ -18,6 +18,7 @@ from ddoq.data import ImageDataModule
 from ddoq.distillation.distiller import Distiller
 from ddoq.distillation.shard import Shard, WorkItem
 from ddoq.errors import UserError
+from ddoq.finite import check_images
 from ddoq.images import to_uint8
 from ddoq.priors.base import Prior
 from ddoq.seeding import generator_for
@@ -159,6 +160,7 @@ class SRe2L(Distiller):
 
         Raises:
             UserError: If the teacher is missing, has no batch normalisation, or knows other classes or sizes.
+            NotFiniteError: If its weights or statistics are NaN or infinite.
         """
         super().attach(data, prior=prior, teacher=teacher)
         assert teacher is not None
@@ -168,6 +170,7 @@ class SRe2L(Distiller):
                 "Choose one that has, e.g. arch: resnet18 or arch: convnet3-bn."
             )
         teacher.check_matches(data)
+        teacher.check_finite()
 
     def work_items(self, data: ImageDataModule) -> list[WorkItem]:
         """One item per group, or per ``groups_per_step`` neighbouring groups."""
@@ -213,6 +216,7 @@ class SRe2L(Distiller):
         std = torch.as_tensor(self.teacher.std, dtype=torch.float32).reshape(-1, 1, 1)
         recovery = self._recover(item, labels, -mean / std, (1 - mean) / std)
         pixels = recovery.images.cpu() * std + mean
+        check_images(pixels, "The recovered images", f"Lower model.init_args.lr (now {self.lr:g}).")
         images = through_jpeg(truncate(pixels)) if self.faithful else to_uint8(pixels)
         info = {
             "cross_entropy_first": recovery.cross_entropy[0],

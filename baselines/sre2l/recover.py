@@ -273,7 +273,7 @@ def optimise(
     checkpoint: Checkpoint | None = None,
     what: str | None = None,
 ) -> tuple[Tensor, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Run the loop of :func:`recover`; it reads nothing from the device but for checkpoints and lines of progress.
+    """Run the loop of :func:`recover`; it reads nothing from the device but for checkpoints, lines of progress and losses.
 
     Args:
         objective: Computes both terms of the loss.
@@ -299,6 +299,7 @@ def optimise(
         restore=iterate.restore,
         checkpoint=checkpoint,
         what=what,
+        mend=f"Lower model.init_args.lr (now {lr:g}), or look at the teacher.",
     )
     for iteration in loop:
         steps = [group[iteration] for group in augmentations]

@@ -29,6 +29,7 @@ from benchmarks.tracking.loggers import WandbOptions, finish, student_loggers
 from ddoq.data import ImageDataModule
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
+from ddoq.finite import DivergedError
 from ddoq.storage.checkpoints import Checkpoint
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.provenance import provenance
@@ -138,8 +139,9 @@ class CellRunner:
     ) -> Result | None:
         """Do as :meth:`run` on all ranks at once; rank 0 looks, writes and speaks for all.
 
-        What keeps any rank from training fails the student on all of them, and the run goes on. Once training has
-        begun nobody knows where the other ranks are: an error then ends the run.
+        What keeps any rank from training fails the student on all of them, and the run goes on. So does a training
+        that diverges, of which all ranks learn at the same step. Otherwise, once training has begun, nobody knows where
+        the other ranks are: an error then ends the run.
         """
         stored = joint.broadcast_from_first(lambda: None if force else self.find(student, seed))
         if stored is not None:
@@ -158,7 +160,7 @@ class CellRunner:
         except Exception as error:
             if not gathered:
                 joint.gather_errors(error)
-            if training:
+            if training and not isinstance(error, DivergedError):
                 raise self._abort(joint, student, seed, error, started) from error
             if joint.rank == 0:
                 self._record_failure(student, seed, error)

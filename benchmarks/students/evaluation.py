@@ -28,7 +28,8 @@ from ddoq.console import say
 from ddoq.costs.flops import forward_flops, training_flops
 from ddoq.data.base import ImageDataModule
 from ddoq.errors import UserError
-from ddoq.optimisation.callbacks import CheckpointFile, ProgressLines
+from ddoq.finite import DivergedError
+from ddoq.optimisation.callbacks import CheckpointFile, ProgressLines, StopDiverged
 from ddoq.seeding import derive_seed
 from ddoq.storage.checkpoints import Checkpoint
 
@@ -99,6 +100,7 @@ def evaluate_student(
 
     Raises:
         UserError: If set, dataset, teacher and recipe do not fit one another.
+        DivergedError: If loss, weights or logits are not finite; all ranks raise it together.
     """
     interval = run.eval_every
     if interval is None:
@@ -108,7 +110,8 @@ def evaluate_student(
     with isolate_rng(), _quiet():
         module = _module(training, data, teacher, student, seed, stored)
         name = f"{student.label}, seed {seed}"
-        trainer = L.Trainer(**_trainer_arguments(run, training.plan, interval, name))
+        guard = StopDiverged("The student", module.mend)
+        trainer = L.Trainer(**_trainer_arguments(run, training.plan, interval, name, guard))
         _check_share(len(training), training.plan.batch_size, trainer.world_size)
         synchronised = _synchronise(
             module, trainer, bool(run.trainer.get("sync_batchnorm")), student
@@ -117,7 +120,7 @@ def evaluate_student(
             stored.make(trainer.strategy.root_device)
         if run.before_fit is not None:
             run.before_fit()
-        seconds = _train(module, trainer, interval, run.checkpoint)
+        seconds = _train(module, trainer, interval, guard, run.checkpoint)
         if synchronised:  # operations are counted off the GPU, where these layers refuse to work
             module.network = _network(training, data, student)
     return _outcome(module, data, teacher, trainer, seconds, synchronised, stored)
@@ -175,7 +178,11 @@ def _synchronise(
 
 
 def _train(
-    module: StudentModule, trainer: L.Trainer, interval: int, checkpoint: Checkpoint | None
+    module: StudentModule,
+    trainer: L.Trainer,
+    interval: int,
+    guard: StopDiverged,
+    checkpoint: Checkpoint | None,
 ) -> float:
     """Train and test; return the seconds that it took, those before a kill included."""
     started, path = time.perf_counter(), None
@@ -183,10 +190,16 @@ def _train(
     if checkpoint is not None and isinstance(file, CheckpointFile) and file.exists():
         path = checkpoint.path
         say(f"going on with a training that was stopped after {checkpoint.elapsed:.0f} s")
-    trainer.fit(module, ckpt_path=path)
-    module.steps = trainer.global_step
-    if module.plan.epochs % interval:
-        trainer.validate(module, verbose=False)
+    try:
+        trainer.fit(module, ckpt_path=path)
+        module.steps = trainer.global_step
+        guard.check_weights(trainer, module)
+        if module.plan.epochs % interval:
+            trainer.validate(module, verbose=False)
+    except DivergedError:
+        if checkpoint is not None:
+            checkpoint.clear()  # nobody shall go on from there
+        raise
     seconds = time.perf_counter() - started
     if checkpoint is None:
         return seconds
@@ -291,10 +304,12 @@ def _check_share(images: int, batch: int, world_size: int) -> None:
         )
 
 
-def _trainer_arguments(run: Run, plan: Plan, interval: int, name: str) -> dict[str, Any]:
+def _trainer_arguments(
+    run: Run, plan: Plan, interval: int, name: str, guard: StopDiverged
+) -> dict[str, Any]:
     """Add to where to run what the protocol and its speed ask for."""
     where = {key: value for key, value in run.trainer.items() if key != "sync_batchnorm"}
-    callbacks: list[Callback] = [*(where.get("callbacks") or ()), ProgressLines(name)]
+    callbacks: list[Callback] = [*(where.get("callbacks") or ()), ProgressLines(name), guard]
     plugins = [*(where.get("plugins") or ())]
     if run.checkpoint is not None:
         callbacks.append(StudentCheckpoints(run.checkpoint))

@@ -15,6 +15,7 @@ from benchmarks.students.batches import Batch, CachedBatches, EpochPositions, ca
 from benchmarks.students.recipe import Recipe
 from benchmarks.students.stored_labels import StoredLabels
 from benchmarks.students.training_set import TrainingSet
+from ddoq.finite import DivergedError
 from ddoq.labels.compact import expand
 from ddoq.labels.losses import (
     hard_cross_entropy,
@@ -91,6 +92,7 @@ class StudentModule(L.LightningModule):
         self._loss_sum: Tensor | None = None
         self._batches = 0
         self._resumed_in: int | None = None
+        self._sound = torch.ones((), dtype=torch.bool)  # whether logits of this test are finite
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify images, float ``(n, 3, h, w)`` as networks take them: float32 logits ``(n, C)``."""
@@ -147,6 +149,7 @@ class StudentModule(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Test one network: without synchronised batch normalisation ranks hold statistics of their own."""
+        self._sound = torch.ones((), dtype=torch.bool, device=self.device)
         if self.trainer.world_size > 1 and dist.is_initialized():
             for buffer in self.network.buffers():
                 dist.broadcast(buffer, src=0)
@@ -236,6 +239,7 @@ class StudentModule(L.LightningModule):
         """Count what the student gets right."""
         images, labels = batch
         logits = self(self._set.real_images(images))
+        self._sound &= torch.isfinite(logits).all()
         self.top1.update(logits, labels)
         self.top5.update(logits, labels)
 
@@ -259,6 +263,7 @@ class StudentModule(L.LightningModule):
         """Add an entry to the curve and log it."""
         # Within a fit the current epoch is not counted yet.
         epoch = self.trainer.current_epoch + (self.trainer.state.fn == TrainerFn.FITTING)
+        self._check_logits(epoch)
         loss = None
         if self._loss_sum is not None:
             mean = self.trainer.strategy.reduce(self._loss_sum / self._batches, reduce_op="mean")
@@ -273,6 +278,21 @@ class StudentModule(L.LightningModule):
                 "train_loss": loss,
                 "lr": self.lr * self._lr_factor(max(epoch - 1, 0)),
             }
+        )
+
+    def _check_logits(self, epoch: int) -> None:
+        """Refuse to count guesses of a network that gives NaN: an arg max of it is some class all the same."""
+        if self.trainer.strategy.reduce_boolean_decision(not self._sound, all=False):
+            raise DivergedError(
+                f"The student diverged: after epoch {epoch} its logits for real test images are not finite (NaN or "
+                f"infinite). {self.mend}"
+            )
+
+    @property
+    def mend(self) -> str:
+        """What to try where the training diverges."""
+        return (
+            f"Lower the learning rate (now {self.lr:g}: recipe.overrides.lr, or the student's lr)."
         )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

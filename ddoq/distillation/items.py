@@ -2,8 +2,8 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ from ddoq.distillation.joint import JointCheckpoint
 from ddoq.distillation.ranks import RankGroup, in_item_order
 from ddoq.distillation.run import Run, Unsaved
 from ddoq.distillation.shard import Shard, WorkItem
+from ddoq.finite import NotFiniteError
 from ddoq.storage.checkpoints import INTERVAL, Checkpoint
 from ddoq.storage.provenance import peak_memory, provenance
 
@@ -159,8 +160,9 @@ class ItemRunner(L.LightningModule, ABC):
         run = self._running()
         run.begin(RankGroup())
         started = time.perf_counter()
-        shard = self.distill(item)
-        self._write(item, shard, run.earlier_seconds() + time.perf_counter() - started)
+        with self._clearing_if_not_finite([item]):
+            shard = self.distill(item)
+            self._write(item, shard, run.earlier_seconds() + time.perf_counter() - started)
         run.clear(item)
 
     def _do_jointly(self) -> None:
@@ -170,13 +172,27 @@ class ItemRunner(L.LightningModule, ABC):
         items = self.work_items(self.data)
         mine = [items[number] for number in ranks.share(len(items))]
         started = time.perf_counter()
-        shards = self.distill_jointly(mine)
-        seconds = (time.perf_counter() - started) / max(len(mine), 1)
-        for index, (item, shard) in enumerate(zip(mine, shards, strict=True)):
-            self._write(item, shard, run.earlier_seconds(index) + seconds)
+        with self._clearing_if_not_finite(mine):
+            shards = self.distill_jointly(mine)
+            seconds = (time.perf_counter() - started) / max(len(mine), 1)
+            for index, (item, shard) in enumerate(zip(mine, shards, strict=True)):
+                self._write(item, shard, run.earlier_seconds(index) + seconds)
         ranks.barrier()  # as long as one shard is missing, all items are done again from their checkpoints
         for item in mine:
             run.clear(item)
+
+    @contextmanager
+    def _clearing_if_not_finite(self, items: Sequence[WorkItem]) -> Iterator[None]:
+        """Remove the checkpoints of items whose numbers are not finite; name the item where it is one."""
+        try:
+            yield
+        except NotFiniteError as error:
+            for item in items:
+                self._running().clear(item)
+            if len(items) > 1 or any(item.name in str(error) for item in items):
+                raise
+            where = ", ".join([self.method, *(item.name for item in items)])
+            raise NotFiniteError(f"{where}: {error}") from error
 
     def _write(self, item: WorkItem, shard: Shard, seconds: float) -> None:
         record: dict[str, Any] = {

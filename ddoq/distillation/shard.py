@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ddoq.data import ImageDataModule
 from ddoq.errors import UserError
+from ddoq.finite import NotFiniteError, is_finite
 from ddoq.labels.targets import Targets
 from ddoq.storage.files import load_tensors, save_tensors, under_prefix
 
@@ -65,7 +66,11 @@ class Shard:
         return frozenset({"images", *present, *(f"{_PART}{name}" for name in self.parts)})
 
     def save(self, path: Path, record: dict[str, Any]) -> None:
-        """Write it atomically, with a record (JSON values) that travels along."""
+        """Write it atomically, with a record (JSON values) that travels along.
+
+        Raises:
+            NotFiniteError: If images, targets or parts are NaN or infinite.
+        """
         tensors = {
             "images": self.images,
             "labels": self.labels,
@@ -73,6 +78,9 @@ class Shard:
             "stages": self.stages,
         }
         tensors |= {f"{_PART}{name}": tensor for name, tensor in self.parts.items()}
+        for name, tensor in tensors.items():
+            if tensor is not None and not is_finite(tensor):
+                raise NotFiniteError(f"The {name} that it made are not finite (NaN or infinite).")
         tensors |= {f"{_EXTRA}{name}": tensor for name, tensor in self.extras.items()}
         kind = {} if self.targets is None else {"target_kind": self.targets.kind}
         present = {name: tensor for name, tensor in tensors.items() if tensor is not None}

@@ -16,6 +16,7 @@ from torch import Tensor
 from ddoq.console import Progress, say
 from ddoq.data import ImageDataModule, ImageSplit
 from ddoq.errors import UserError
+from ddoq.finite import NotFiniteError
 from ddoq.images import to_float
 from ddoq.priors.base import Prior
 from ddoq.seeding import generator_for
@@ -104,7 +105,7 @@ def encode_class(
         fp16 latents ``(n, *latent_shape)`` on the CPU.
 
     Raises:
-        UserError: If a latent is no number, or beyond what fp16 holds.
+        NotFiniteError: If a latent is no number, or beyond what fp16 holds.
     """
     parts, start = [], 0
     split, _ = encoded_split(prior, data)
@@ -119,7 +120,7 @@ def encode_class(
         latents = prior.encode(images, generator=generators)
         halves = latents.half().cpu()
         if not bool(halves.isfinite().all()):
-            raise UserError(_overflow(latents, prior, data, label))
+            raise NotFiniteError(_overflow(latents, prior, data, label))
         parts.append(halves)
         start += len(positions)
         on_batch(len(positions))
@@ -131,8 +132,9 @@ def _overflow(latents: Tensor, prior: Prior, data: ImageDataModule, label: int) 
     whose = f"the prior {prior.origin} for images of class '{data.classes[label].name}'"
     if not bool(latents.isfinite().all()):
         return (
-            f"The latents of {whose} are not finite (NaN or infinite). Some autoencoders overflow in float16: set "
-            "prior.init_args.dtype to float32 or bfloat16; otherwise its weights are broken."
+            f"The latents of {whose} are not finite (NaN or infinite). An opened autoencoder may overflow in float16: "
+            "set prior.init_args.dtype to float32 or bfloat16. Otherwise its weights are broken: one that was trained "
+            "here needs a lower prior.init_args.vae.learning_rate."
         )
     return (
         f"The latents of {whose} reach {float(latents.abs().max()):.3g}, beyond fp16's 65504; they should have a "

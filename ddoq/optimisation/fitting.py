@@ -128,6 +128,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     checkpoint: Checkpoint | None = None,
     what: str = "training",
+    mend: str = "Lower the learning rate.",
 ) -> Fit:
     """Train a module for its number of steps on one device.
 
@@ -139,13 +140,15 @@ def fit(
         trainer: Keyword arguments for ``lightning.Trainer`` that say where to run.
         callbacks: Added to those of ``trainer``.
         checkpoint: Where a killed process finds its state again; None keeps nothing.
-        what: What to call the training in lines of progress.
+        what: What to call the training in lines of progress and errors.
+        mend: A sentence on what to try where it diverges.
 
     Returns:
         Seconds and losses.
 
     Raises:
         UserError: If there is a checkpoint that cannot be used, or one cannot be written.
+        DivergedError: If losses or weights are not finite.
     """
 
     def start_at(step: int) -> DataLoader[Any]:
@@ -168,6 +171,7 @@ def fit(
         module,
         ResumableBatches(module.steps, start_at),
         what=what,
+        mend=mend,
         trainer=trainer,
         checkpoint=checkpoint,
         callbacks=callbacks,

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddoq.errors import UserError
+from ddoq.finite import check_images
 
 
 class Pixels:
@@ -59,11 +59,9 @@ class Pixels:
         """Return the images, float32 on the CPU.
 
         Raises:
-            UserError: If the optimisation has diverged.
+            NotFiniteError: If the optimisation has diverged.
         """
         images = self.images.detach().float().cpu()
-        if not bool(torch.isfinite(images).all()):
-            raise UserError(
-                "The synthetic images have diverged (NaN or infinity): lower the learning rate of the images."
-            )
+        mend = "They have diverged: lower the learning rate of the images (model.init_args.lr)."
+        check_images(images, "The synthetic images", mend)
         return images

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, SupportsFloat
 
 from ddoq.console import Progress
-from ddoq.storage.checkpoints import StepCheckpoint
+from ddoq.finite import DivergedError, LossWatch, is_finite
+from ddoq.storage.checkpoints import StepCheckpoint, flatten
 
 
 class StepLoop:
@@ -20,11 +21,12 @@ class StepLoop:
             tuples of tensors, numbers and texts.
         restore: Takes what ``state`` returned in an earlier process, tensors on the CPU.
         checkpoint: Where the state is kept; None keeps nothing. That of joint items takes a list of states, one an item.
-        what: What to call the work in lines of progress; None prints none.
+        what: What to call the work in lines of progress and errors; None prints no lines.
+        mend: A sentence on what to try where the loss is not finite.
 
     Attributes:
-        loss: Set it within a step to have it shown, detached from its graph; a tensor is read from its device only
-            where a line is printed.
+        loss: Set it within a step to have it shown, and checked, detached from its graph; a tensor is read from its
+            device only where a line is printed, or with many others.
 
     Example:
         >>> import torch
@@ -44,6 +46,7 @@ class StepLoop:
         restore: Callable[[Any], Any],
         checkpoint: StepCheckpoint | None = None,
         what: str | None = None,
+        mend: str = "Lower the learning rate (model.init_args.lr).",
     ) -> None:
         self.total = total
         self.loss: SupportsFloat | None = None
@@ -51,21 +54,30 @@ class StepLoop:
         self._restore = restore
         self._checkpoint = checkpoint
         self._what = what
+        self._mend = mend
 
     def __iter__(self) -> Iterator[int]:
         """Restore what an earlier process left, and iterate over the steps from there.
 
         Raises:
             UserError: If there is a checkpoint that cannot be used, or one cannot be written.
+            DivergedError: If a loss, or what a checkpoint would keep, is not finite.
         """
         first = self._resume()
+        watch = LossWatch(first)
         progress = Progress(self._what, self.total, done=first) if self._what else None
         for step in range(first, self.total):
             yield step
+            if self.loss is not None:
+                watch.add(self.loss)
+            if watch.due():
+                self._look(watch)
             if self._checkpoint is not None and self._checkpoint.due():
-                self._checkpoint.save_step(step + 1, self._state())
+                self._look(watch)
+                self._checkpoint.save_step(step + 1, self._sound_state(step + 1))
             if progress is not None:
                 progress.update(step + 1, loss=self.loss)
+        self._look(watch)
 
     def _resume(self) -> int:
         """Return how many steps are done."""
@@ -75,3 +87,23 @@ class StepLoop:
         done, state = loaded
         self._restore(state)
         return done
+
+    def _look(self, watch: LossWatch) -> None:
+        """Read the losses since the last look."""
+        bad = watch.first_bad()
+        if bad is not None:
+            step, loss = bad
+            raise DivergedError(
+                f"{self._what or 'The optimisation'} diverged: the loss was {loss} in step {step} of {self.total}. "
+                f"{self._mend}"
+            )
+
+    def _sound_state(self, step: int) -> Any:
+        """Return the state for a checkpoint; refuse one from which a run would go on with NaN."""
+        state = self._state()
+        if not all(is_finite(tensor) for tensor in flatten(state)[0].values()):
+            raise DivergedError(
+                f"{self._what or 'The optimisation'} diverged: after step {step} of {self.total} its state is not "
+                f"finite (NaN or infinite). {self._mend}"
+            )
+        return state

@@ -8,7 +8,13 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from ddoq.optimisation.callbacks import CheckpointFile, ProgressLines, SaveCheckpoints
+from ddoq.finite import NotFiniteError
+from ddoq.optimisation.callbacks import (
+    CheckpointFile,
+    ProgressLines,
+    SaveCheckpoints,
+    StopDiverged,
+)
 from ddoq.storage.checkpoints import Checkpoint
 
 Batch = TypeVar("Batch")
@@ -90,6 +96,7 @@ def run_training(
     batches: ResumableBatches[Any] | None = None,
     *,
     what: str,
+    mend: str,
     trainer: Mapping[str, Any],
     checkpoint: Checkpoint | None = None,
     callbacks: Sequence[Callback] = (),
@@ -103,7 +110,8 @@ def run_training(
     Args:
         module: What to train.
         batches: What to train on; None asks the module's ``train_dataloader``.
-        what: What to call the training in lines of progress.
+        what: What to call the training in lines of progress and errors.
+        mend: A sentence on what to try where it diverges.
         trainer: Keyword arguments for ``lightning.Trainer`` that say where to run.
         checkpoint: Where the state is kept; None keeps nothing.
         callbacks: Added to those of ``trainer``.
@@ -114,8 +122,10 @@ def run_training(
 
     Raises:
         UserError: If there is a checkpoint that cannot be used, or one cannot be written.
+        DivergedError: If losses or weights are not finite; the checkpoint is then removed.
     """
-    added = [*callbacks, ProgressLines(what)]
+    guard = StopDiverged(what, mend)
+    added = [*callbacks, ProgressLines(what), guard]
     path = None
     if checkpoint is not None:
         file = CheckpointFile(checkpoint)
@@ -123,5 +133,11 @@ def run_training(
         added.append(SaveCheckpoints(checkpoint))  # last: it keeps what the others have changed
         settings["plugins"] = [*(trainer.get("plugins") or ()), file]
     loop = make_trainer(trainer, added, **settings)
-    loop.fit(module, batches, ckpt_path=path)
+    try:
+        loop.fit(module, batches, ckpt_path=path)
+        guard.check_weights(loop, module)
+    except NotFiniteError:
+        if checkpoint is not None:
+            checkpoint.clear()
+        raise
     return loop.strategy.root_device

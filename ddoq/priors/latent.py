@@ -15,6 +15,7 @@ from ddoq.console import say
 from ddoq.costs.flops import on_meta
 from ddoq.costs.prior_networks import PriorNetworks
 from ddoq.errors import UserError
+from ddoq.finite import NotFiniteError, is_finite
 from ddoq.priors.base import Generators, Prior, Sampling
 from ddoq.storage.fingerprints import hash_config, hash_module
 
@@ -143,10 +144,16 @@ class LatentDiffusionPrior(Prior):
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Decode latents; see :meth:`Prior.decode`."""
+        """Decode latents; see :meth:`Prior.decode`.
+
+        Raises:
+            NotFiniteError: If an image is NaN or infinite; clipped to [0, 1] it would be black.
+        """
         self._check_shape(latents)
         unscaled = latents.to(self.device, torch.float32) / self._scale + self._shift
         decoded: Tensor = self.vae.decode(unscaled.to(self.dtype)).sample.float()
+        if not is_finite(decoded):
+            raise NotFiniteError(self._broken_images(latents))
         return (decoded / 2 + 0.5).clamp(0, 1)
 
     @torch.no_grad()
@@ -270,6 +277,20 @@ class LatentDiffusionPrior(Prior):
                 f"sampling.num_inference_steps is {steps}; this prior has at most {longest}."
             )
         self.scheduler.set_timesteps(steps)
+
+    def _broken_images(self, latents: Tensor) -> str:
+        """Say what is wrong where decoded images are not finite: the latents, or the decoder."""
+        half = self.dtype == torch.float16
+        mend = "Set prior.init_args.dtype to float32 or bfloat16: it may overflow in float16."
+        if is_finite(latents):
+            cause = (
+                "though their latents are: the autoencoder's weights are broken, or it overflows"
+            )
+            other = "Train or choose another autoencoder."
+        else:
+            cause = "and so are the latents that the diffusion model made"
+            other = "Lower sampling.guidance_scale, choose another scheduler, or train the diffusion model anew."
+        return f"Images of the prior {self.origin} are not finite (NaN or infinite), {cause}. {mend if half else other}"
 
     def _check_shape(self, latents: Tensor) -> None:
         """Refuse latents of another shape."""

@@ -3,7 +3,7 @@
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from ddoq.costs.workload import Sizes, Stage
 from ddoq.data.base import ImageDataModule
 from ddoq.data.known_registries import imagenet_indices
 from ddoq.errors import UserError
+from ddoq.finite import NotFiniteError, check_weights
 from ddoq.optimisation.trainers import device_of
 from ddoq.priors.base import Prior
 from ddoq.priors.diffusion import DiffusionPrior, save_pipeline
@@ -33,6 +34,11 @@ from ddoq.storage.checkpoints import Checkpoint
 from ddoq.storage.files import build_once, read_json, write_json
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.run_folder import RunFolder
+
+_RETRAIN = (
+    "Delete that folder and train again with a lower learning rate (prior.init_args.vae and .dit)."
+)
+_REPLACE = "Take other weights: these are broken."
 
 # Raised whenever a change of code changes what training makes, so that old priors are not reused.
 TRAINING_FORMAT = 1
@@ -131,6 +137,7 @@ class TrainedPrior(PriorSource):
 
         Raises:
             UserError: If a checkpoint of a training that was killed cannot be used.
+            NotFiniteError: If a training diverges; nothing is kept of it. An autoencoder that is sound is kept.
         """
         check_image_size(data.image_size, self.vae, self.dit)
         precision = str(trainer.get("precision") or "32-true")
@@ -144,14 +151,18 @@ class TrainedPrior(PriorSource):
             checkpoints[0].clear()
             self._build_prior(target, vae_folder, data, trainer, checkpoints[1])
 
-        built = build_once(folder, build)
-        for checkpoint in checkpoints:
-            checkpoint.clear()
+        try:
+            built = build_once(folder, build)
+        except NotFiniteError:
+            _clear(checkpoints)  # nobody shall go on from there
+            raise
+        _clear(checkpoints)
         took = f"trained in {time.perf_counter() - started:.0f} s" if built else "reused"
         record = read_json(folder / "training.json")
         say(f"prior: {took}, reconstruction PSNR {record['vae']['test_psnr']:.1f} dB, in {folder}")
         prior = DiffusionPrior.from_pretrained(folder)
         _check_classes(prior, data, str(folder))
+        check_weights(prior, f"The prior in {folder}", _RETRAIN)
         if self.compile:
             prior.compile_networks()
         return prior
@@ -187,6 +198,7 @@ class TrainedPrior(PriorSource):
         """Train the transformer, and fill a folder with the whole prior."""
         vae = AutoencoderKL.from_pretrained(vae_folder / "vae", low_cpu_mem_usage=False)
         vae.eval().requires_grad_(False)
+        check_weights(vae, f"The autoencoder in {vae_folder}", _RETRAIN)
         say(f"prior: training the diffusion transformer, {self.dit.steps} steps")
         dit, scheduler, record = train_dit(
             self.dit, vae, data, seed=self.seed, trainer=trainer, checkpoint=checkpoint
@@ -194,7 +206,13 @@ class TrainedPrior(PriorSource):
         names = {info.index: info.name for info in data.classes}
         save_pipeline(target, vae, dit, scheduler, names)
         prior = DiffusionPrior.from_pretrained(target).to(device_of(trainer))
-        save_samples(target, prior, data, seed=self.seed)
+        try:
+            save_samples(target, prior, data, seed=self.seed)
+        except NotFiniteError as error:
+            raise NotFiniteError(
+                f"prior: the diffusion transformer diverged: {error} Lower prior.init_args.dit.learning_rate (now "
+                f"{self.dit.learning_rate:g})."
+            ) from None
         shutil.copy(vae_folder / "reconstructions.png", target)
         earlier = read_json(vae_folder / "training.json")
         write_json(target / "training.json", {**earlier, "dit": record})
@@ -247,6 +265,7 @@ class PretrainedPrior(PriorSource):
             prior = self._open_stable_diffusion(data)
         else:
             prior = self._open_dit(data)
+        check_weights(prior, f"The prior {self.path}", _REPLACE)
         if self.vae_slicing:
             prior.vae.enable_slicing()
         if self.compile:
@@ -293,6 +312,11 @@ class PretrainedPrior(PriorSource):
             dtype=self.dtype,
             scheduler=self.scheduler,
         )
+
+
+def _clear(checkpoints: Sequence[Checkpoint]) -> None:
+    for checkpoint in checkpoints:
+        checkpoint.clear()
 
 
 def _check_classes(prior: DiffusionPrior, data: ImageDataModule, where: str) -> None:

@@ -7,6 +7,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from ddoq.console import Progress
 from ddoq.data.base import ImageSplit, TensorSplit
 from ddoq.errors import UserError
+from ddoq.finite import NotFiniteError
 from ddoq.images import to_float
 from ddoq.teachers.teacher import Teacher
 
@@ -27,6 +28,7 @@ def split_accuracies(
 
     Raises:
         UserError: If the split is empty or has labels that the teacher does not know.
+        NotFiniteError: If a logit is NaN or infinite.
     """
     if len(split) == 0:
         raise UserError("Accuracy needs at least one image.")
@@ -49,13 +51,20 @@ def split_accuracies(
         for k in (1, 5)
     )
     progress = Progress(f"teacher {teacher.arch}: accuracy", len(split), unit="images")
+    sound = torch.ones((), dtype=torch.bool, device=device)
     for start in range(0, len(split), batch_size):
         positions = range(start, min(start + batch_size, len(split)))
         logits = teacher(to_float(split.load(positions).to(device, non_blocking=True)))
         labels = split.labels[start : start + batch_size].to(device, non_blocking=True)
         top1.update(logits, labels)
         top5.update(logits, labels)
+        sound &= torch.isfinite(logits).all()
         progress.update(positions.stop)
+    if not sound:
+        raise NotFiniteError(
+            f"The teacher {teacher.arch} gives logits that are not finite (NaN or infinite): train it with a lower "
+            "teacher.lr, or use other weights."
+        )
     return float(top1.compute()), float(top5.compute())
 
 

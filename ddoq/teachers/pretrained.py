@@ -15,6 +15,7 @@ from ddoq.costs.stages import forward_stage
 from ddoq.costs.workload import Sizes, Stage
 from ddoq.data.base import ImageDataModule
 from ddoq.errors import UserError
+from ddoq.finite import NotFiniteError
 from ddoq.optimisation.trainers import device_of
 from ddoq.storage.files import build_once
 from ddoq.storage.fingerprints import hash_config, hash_files
@@ -171,7 +172,11 @@ def obtain_named(
             std=weights.std,
             accuracy=0.0,
         )
-        _measure(teacher, data, trainer)
+        try:
+            teacher.check_finite()
+            _measure(teacher, data, trainer)
+        except NotFiniteError as error:
+            raise NotFiniteError(f"{weights.what}: {error}") from None
         teacher.training_record = {
             **settings,
             "outputs": outputs,

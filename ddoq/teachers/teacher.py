@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ddoq.data.base import IMAGENET_MEAN, IMAGENET_STD, ImageDataModule
 from ddoq.errors import UserError
+from ddoq.finite import NotFiniteError, check_weights
 from ddoq.networks import Normalize
 from ddoq.storage.files import load_tensors, read_json, save_tensors, write_json
 from ddoq.storage.fingerprints import hash_config, hash_module
@@ -184,6 +185,7 @@ class Teacher(nn.Module):
 
         Raises:
             UserError: If a file is missing or corrupt, or if weights and record do not belong together.
+            NotFiniteError: If weights are NaN or infinite.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -205,7 +207,20 @@ class Teacher(nn.Module):
                 f"{path} and {folder / _WEIGHTS} do not belong together, or one of them was edited "
                 "(fingerprint mismatch). Restore both, or train the teacher again."
             )
+        try:
+            teacher.check_finite()
+        except NotFiniteError as error:
+            raise NotFiniteError(f"{folder / _WEIGHTS}: {error}") from None
         return teacher
+
+    def check_finite(self) -> None:
+        """Refuse weights or statistics of batch normalisation that are NaN or infinite.
+
+        Raises:
+            NotFiniteError: Naming the first of them.
+        """
+        mend = "Train it again with a lower learning rate, or use other weights."
+        check_weights(self.network, f"The teacher {self.arch}", mend)
 
     def check_matches(self, data: ImageDataModule) -> None:
         """Refuse a dataset with other classes, another order of them, or another image size.

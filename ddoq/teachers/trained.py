@@ -16,7 +16,7 @@ from ddoq.costs.memory import weight_bytes
 from ddoq.costs.stages import forward_stage, training_stage
 from ddoq.costs.workload import Sizes, Stage
 from ddoq.data.base import ImageDataModule
-from ddoq.errors import UserError
+from ddoq.finite import NotFiniteError
 from ddoq.networks import build_network
 from ddoq.optimisation.trainers import run_training
 from ddoq.seeding import derive_seed
@@ -127,6 +127,7 @@ class TrainedTeacher(TeacherSource):
 
         Raises:
             UserError: If that checkpoint cannot be used.
+            NotFiniteError: If the training diverges; nothing is kept of it.
         """
         settings = self.settings_for(data, trainer)
         safe_name = re.sub(r"[^\w.-]", "_", self.arch)
@@ -135,7 +136,13 @@ class TrainedTeacher(TeacherSource):
         was_there = folder.is_dir()
         started = time.perf_counter()
         checkpoint = Checkpoint.beside(folder, key)
-        built = build_once(folder, lambda t: self._build(t, data, trainer, settings, checkpoint))
+        try:
+            built = build_once(
+                folder, lambda t: self._build(t, data, trainer, settings, checkpoint)
+            )
+        except NotFiniteError:
+            checkpoint.clear()  # nobody shall go on from there
+            raise
         checkpoint.clear()
         teacher = Teacher.load(folder)
         teacher.check_matches(data)
@@ -213,15 +220,11 @@ class TrainedTeacher(TeacherSource):
             device = run_training(
                 TeacherModule(network, data, training),
                 what=f"teacher {self.arch}",
+                mend=f"Lower teacher.lr (now {training.lr:g}).",
                 trainer=trainer,
                 checkpoint=checkpoint,
                 max_epochs=training.epochs,
                 reload_dataloaders_every_n_epochs=1,  # every epoch draws its own order
-            )
-        if not all(bool(torch.isfinite(p).all()) for p in network.parameters()):
-            checkpoint.clear()
-            raise UserError(
-                f"The training of the teacher {self.arch} diverged: lower teacher.lr (now {training.lr})."
             )
         return network, device
 

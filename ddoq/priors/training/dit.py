@@ -150,6 +150,7 @@ def train_dit(
 
     Raises:
         UserError: If the checkpoint cannot be used.
+        DivergedError: If losses or weights are not finite.
     """
     latents = encode_split(vae.to(device_of(trainer)), data.train)
     _, channels, height, width = latents.shape
@@ -167,6 +168,7 @@ def train_dit(
             callbacks=[EMAWeightAveraging(decay=config.ema_decay)],
             checkpoint=checkpoint,
             what="prior: diffusion transformer",
+            mend=f"Lower prior.init_args.dit.learning_rate (now {config.learning_rate:g}).",
         )
     record = {
         "config": asdict(config),

@@ -1,5 +1,6 @@
 """Training of a variational autoencoder."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from ddoq.console import Progress
 from ddoq.data.base import ImageDataModule, ImageSplit
+from ddoq.finite import DivergedError, is_finite
 from ddoq.images import to_float
 from ddoq.optimisation.fitting import Images, SeededTraining, count_parameters, fit
 from ddoq.optimisation.trainers import device_of
@@ -106,6 +108,7 @@ def train_vae(
 
     Raises:
         UserError: If images of this size do not fit the configuration, or the checkpoint cannot be used.
+        DivergedError: If losses, weights, latents or reconstructions are not finite.
     """
     with isolate_rng():
         torch.manual_seed(derive_seed(seed, "vae", "weights"))
@@ -119,11 +122,18 @@ def train_vae(
             trainer=trainer,
             checkpoint=checkpoint,
             what="prior: autoencoder",
+            mend=_mend(config),
         )
     vae.eval().requires_grad_(False).to(device_of(trainer))
     latents = encode_split(vae, data.train)
+    _check_latents(latents, config)
     vae.register_to_config(scaling_factor=1.0 / float(latents.std()))
     error = reconstruction_error(vae, data.test)
+    if not math.isfinite(error):
+        raise DivergedError(
+            f"prior: the autoencoder diverged: its reconstructions are not finite (PSNR {psnr(error)} dB). "
+            f"{_mend(config)}"
+        )
     return vae.cpu(), {
         "config": asdict(config),
         "seed": seed,
@@ -136,6 +146,28 @@ def train_vae(
         "test_psnr": psnr(error),
         "losses": done.losses,
     }
+
+
+def _mend(config: VAEConfig) -> str:
+    """Say what to try where the training diverges."""
+    return (
+        f"Lower prior.init_args.vae.learning_rate (now {config.learning_rate:g}) or "
+        f"prior.init_args.vae.kl_weight (now {config.kl_weight:g})."
+    )
+
+
+def _check_latents(latents: Tensor, config: VAEConfig) -> None:
+    """Refuse an autoencoder that encodes to NaN, to infinity, or every image to the same."""
+    if not is_finite(latents):
+        raise DivergedError(
+            f"prior: the autoencoder diverged: its latents are not finite (NaN or infinite). {_mend(config)}"
+        )
+    deviation = float(latents.std())
+    if not 0 < deviation < math.inf:
+        raise DivergedError(
+            "prior: the autoencoder has collapsed: its latents have a standard deviation of "
+            f"{deviation:g}, from which no diffusion model can learn. {_mend(config)}"
+        )
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from ddoq.augmentation.siamese import augment_siamese, draw_siamese, parse_strat
 from ddoq.costs.workload import Parts, Sizes
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
+from ddoq.finite import DivergedError
 from ddoq.networks import draw_network
 from ddoq.objectives.gradients import row_cosine, squared_error
 
@@ -197,3 +198,10 @@ def test_plan_counts_steps_and_trainings(attached):
     assert train.passes == 4 * 2 * 2 * 6
     (alone,) = attached(loops=(1, 1)).workload(Sizes.of(method.data), Parts())
     assert alone.passes == 4 * 1 * 3 * (8 + 2)
+
+
+def test_diverging_images_leave_nothing(attached, trainer, tmp_path):
+    message = r"^dc diverged: .* of 4.* Lower the learning rate"
+    with pytest.raises(DivergedError, match=message):
+        attached(lr=1e30, distance="squared-error").run(trainer, tmp_path)
+    assert not [path for path in tmp_path.rglob("*class-*") if path.is_file()]

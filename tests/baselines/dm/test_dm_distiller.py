@@ -7,6 +7,7 @@ from baselines.dm import DM
 from baselines.dm.distiller import mean_gap
 from ddoq.costs.workload import Parts, Sizes
 from ddoq.distillation.distilled_set import DistilledSet
+from ddoq.finite import DivergedError
 from ddoq.networks import draw_network, penultimate
 
 SETTINGS = {"ipc": 2, "arch": "convnet2-w4", "iterations": 6, "batch_real": 8}
@@ -112,3 +113,10 @@ def test_plan_counts_a_step_of_every_class(attached):
     (stage,) = method.workload(Sizes.of(method.data), Parts())
     assert stage.passes == 6 * 3 * (8 + 2)
     assert stage.flops > 0
+
+
+def test_a_diverging_class_is_named_and_leaves_nothing(attached, trainer, tmp_path):
+    message = r"^dm: class-0000 diverged: the loss was .* of 6\. Lower the learning"
+    with pytest.raises(DivergedError, match=message):
+        attached(lr=1e30).run(trainer, tmp_path)
+    assert not [path for path in tmp_path.rglob("*class-*") if path.is_file()]

@@ -381,3 +381,25 @@ def test_teacher_sees_digits_and_familiar_statistics(digits, digits_teacher, cro
             digits_teacher.network(images)
         gaps.append(float(sum(found)))
     assert gaps[0] < share * gaps[1]
+
+
+@pytest.mark.parametrize("where", ["weight", "running_var", "running_mean"])
+def test_a_teacher_that_is_not_finite_is_refused(data, where):
+    network = network_for(data)
+    tensors = network.state_dict()
+    next(part for name, part in tensors.items() if name.endswith(where)).flatten()[0] = torch.nan
+    with pytest.raises(UserError, match=rf"teacher convnet2-w8-bn has weights .*{where}"):
+        attached(data, teacher_for(data, network))
+
+
+def test_images_that_diverge_are_not_kept(data, trainer, tmp_path):
+    teacher = teacher_for(data)
+    teacher.network.register_forward_hook(lambda *args: args[-1] * float("nan"))
+    distiller = attached(data, teacher)
+    distiller.checkpoint_seconds = 0
+    message = (
+        r"sre2l, image-.*diverged: the loss was nan in step 1 of 5\. Lower model\.init_args\.lr"
+    )
+    with pytest.raises(UserError, match=message):
+        distiller.run(trainer, tmp_path)
+    assert not [path for path in tmp_path.rglob("*image-*") if path.is_file()]

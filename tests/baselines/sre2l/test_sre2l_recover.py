@@ -15,6 +15,7 @@ from baselines.sre2l.recover import (
     recover,
     statistics_gap,
 )
+from ddoq.finite import LossWatch
 
 LOW, HIGH = torch.tensor([-1.0, -2.0, -0.5]), torch.tensor([1.0, 0.5, 3.0])
 PLAIN = Augmentation(0, 0, 8, 8, False, 0, 0)
@@ -312,14 +313,17 @@ def test_groups_together_go_where_each_goes_alone(sizes):
     assert (mixed - expected).abs().max() > 0.05
 
 
-def test_loop_reads_nothing_from_the_device():
+def test_loop_reads_nothing_from_the_device_but_all_losses_at_once(monkeypatch):
     """Tensors without values cannot be read: on them the loop runs, and reading its outcome does not."""
+    looks = []
+    monkeypatch.setattr(LossWatch, "first_bad", lambda self: looks.append(len(self._losses)))
     network, (images, labels) = small_network().to("meta"), start()
     on_meta = [tensor.to("meta") for tensor in (images, labels)]
     bounds = {"low": LOW.to("meta"), "high": HIGH.to("meta"), "lr": 0.1, "r_bn": 0.1}
     with open_objective(network, 10.0) as objective:
         pixels, _, last = optimise(objective, *on_meta, [steps(5)], **bounds)
     assert pixels.is_meta
+    assert looks == [5]
     with pytest.raises((RuntimeError, NotImplementedError)):
         float(last[0])
 

@@ -143,3 +143,51 @@ def test_a_failure_of_an_earlier_run_is_not_this_ones(tmp_path):
     assert not written_since(path, time.time())
     os.utime(path)
     assert written_since(path, time.time())
+
+
+def test_a_student_that_diverges_is_a_failure_and_no_row(make_runner, capsys):
+    runner = make_runner(lr=1e30, epochs=4)
+    assert runner.run(STUDENT, 0) is None
+    assert not (runner.output / "results").exists()
+    (path,) = (runner.output / "failures").glob("*.json")
+    error = json.loads(path.read_text())["error"]
+    assert "diverged" in error
+    assert "not finite" in error or "the loss was" in error
+    assert "now 1e+30: recipe.overrides.lr" in error
+    assert "Traceback" not in error
+    assert "failed: small, seed 0: The student diverged" in capsys.readouterr().out
+    assert not list(runner.output.rglob("*checkpoint"))
+
+
+class Broken(Student):
+    """Has weights that no loss shows."""
+
+    def build(self, data, *, normalize=True):
+        network = super().build(data, normalize=normalize)
+        network.register_parameter("unused", torch.nn.Parameter(torch.tensor(float("inf"))))
+        return network
+
+
+class Silent(Student):
+    """Gives NaN to test images, and sound logits while it trains."""
+
+    def build(self, data, *, normalize=True):
+        network = super().build(data, normalize=normalize)
+        network.register_forward_hook(
+            lambda module, _, logits: logits if module.training else logits * float("nan")
+        )
+        return network
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Broken, "after step 1 weights are not finite (NaN or infinite): network.unused"),
+        (Silent, "after epoch 1 its logits for real test images are not finite"),
+    ],
+)
+def test_weights_and_logits_that_are_not_finite_are_failures(make_runner, kind, message):
+    runner = make_runner()
+    assert runner.run(kind("convnet2-w8", name="broken"), 0) is None
+    (path,) = (runner.output / "failures").glob("*.json")
+    assert message in json.loads(path.read_text())["error"]

@@ -16,6 +16,7 @@ from benchmarks.students.student import Student
 from benchmarks.students.training_set import TrainingSet
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
+from ddoq.finite import DivergedError
 from ddoq.networks import build_network
 from ddoq.storage.checkpoints import Checkpoint
 from ddoq.teachers import Teacher
@@ -178,3 +179,20 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path, distilled, data):
     Checkpoint(tmp_path / "student.checkpoint", "another").save({}, {})
     with pytest.raises(UserError, match=r"student\.checkpoint is a checkpoint of other settings"):
         train(tmp_path, distilled, data)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_a_training_that_diverges_leaves_nothing_to_go_on_from(
+    tmp_path, distilled, data, seconds, monkeypatch
+):
+    step = StudentModule.training_step
+
+    def broken(self, batch, index):
+        late = self.current_epoch == 1 and index == 2
+        return step(self, batch, index) * (float("nan") if late else 1)
+
+    monkeypatch.setattr(StudentModule, "training_step", broken)
+    message = r"diverged: the loss was nan in epoch 2 of 3, step 3 of 3\. Lower the learning rate"
+    with pytest.raises(DivergedError, match=message):
+        train(tmp_path, distilled, data, seconds=seconds)
+    assert not list(tmp_path.rglob("*checkpoint*"))

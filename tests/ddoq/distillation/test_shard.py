@@ -1,6 +1,8 @@
+import pytest
 import torch
 
 from ddoq.distillation.shard import Shard
+from ddoq.finite import NotFiniteError
 from ddoq.labels.targets import Targets
 from ddoq.storage.files import load_tensors, save_tensors
 
@@ -45,3 +47,24 @@ def test_a_shard_of_an_earlier_version_is_read(tmp_path):
     shard, record = Shard.load(tmp_path / "s")
     assert (shard.targets, shard.stages, shard.parts) == (None, None, {})
     assert record == {"seconds": 1.0}
+
+
+@pytest.mark.parametrize("name", ["images", "targets", "part"])
+def test_what_is_not_finite_is_not_written(tmp_path, name):
+    parts = {
+        "images": torch.zeros(1, 3, 2, 2),
+        "targets": torch.zeros(1, 2),
+        "part": torch.zeros(1),
+    }
+    shard = Shard(
+        parts["images"],
+        torch.zeros(1, dtype=torch.long),
+        {"extra": torch.tensor([torch.inf])},  # what a method keeps for itself may be anything
+        targets=Targets(parts["targets"], "logits"),
+        parts={"z": parts["part"]},
+    )
+    shard.save(tmp_path / "sound.safetensors", {})
+    parts[name].flatten()[0] = torch.nan
+    with pytest.raises(NotFiniteError, match="not finite"):
+        shard.save(tmp_path / "broken.safetensors", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["sound.safetensors"]

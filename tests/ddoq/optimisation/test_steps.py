@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ddoq.errors import UserError
+from ddoq.finite import DivergedError
 from ddoq.optimisation.steps import StepLoop
 from ddoq.seeding import generator_for
 from ddoq.storage.checkpoints import Checkpoint
@@ -85,3 +86,51 @@ def test_progress_names_the_work_and_goes_on_from_the_checkpoint(
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("noise: 6 of 7 steps, loss ")
     assert "to go" in line
+
+
+def diverging(checkpoint=None, *, bad=3, loss=float("nan"), total=STEPS):
+    """Go well until a step whose loss, and then whose state, is not finite."""
+    point = torch.zeros(2)
+    loop = StepLoop(
+        total,
+        state=lambda: {"point": point},
+        restore=lambda kept: point.copy_(kept["point"]),
+        checkpoint=checkpoint,
+        what="toy",
+        mend="Lower it.",
+    )
+    for step in loop:
+        if step == bad:
+            point.fill_(float("nan"))
+        loop.loss = torch.tensor(loss if step >= bad else 1.0)
+    return point
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+@pytest.mark.parametrize("bad", [0, 3, STEPS - 1])
+def test_a_loss_that_is_not_finite_ends_the_loop(loss, bad):
+    message = rf"toy diverged: the loss was {loss} in step {bad + 1} of {STEPS}\. Lower it\."
+    with pytest.raises(DivergedError, match=message):
+        diverging(bad=bad, loss=loss)
+
+
+def test_losses_are_read_in_the_course_of_a_long_loop(monkeypatch):
+    monkeypatch.setattr("ddoq.finite.LOOK", 4)
+    seen = []
+    loop = StepLoop(1000, state=dict, restore=lambda kept: None)
+
+    def run():
+        for step in loop:
+            seen.append(step)
+            loop.loss = float("nan") if step == 5 else 1.0
+
+    with pytest.raises(DivergedError, match="step 6 of 1000"):
+        run()
+    assert len(seen) == 8
+
+
+@pytest.mark.parametrize("loss", [float("nan"), 1.0])
+def test_no_checkpoint_is_written_of_what_is_not_finite(open_checkpoint, loss):
+    with pytest.raises(DivergedError, match=r"in step 4|after step 4 of 7 its state"):
+        diverging(open_checkpoint(), loss=loss)
+    assert open_checkpoint().load_step()[0] == 3  # the last sound one; items remove it

@@ -7,6 +7,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DiTPipeline
 
 from ddoq.errors import UserError
+from ddoq.finite import NotFiniteError
 from ddoq.priors import DiffusionPrior, Sampling
 from ddoq.seeding import generator_for
 
@@ -399,3 +400,17 @@ def test_cuda_agrees_with_cpu(tiny_folder, latents, name):
     actual = prior.generate(latents, IDS, generators=generators(4), sampling=SAMPLING)
     assert actual.device.type == "cuda"
     torch.testing.assert_close(actual.cpu(), expected, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("part", "cause"),
+    [("latents", "Lower sampling.guidance_scale"), ("decoder", "Train or choose another auto")],
+)
+def test_images_that_are_not_finite_are_no_black_ones(prior, latents, part, cause):
+    if part == "latents":
+        latents[1, 0, 0, 0] = float("nan")
+    else:
+        prior.vae.decoder.conv_out.weight.data.fill_(float("inf"))
+    prior.origin = "here"
+    with pytest.raises(NotFiniteError, match=rf"Images of the prior here are not finite.*{cause}"):
+        prior.decode(latents)

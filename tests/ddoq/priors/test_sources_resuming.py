@@ -3,11 +3,14 @@
 import json
 
 import pytest
+import torch
 from killing import KillAt, KilledError, KillProcessAt, run_until_killed
 
 from ddoq.data import Digits
 from ddoq.errors import UserError
+from ddoq.finite import DivergedError, NotFiniteError, check_weights
 from ddoq.priors import DiTConfig, TrainedPrior, VAEConfig, sources
+from ddoq.priors.training import dit, vae
 from ddoq.storage import checkpoints
 from ddoq.storage.checkpoints import Checkpoint
 
@@ -15,6 +18,7 @@ VAE = {"channels": (8, 8), "latent_channels": 2, "steps": 5, "batch_size": 8}
 DIT = {"layers": 1, "heads": 2, "head_dim": 8, "steps": 5, "batch_size": 8}
 DATA = {"image_size": 8, "limit_per_class": 4}
 MODULES = ("VAETraining", "DiTTraining")
+sources_of = {"VAETraining": vae, "DiTTraining": dit}
 
 
 @pytest.fixture(autouse=True)
@@ -86,4 +90,54 @@ def test_a_checkpoint_of_other_settings(train, tmp_path):
     (path,) = (tmp_path / "priors").glob(".vae-*checkpoint")
     Checkpoint(path, "other").save({}, {})
     with pytest.raises(UserError, match=r"\.checkpoint is a checkpoint of other settings.*delete"):
+        train(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("module", MODULES)
+def test_a_training_that_diverges_leaves_nothing(module, value, train, tmp_path, monkeypatch):
+    """The third step loses its numbers; the checkpoint of the second must not be found ever after."""
+    kind = getattr(sources_of[module], module)
+    step = kind.training_step
+    monkeypatch.setattr(
+        kind,
+        "training_step",
+        lambda self, batch, index: step(self, batch, index) * (value if index == 2 else 1),
+    )
+    part = "vae" if module == MODULES[0] else "dit"
+    message = rf"diverged: the loss was {value} in step 3 of 5\. Lower prior\.init_args\.{part}\.learning_rate"
+    with pytest.raises(DivergedError, match=message):
+        train(tmp_path)
+    assert left(tmp_path) == []
+    kept = [path.name.split("-")[0] for path in (tmp_path / "priors").glob("[!.]*")]
+    assert kept == ([] if part == "vae" else ["vae"])  # an autoencoder that is sound is kept
+
+
+def test_a_transformer_whose_samples_are_not_finite_is_not_kept(train, tmp_path, monkeypatch):
+    def broken(*args, **kwargs):
+        raise NotFiniteError("Images of the prior are not finite.")
+
+    monkeypatch.setattr(sources, "save_samples", broken)
+    with pytest.raises(UserError, match=r"transformer diverged: .*prior\.init_args\.dit\.learning"):
+        train(tmp_path)
+    assert left(tmp_path) == []
+    assert not list((tmp_path / "priors").glob("prior-*"))
+
+
+def test_an_autoencoder_that_collapses_is_not_kept(train, tmp_path, monkeypatch):
+    monkeypatch.setattr(vae, "encode_split", lambda *args: torch.zeros(4, 2, 4, 4))
+    with pytest.raises(UserError, match=r"collapsed: .*deviation of 0, .*vae\.learning_rate"):
+        train(tmp_path)
+    assert left(tmp_path) == []
+    assert not list((tmp_path / "priors").glob("[!.]*"))
+
+
+def test_broken_weights_in_the_cache_are_named(train, tmp_path, monkeypatch):
+    train(tmp_path)
+    monkeypatch.setattr(
+        sources, "check_weights", lambda part, what, mend: check_weights(broken, what, mend)
+    )
+    broken = torch.nn.Linear(1, 1)
+    broken.weight.data.fill_(float("nan"))
+    with pytest.raises(UserError, match=r"The prior in .*prior-.* not finite.*Delete that folder"):
         train(tmp_path)

@@ -8,6 +8,7 @@ from torchvision.transforms.v2 import functional as tv
 from ddoq.data.base import ImageDataModule, TensorSplit
 from ddoq.data.class_registry import ClassRegistry
 from ddoq.errors import UserError
+from ddoq.finite import NotFiniteError
 from ddoq.networks import build_network
 from ddoq.teachers import Teacher
 
@@ -230,3 +231,25 @@ def test_its_own_dataset_is_accepted():
     data = FourShades()
     data.setup()
     make_teacher().check_matches(data)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("where", ["weight", "running_var"])
+def test_weights_that_are_not_finite_are_refused(tmp_path, where, value):
+    network = build_network("convnet2-w8-bn", 4, 16)
+    tensors = network.state_dict()
+    next(part for name, part in tensors.items() if name.endswith(where)).flatten()[0] = value
+    names = ["a", "b", "c", "d"]
+    teacher = Teacher(
+        network,
+        arch="convnet2-w8-bn",
+        class_names=names,
+        class_keys=names,
+        image_size=16,
+        accuracy=0.5,
+    )
+    with pytest.raises(NotFiniteError, match=rf"convnet2-w8-bn has weights .*{where}"):
+        teacher.check_finite()
+    teacher.save(tmp_path)
+    with pytest.raises(NotFiniteError, match=r"model\.safetensors: The teacher .* not finite"):
+        Teacher.load(tmp_path)

@@ -75,3 +75,9 @@ def test_it_says_how_far_it_is(teacher, labelled, capsys, monkeypatch):
     assert [line.split(" images")[0] for line in lines] == [
         f"teacher convnet2-w8: accuracy: {done} of 101" for done in (50, 100)
     ]
+
+
+def test_logits_that_are_not_finite_are_no_guesses(teacher, labelled):
+    teacher.network.register_forward_hook(lambda *args: args[-1] * float("nan"))
+    with pytest.raises(UserError, match=r"teacher convnet2-w8 gives logits that are not finite"):
+        split_accuracies(teacher, TensorSplit(*labelled))
