@@ -156,3 +156,19 @@ def test_batch_norm_on_a_cpu_is_refused_before_anything_runs(tmp_path, capsys):
     assert "Student 'bn' has batch normalisation" in told
     assert "set evaluation.sync_batchnorm to false" in told
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_student_that_diverges_fails_alone(tmp_path):
+    """All ranks learn of it at the same step, so that the next student is trained as if nothing had been."""
+    students = "[{name: wild, arch: convnet2-w8, lr: 1e30}, {name: tame, arch: convnet2-w8}]"
+    done = run(["-m", "benchmarks", *arguments(tmp_path, ["a"], *TOGETHER), "--students", students])
+    assert done.returncode == 2, done.stdout + done.stderr
+    results, _ = read_results(tmp_path / "runs" / "results")
+    assert [result.cell.student for result in results] == ["tame"]
+    (path,) = (tmp_path / "runs" / "failures").glob("*.json")
+    record = json.loads(path.read_text())
+    assert record["cell"]["student"] == "wild"
+    assert "The student diverged" in record["error"]
+    assert "now 1e+30" in record["error"]
+    assert "1 of 2 students failed" in done.stderr
