@@ -97,13 +97,6 @@ class ClassMatching(Distiller):
                 "instance norm, e.g. arch: convnet3."
             )
 
-    def on_predict_start(self) -> None:
-        """Refuse precisions in which the small gradients of pixels lose their digits."""
-        if self.trainer.precision != "32-true":
-            raise UserError(
-                f"{self.method} runs with trainer.precision 32-true, not {self.trainer.precision}."
-            )
-
     def work_items(self, data: ImageDataModule) -> list[WorkItem]:
         """One item per class."""
         return class_items(data.num_classes)

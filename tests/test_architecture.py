@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 # Rooms from the ground up: each may import from those before it and from nothing behind it.
 FLOORS = {
     "ddoq": (
-        *("errors", "bounds", "finite", "smoke", "console", "seeding", "images"),
+        *("errors", "bounds", "finite", "smoke", "console", "seeding", "images", "precision"),
         *("escaping", "storage", "data", "networks"),
         "augmentation",
         *("objectives", "labels", "decoding", "quantization", "selection", "optimisation"),

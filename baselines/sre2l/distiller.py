@@ -20,15 +20,13 @@ from ddoq.distillation.shard import Shard, WorkItem
 from ddoq.errors import UserError
 from ddoq.finite import check_images
 from ddoq.images import to_uint8
+from ddoq.precision import Precision, autocast, check_precision
 from ddoq.priors.base import Prior
 from ddoq.seeding import generator_for
 from ddoq.smoke import lower
 from ddoq.teachers import Teacher, teacher_accuracy
 
 _log = logging.getLogger(__name__)
-
-# Under these the images, their statistics and Adam stay in float32.
-_PRECISIONS = ("32-true", "bf16-mixed")
 
 
 class SRe2L(Distiller):
@@ -64,6 +62,8 @@ class SRe2L(Distiller):
             greatest along a cosine; 0 has no curriculum, CDA uses 1.
         faithful: Store images as the official code does: pixels truncated, then JPEG of quality 75 with halved
             colour resolution.
+        precision: ``bf16-mixed`` computes the teacher's passes in bfloat16; images, their statistics and Adam stay in
+            float32.
     """
 
     method = "sre2l"
@@ -74,6 +74,7 @@ class SRe2L(Distiller):
         "crop_curriculum": 0.0,
         "faithful": False,
     }
+    neutral = ("precision",)  # stands in the context of keys, where that of the trainer was
 
     def __init__(
         self,
@@ -91,6 +92,7 @@ class SRe2L(Distiller):
         compile: bool = False,
         crop_curriculum: float = 0.0,
         faithful: bool = False,
+        precision: Precision = "32-true",
     ) -> None:
         super().__init__(ipc, seed)
         self.iterations = iterations
@@ -105,12 +107,18 @@ class SRe2L(Distiller):
         self.compiles = compile  # a module's `compile` is a method
         self.crop_curriculum = crop_curriculum
         self.faithful = faithful
+        self._precision = precision
         self._objectives: dict[tuple[int, ...], CompiledObjective] = {}
 
     @classmethod
     def tiny(cls, given: Mapping[str, Any]) -> dict[str, Any]:
         """Shift small images by little, too."""
         return {**super().tiny(given), "jitter": lower(given.get("jitter", 2), 2)}
+
+    @property
+    def precision(self) -> Precision:
+        """Of the teacher's passes."""
+        return self._precision
 
     @property
     def needs_teacher(self) -> bool:
@@ -120,6 +128,7 @@ class SRe2L(Distiller):
     def check(self, data: ImageDataModule) -> None:
         """Refuse settings outside their ranges."""
         super().check(data)
+        check_precision("precision", self.precision)
         least: dict[str, tuple[float, int]] = {
             "iterations": (self.iterations, 1),
             "class_block": (self.class_block, 1),
@@ -201,20 +210,14 @@ class SRe2L(Distiller):
         """Leave out ``ipc``: it decides how many items there are, not what is in one."""
         return {k: v for k, v in super().shard_settings().items() if k != "ipc"}
 
-    def on_predict_start(self) -> None:
-        """Refuse precisions under which the images' gradients vanish or the images lose digits."""
-        if self.trainer.precision not in _PRECISIONS:
-            raise UserError(
-                f"SRe2L runs with trainer.precision {' or '.join(_PRECISIONS)}, not {self.trainer.precision}."
-            )
-
     def distill(self, item: WorkItem) -> Shard:
         """Recover the groups of an item and let the teacher judge what will be stored."""
         assert self.teacher is not None
         labels = torch.tensor(item.classes)
         mean = torch.as_tensor(self.teacher.mean, dtype=torch.float32).reshape(-1, 1, 1)
         std = torch.as_tensor(self.teacher.std, dtype=torch.float32).reshape(-1, 1, 1)
-        recovery = self._recover(item, labels, -mean / std, (1 - mean) / std)
+        with autocast(self.device, self.precision):
+            recovery = self._recover(item, labels, -mean / std, (1 - mean) / std)
         pixels = recovery.images.cpu() * std + mean
         check_images(pixels, "The recovered images", f"Lower model.init_args.lr (now {self.lr:g}).")
         images = through_jpeg(truncate(pixels)) if self.faithful else to_uint8(pixels)

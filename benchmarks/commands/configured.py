@@ -20,12 +20,19 @@ from benchmarks.configuration.keys import KEYS, annotations
 from benchmarks.configuration.layers import expand, named, paired
 from benchmarks.configuration.mistakes import explain
 from benchmarks.configuration.shipped import describe_origins
+from benchmarks.configuration.trainer import (
+    DEFAULTS,
+    check_students_precision,
+    check_trainer,
+    explained,
+)
 from benchmarks.run.bench import Bench
 from benchmarks.run.ranks import extend_timeouts, watch_launcher
 from benchmarks.run.smoke import smoke_config
 from ddoq.console import say
 from ddoq.distillation.ranks import one_device
 from ddoq.errors import UserError
+from ddoq.precision import precision_name
 from ddoq.seeding import check_seed, check_seeds
 
 _RUNS: dict[str, Callable[[Bench], object]] = {
@@ -34,14 +41,6 @@ _RUNS: dict[str, Callable[[Bench], object]] = {
     "evaluate": lambda bench: bench.evaluate(),
     "prior": lambda bench: bench.prior(),
     "teacher": lambda bench: bench.teacher(),
-}
-_TRAINER_DEFAULTS = {
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_model_summary": False,
-    # Methods that take gradients with respect to images fail under inference mode.
-    "inference_mode": False,
-    "devices": 1,
 }
 _PART = 'Takes "class_path" and "init_args" of any subclass of %(baseclass_name)s.'
 
@@ -65,7 +64,7 @@ class BenchCLI(LightningCLI):
         self.notes: list[str] = []
         super().__init__(
             trainer_class=L.Trainer,
-            trainer_defaults=_TRAINER_DEFAULTS,
+            trainer_defaults=DEFAULTS,
             seed_everything_default=KEYS["seed_everything"].default,
             save_config_callback=None,
             auto_configure_optimizers=False,
@@ -100,13 +99,19 @@ class BenchCLI(LightningCLI):
             options = {name.split(".")[0]: None for name in defaults}
             keys = {**options, "print_config": None, **annotations()}
             raise UserError(explain(str(error), args, keys)) from None
+        check_trainer(self.config["trainer"].as_dict())
 
     def instantiate_trainer(self, **settings: Any) -> L.Trainer:
-        """Build the trainer: without a terminal it has no bar, and long work prints lines instead."""
+        """Build the trainer that distils: without a terminal it has no bar, and long work prints lines instead."""
         callbacks = self._get(self.config_init, "trainer")["callbacks"]  # one may be a bar
         if not sys.stdout.isatty() and not callbacks:
             settings["enable_progress_bar"] = False
-        return super().instantiate_trainer(**settings)
+        section = self.config["trainer"].as_dict()
+        # `trainer.precision` is that of students, who have trainers of their own.
+        with explained(section):
+            trainer = super().instantiate_trainer(**settings, precision="32-true")
+        check_students_precision(section["precision"], trainer.strategy.root_device)
+        return trainer
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Leave all keys but ``config`` and ``seed_everything`` to :meth:`add_arguments_to_parser`."""
@@ -119,7 +124,7 @@ class BenchCLI(LightningCLI):
                 continue
             if name == "trainer":
                 parser.add_lightning_class_args(kind, name)
-                parser.set_defaults({f"{name}.{k}": v for k, v in _TRAINER_DEFAULTS.items()})
+                parser.set_defaults({f"{name}.{k}": v for k, v in DEFAULTS.items()})
             elif key.part:
                 # Untyped arguments are left to methods and datasets that others write.
                 parser.add_subclass_arguments(
@@ -154,7 +159,8 @@ class BenchCLI(LightningCLI):
             report=Path(part("report")) if part("report") else None,
             trainer=self.trainer,
             trainer_settings={
-                **{k: trainer[k] for k in ("accelerator", "precision")},
+                "accelerator": trainer["accelerator"],
+                "precision": precision_name(trainer["precision"]),
                 "enable_progress_bar": self.trainer.progress_bar_callback is not None,
                 "devices": one_device(self.trainer)["devices"],
             },

@@ -144,7 +144,7 @@ def plan_bench(bench: Bench, options: PlanOptions) -> str:
     recipe = load_recipe(bench.recipe.name, bench.recipe.overrides)
     sizes = sizes_of(bench, options)
     clock = Clock(bench.trainer.strategy.root_device) if options.probe else None
-    speed = clock or options.rate(str(bench.trainer_settings.get("precision") or "32-true"))
+    speed = clock or options.rate(bench.trainer_settings["precision"])
     method = bench.distiller
     job = Job(
         sizes,

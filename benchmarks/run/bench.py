@@ -65,7 +65,8 @@ class Bench:
         force: Train students again even where results are stored.
         report: File that shall list what was made, as a JSON list of paths.
         trainer: The trainer that distils; its ranks share the work.
-        trainer_settings: Arguments of the one-device trainers of prior, teacher and students.
+        trainer_settings: Arguments of the one-device trainers of prior, teacher and students; the precision is that of
+            students alone.
         config: The whole resolved configuration.
         evaluation: How several ranks train students.
     """
@@ -97,13 +98,18 @@ class Bench:
         """Train or load the prior."""
         if self.prior_source is None:
             raise UserError("No prior is configured: give the key `prior`.")
-        return self.prior_source.obtain(self.dataset, self.output, self.trainer_settings)
+        return self.prior_source.obtain(self.dataset, self.output, self._where)
 
     def teacher(self) -> Teacher:
         """Train or load the teacher."""
         if self.teacher_source is None:
             raise UserError("No teacher is configured: give the key `teacher`.")
-        return self.teacher_source.obtain(self.dataset, self.output, self.trainer_settings)
+        return self.teacher_source.obtain(self.dataset, self.output, self._where)
+
+    @property
+    def _where(self) -> dict[str, Any]:
+        """Where prior and teacher work; their precision is a setting of their own."""
+        return {k: v for k, v in self.trainer_settings.items() if k != "precision"}
 
     def distill(self) -> None:
         """Distil, or reuse what is stored."""

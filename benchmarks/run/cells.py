@@ -30,6 +30,7 @@ from ddoq.data import ImageDataModule
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
 from ddoq.finite import DivergedError
+from ddoq.precision import precision_name
 from ddoq.storage.checkpoints import Checkpoint
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.provenance import provenance
@@ -39,6 +40,9 @@ from ddoq.teachers import Teacher
 
 # Raised whenever a change of code changes how a student is trained or tested, so that old rows are not reused.
 EVALUATION_FORMAT = 1
+# That of precisions other than 32-true: they act on the student's network alone, where they once acted on labels and
+# augmentation, too.
+REDUCED_FORMAT = 2
 
 
 @dataclass
@@ -95,15 +99,16 @@ class CellRunner:
         if self.joint is not None:
             synchronised = bool(self.trainer.get("sync_batchnorm"))
             joint = JointConfig(self.joint.world_size, synchronised)
+        precision = precision_name(self.trainer.get("precision"))
         return CellConfig(
-            format=EVALUATION_FORMAT,
+            format=EVALUATION_FORMAT if precision == "32-true" else REDUCED_FORMAT,
             data=self.data.describe(),
             distilled=SetConfig.of(self.distilled.metadata, self.training.fingerprint),
             teacher=self.teacher.fingerprint if self.teacher else None,
             recipe=self.recipe.config(),
             student=hashed_fields(student),
             seed=seed,
-            precision=self.trainer.get("precision") or "32-true",
+            precision=precision,
             label_format=LABEL_FORMAT if self.recipe.labels == "stored" else None,
             evaluation=joint,
         ).record()

@@ -25,11 +25,15 @@ from ddoq.labels.losses import (
     squared_error,
     weighted_mean,
 )
+from ddoq.precision import without_autocast
 from ddoq.seeding import derive_seed
 
 
 class StudentModule(L.LightningModule):
     """Train a network on a distilled set that lives on the device; test it on uint8 images.
+
+    The trainer's precision is that of the network alone: images, labels and losses are float32 under every
+    one.
 
     The set and the teacher are plain attributes, not buffers and submodules: they are no part of the student's
     state, and DDP would broadcast buffers of that size in every step. Under DDP every rank takes its share of the
@@ -96,6 +100,9 @@ class StudentModule(L.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify images, float ``(n, 3, h, w)`` as networks take them: float32 logits ``(n, C)``."""
+        parameter = next(self.network.parameters(), None)
+        if parameter is not None:
+            images = images.to(parameter.dtype)
         logits: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
         return logits.float()
 
@@ -196,8 +203,13 @@ class StudentModule(L.LightningModule):
 
     def sample_losses(self, positions: Tensor) -> Tensor:
         """Augment images, label them and compute the student's loss for each, float32 ``(b,)``."""
-        images = self._set.images(positions, self._draws)
+        with without_autocast():
+            images = self._set.images(positions, self._draws)
         logits = self(images)
+        with without_autocast():
+            return self._losses(logits, images, positions)
+
+    def _losses(self, logits: Tensor, images: Tensor, positions: Tensor) -> Tensor:
         partners, lam = self._draws.partners, self._draws.lam[positions]
         if self.recipe.labels == "hard":
             mixed_in = None if partners is None else partners[positions]
@@ -238,7 +250,9 @@ class StudentModule(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count what the student gets right."""
         images, labels = batch
-        logits = self(self._set.real_images(images))
+        with without_autocast():
+            images = self._set.real_images(images)
+        logits = self(images)
         self._sound &= torch.isfinite(logits).all()
         self.top1.update(logits, labels)
         self.top5.update(logits, labels)

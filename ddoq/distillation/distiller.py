@@ -22,6 +22,7 @@ from ddoq.distillation.ranks import one_device, start_ranks
 from ddoq.distillation.run import Run
 from ddoq.distillation.shard import Shard
 from ddoq.errors import UserError
+from ddoq.precision import Precision
 from ddoq.priors.base import Prior
 from ddoq.seeding import check_seed
 from ddoq.storage.fingerprints import hash_config
@@ -73,6 +74,11 @@ class Distiller(ItemRunner, Configured, ABC):
     def needs_teacher(self) -> bool:
         """Whether :meth:`attach` must be given a teacher."""
         return False
+
+    @property
+    def precision(self) -> Precision:
+        """What :meth:`distill` computes in, whatever students do; it enters keys and the record."""
+        return "32-true"
 
     @property
     def ingredients(self) -> dict[str, Ingredient]:
@@ -173,19 +179,21 @@ class Distiller(ItemRunner, Configured, ABC):
         """Distil, or reuse what is there: only missing shards are made.
 
         Args:
-            trainer: A trainer with ``inference_mode=False``; its ranks share the work items.
+            trainer: A trainer with ``inference_mode=False`` and the precision ``32-true``; its ranks share the work
+                items.
             root: The cache folder.
 
         Returns:
             The distilled set and its folder.
 
         Raises:
-            UserError: If a stored shard is corrupt.
+            UserError: If a stored shard is corrupt, or for a trainer of another precision.
         """
+        _check_precision(trainer)
         if self.ingredients:
             start_ranks(trainer)
         self.prepare(root, one_device(trainer))
-        self._context = self.context(str(trainer.precision))
+        self._context = self.context()
         keyed = {**self._context, **self.formats()}
         key = hash_config({"settings": hashed(self.shard_settings()), **keyed})
         self.enter(Run(RunFolder(root), key, self.checkpoint_seconds))
@@ -211,18 +219,14 @@ class Distiller(ItemRunner, Configured, ABC):
         """
         prepare_all(ingredients_of(self.arguments), self.data, root, where)
 
-    def context(self, precision: str) -> dict[str, Any]:
-        """Return what beside settings decides shards and set; it enters their keys and the record.
-
-        Args:
-            precision: What the trainer computes in, e.g. ``32-true``.
-        """
+    def context(self) -> dict[str, Any]:
+        """Return what beside settings decides shards and set; it enters their keys and the record."""
         context: dict[str, Any] = {
             "format": SHARD_FORMAT,
             "data": self.data.fingerprint,
             "prior": self.prior.fingerprint if self.prior else None,
             "teacher": self.teacher.fingerprint if self.teacher else None,
-            "precision": precision,
+            "precision": self.precision,
         }
         if self.ingredients:  # keys of methods without any stay what they were
             context["ingredients"] = {k: part.fingerprint for k, part in self.ingredients.items()}
@@ -266,3 +270,12 @@ class Distiller(ItemRunner, Configured, ABC):
     def _ingredient_facts(self) -> dict[str, Any]:
         facts = {name: part.facts() for name, part in self.ingredients.items()}
         return {"ingredients": facts} if any(facts.values()) else {}
+
+
+def _check_precision(trainer: L.Trainer) -> None:
+    """Refuse a trainer that would convert or autocast what a method has in float32."""
+    if str(trainer.precision) != "32-true":
+        raise UserError(
+            f"Methods distil under a trainer of precision 32-true, not {trainer.precision}: those that can compute in "
+            "another one have an argument `precision`."
+        )

@@ -15,6 +15,7 @@ from ddoq.distillation.ingredient import Ingredient
 from ddoq.distillation.run import Run
 from ddoq.distillation.shard import Shard, WorkItem
 from ddoq.errors import UserError
+from ddoq.precision import Precision
 from ddoq.priors.base import Prior
 from ddoq.teachers import Teacher
 
@@ -83,6 +84,11 @@ class Wrapper(Distiller):
         return self.base.needs_gradient
 
     @property
+    def precision(self) -> Precision:
+        """What the base computes in."""
+        return self.base.precision
+
+    @property
     def joint(self) -> bool:
         """Whether the base's items run in step."""
         return self.base.joint
@@ -133,9 +139,9 @@ class Wrapper(Distiller):
             self._attach_base(self.base, data)
         self.base.prepare(root, where)
 
-    def context(self, precision: str) -> dict[str, Any]:
+    def context(self) -> dict[str, Any]:
         """Return its own context, and that of a base which works on other data."""
-        context, inner = super().context(precision), self.base.context(precision)
+        context, inner = super().context(), self.base.context()
         if inner["data"] != context["data"] or "base" in inner:
             context["base"] = inner
         return context

@@ -146,8 +146,7 @@ class LatentCache:
     """fp16 latents of a dataset, one file a class: ``<root>/latents/<key>/class-0000.safetensors``.
 
     The key hashes the dataset, the encoder (not the diffusion model), the side at which images are decoded for it, how
-    the posterior is read, and the precision. A
-    class is encoded by whoever first needs it; ranks and processes that need the same one wait for it. The batch size is
+    the posterior is read. A class is encoded by whoever first needs it; ranks and processes that need the same one wait for it. The batch size is
     no part of the key: in other batches a network rounds a little differently (of 35,072 values of a class of digits
     87 differed between batches of 1 and 64, by 0.002 at most), which is no reason to encode a dataset again. The file
     records it.
@@ -158,7 +157,6 @@ class LatentCache:
         data: The dataset, set up.
         posterior: ``mode`` or ``sample``.
         seed: Decides the draws of ``sample``; without meaning for ``mode``.
-        precision: What the trainer computes in, e.g. ``32-true``.
     """
 
     def __init__(
@@ -169,7 +167,6 @@ class LatentCache:
         *,
         posterior: Posterior,
         seed: int,
-        precision: str,
     ) -> None:
         self.prior = prior
         self.data = data
@@ -180,7 +177,7 @@ class LatentCache:
             "encoder": prior.encoder_fingerprint,
             "posterior": posterior,
             "seed": self.sample_seed,
-            "precision": precision,
+            "precision": "32-true",  # encoders compute in the dtype of their weights, see `encoder`
             "dtype": "float16",
             "latent_shape": prior.latent_shape,
             **encoded_at(prior, data),

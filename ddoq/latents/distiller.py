@@ -65,7 +65,6 @@ class LatentDistiller(Distiller):
             self.data,
             posterior=self.posterior,
             seed=self.seed,
-            precision=str(self.trainer.precision),
         )
         items = [item for item in self.work_items(self.data) if not self._path(item).exists()]
         self._cache.announce(sorted({label for item in items for label in item.classes}))

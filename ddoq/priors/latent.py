@@ -16,6 +16,7 @@ from ddoq.costs.flops import on_meta
 from ddoq.costs.prior_networks import PriorNetworks
 from ddoq.errors import UserError
 from ddoq.finite import NotFiniteError, is_finite
+from ddoq.precision import without_autocast
 from ddoq.priors.base import Generators, Prior, Sampling
 from ddoq.storage.fingerprints import hash_config, hash_module
 
@@ -123,6 +124,7 @@ class LatentDiffusionPrior(Prior):
         return dtype
 
     @torch.no_grad()
+    @without_autocast()
     def encode(self, images: Tensor, *, generator: Generators = None) -> Tensor:
         """Encode images; see :meth:`Prior.encode`."""
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
@@ -143,6 +145,7 @@ class LatentDiffusionPrior(Prior):
         return latents
 
     @torch.no_grad()
+    @without_autocast()
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents; see :meth:`Prior.decode`.
 
@@ -157,6 +160,7 @@ class LatentDiffusionPrior(Prior):
         return (decoded / 2 + 0.5).clamp(0, 1)
 
     @torch.no_grad()
+    @without_autocast()
     def generate(
         self,
         latents: Tensor,
@@ -195,6 +199,7 @@ class LatentDiffusionPrior(Prior):
         )
 
     @torch.no_grad()
+    @without_autocast()
     def sample(
         self,
         class_ids: Tensor,

@@ -18,6 +18,7 @@ from ddoq.data.known_registries import imagenet_indices
 from ddoq.errors import UserError
 from ddoq.finite import NotFiniteError, check_weights
 from ddoq.optimisation.trainers import device_of
+from ddoq.precision import Precision, check_precision
 from ddoq.priors.base import Prior
 from ddoq.priors.diffusion import DiffusionPrior, save_pipeline
 from ddoq.priors.latent import LatentDiffusionPrior
@@ -87,6 +88,8 @@ class TrainedPrior(PriorSource):
         dit: The diffusion transformer and its training.
         seed: Decides all randomness of both.
         compile: Compile the networks by ``torch.compile`` when they distil; training stays as it is.
+        precision: ``bf16-mixed`` trains both with passes in bfloat16; the weights are float32, and so is all that they
+            compute when they distil.
     """
 
     def __init__(
@@ -95,8 +98,11 @@ class TrainedPrior(PriorSource):
         dit: DiTConfig = DiTConfig(),  # noqa: B008 - frozen
         seed: int = 0,
         compile: bool = False,
+        precision: Precision = "32-true",
     ) -> None:
+        check_precision("prior.precision", precision)
         self.compile = compile
+        self.precision = precision
         self.vae = vae
         self.dit = dit
         self.seed = check_seed("prior.seed", seed)
@@ -113,21 +119,19 @@ class TrainedPrior(PriorSource):
             "dit": {**given.get("dit", {}), **dit},
         }
 
-    def folders(
-        self, data: ImageDataModule, cache: Path, precision: str = "32-true"
-    ) -> tuple[Path, Path]:
+    def folders(self, data: ImageDataModule, cache: Path) -> tuple[Path, Path]:
         """Return where autoencoder and whole prior are, or will be, cached."""
-        vae_key, key = self._keys(data, precision)
+        vae_key, key = self._keys(data)
         run = RunFolder(cache)
         return run.prior(f"vae-{vae_key}"), run.prior(f"prior-{key}")
 
-    def _keys(self, data: ImageDataModule, precision: str) -> tuple[str, str]:
+    def _keys(self, data: ImageDataModule) -> tuple[str, str]:
         """Hash what decides the autoencoder, and what decides the whole prior."""
         base = {
             "vae": self.vae,
             "seed": self.seed,
             "data": data.fingerprint,
-            "precision": precision,
+            "precision": self.precision,
             "format": TRAINING_FORMAT,
         }
         return hash_config(base), hash_config({**base, "dit": self.dit})
@@ -140,9 +144,9 @@ class TrainedPrior(PriorSource):
             NotFiniteError: If a training diverges; nothing is kept of it. An autoencoder that is sound is kept.
         """
         check_image_size(data.image_size, self.vae, self.dit)
-        precision = str(trainer.get("precision") or "32-true")
-        keys = self._keys(data, precision)
-        vae_folder, folder = folders = self.folders(data, cache, precision)
+        trainer = {**trainer, "precision": self.precision}
+        keys = self._keys(data)
+        vae_folder, folder = folders = self.folders(data, cache)
         checkpoints = [Checkpoint.beside(*pair) for pair in zip(folders, keys, strict=True)]
         started = time.perf_counter()
 

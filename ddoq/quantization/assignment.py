@@ -7,20 +7,22 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from ddoq.precision import without_autocast
+
 ELEMENTS_CPU = 2**18  # 2 MiB of float64: a block stays in the cache
 ELEMENTS_GPU = 2**26  # 512 MiB of float64
 
 
 @contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """Switch autocast and TF32 off, which a trainer may have switched on: distances need every bit."""
+def full_precision() -> Iterator[None]:
+    """Switch autocast, TF32 and other default dtypes off, which a trainer may have chosen: distances need every bit."""
     # The settings per backend can be read whichever way they were set; the older global one cannot.
     settings = [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]  # type: ignore[attr-defined, unused-ignore]
     before = [setting.fp32_precision for setting in settings]
     for setting in settings:
         setting.fp32_precision = "ieee"
     try:
-        with torch.autocast(device.type, enabled=False), torch.no_grad():
+        with without_autocast(), torch.no_grad():
             yield
     finally:
         for setting, value in zip(settings, before, strict=True):
@@ -54,7 +56,7 @@ def nearest(points: Tensor, centroids: Tensor) -> Tensor:
     (n, d), k = points.shape, len(centroids)
     if k == 1:
         return points.new_zeros(n, dtype=torch.int64)
-    with full_precision(points.device):
+    with full_precision():
         shift = centroids.double().mean(0).float()
         shifted = centroids - shift
         norms = shifted.double().square().sum(1)

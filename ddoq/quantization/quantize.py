@@ -84,7 +84,7 @@ def quantize(
         run = partial(_lloyd, method, backend, max_iterations=max_iterations, tolerance=tolerance)
     else:
         run = partial(_best_of, _single_start(method, passes, batch_size, chunk, drop_last))
-    with full_precision(points.device):
+    with full_precision():
         order = canonical_order(points)
         book = run(points[order], k, seed=seed, restarts=restarts)
     return book if book.indices is None else replace(book, indices=order[book.indices])

@@ -50,7 +50,7 @@ def medoid(points: Tensor, codebook: Codebook) -> Codebook:
 
 def pairwise_squared(left: Tensor, right: Tensor) -> Tensor:
     """Return all squared distances in float64, ``(m, d)`` against ``(n, d)`` to ``(m, n)``."""
-    with full_precision(right.device):
+    with full_precision():
         shift = left.double().mean(0)
         a = left.double() - shift
         parts = []

@@ -11,6 +11,7 @@ from ddoq.data.base import IMAGENET_MEAN, IMAGENET_STD, ImageDataModule
 from ddoq.errors import UserError
 from ddoq.finite import NotFiniteError, check_weights
 from ddoq.networks import Normalize
+from ddoq.precision import without_autocast
 from ddoq.storage.files import load_tensors, read_json, save_tensors, write_json
 from ddoq.storage.fingerprints import hash_config, hash_module
 from ddoq.teachers.weights import build_classifier
@@ -127,8 +128,9 @@ class Teacher(nn.Module):
         """Stay in evaluation mode: a trainer that switches its whole module must not touch BN statistics."""
         return super().train(False)
 
+    @without_autocast()
     def forward(self, images: Tensor) -> Tensor:
-        """Classify images.
+        """Classify images in the precision of the weights, whatever the trainer of a student has chosen.
 
         Args:
             images: Float in [0, 1], ``(n, 3, image_size, image_size)``.

@@ -19,6 +19,7 @@ from ddoq.data.base import ImageDataModule
 from ddoq.finite import NotFiniteError
 from ddoq.networks import build_network
 from ddoq.optimisation.trainers import run_training
+from ddoq.precision import Precision, check_precision
 from ddoq.seeding import derive_seed
 from ddoq.storage.checkpoints import Checkpoint
 from ddoq.storage.files import build_once
@@ -56,6 +57,7 @@ class TrainedTeacher(TeacherSource):
         warmup: Share of the steps in which the learning rate rises, in [0, 1).
         channels_last: Whether convolutions work on the channels-last layout.
         seed: Decides weights, order and augmentation.
+        precision: ``bf16-mixed`` trains with passes in bfloat16; the weights are float32.
 
     Raises:
         UserError: If a value is out of its range.
@@ -77,7 +79,10 @@ class TrainedTeacher(TeacherSource):
         warmup: float = 0.2,
         channels_last: bool = True,
         seed: int = 0,
+        precision: Precision = "32-true",
     ) -> None:
+        check_precision("teacher.precision", precision)
+        self.precision = precision
         self.arch = arch
         self.kwargs = dict(kwargs or {})
         self.stem = stem
@@ -102,12 +107,11 @@ class TrainedTeacher(TeacherSource):
         network = {"arch": "convnet2-w8-bn", "kwargs": None, "stem": None}
         return {**super().tiny(given), **network, "batch_size": 64}
 
-    def settings_for(self, data: ImageDataModule, trainer: Mapping[str, Any]) -> dict[str, Any]:
+    def settings_for(self, data: ImageDataModule) -> dict[str, Any]:
         """Return everything that decides the weights, as JSON values.
 
         Args:
             data: The dataset, set up.
-            trainer: Of these only the precision counts: the kind of device changes nothing but rounding.
         """
         crop_pad = data.image_size // 8 if self.crop_pad is None else self.crop_pad
         return {
@@ -116,7 +120,7 @@ class TrainedTeacher(TeacherSource):
             "kwargs": self.kwargs,
             "stem": self.stem,
             "training": {**asdict(self.training), "crop_pad": crop_pad},
-            "precision": _precision(trainer),
+            "precision": self.precision,
             "data": data.fingerprint,
         }
 
@@ -129,7 +133,7 @@ class TrainedTeacher(TeacherSource):
             UserError: If that checkpoint cannot be used.
             NotFiniteError: If the training diverges; nothing is kept of it.
         """
-        settings = self.settings_for(data, trainer)
+        settings = self.settings_for(data)
         safe_name = re.sub(r"[^\w.-]", "_", self.arch)
         key = hash_config(settings)
         folder = RunFolder(cache).teacher(f"{safe_name}-{key}")
@@ -221,14 +225,9 @@ class TrainedTeacher(TeacherSource):
                 TeacherModule(network, data, training),
                 what=f"teacher {self.arch}",
                 mend=f"Lower teacher.lr (now {training.lr:g}).",
-                trainer=trainer,
+                trainer={**trainer, "precision": self.precision},
                 checkpoint=checkpoint,
                 max_epochs=training.epochs,
                 reload_dataloaders_every_n_epochs=1,  # every epoch draws its own order
             )
         return network, device
-
-
-def _precision(trainer: Mapping[str, Any]) -> str:
-    precision = str(trainer.get("precision") or "32-true")
-    return "32-true" if precision == "32" else precision

@@ -1,6 +1,5 @@
 from dataclasses import replace
 
-import lightning as L
 import pytest
 import torch
 
@@ -163,19 +162,6 @@ def test_divergence_names_the_learning_rate(attached):
     pixels = Pixels(torch.full((2, 3, 8, 8), torch.inf), lr=1.0)
     with pytest.raises(UserError, match="lower the learning rate"):
         attached().shard(0, pixels)
-
-
-def test_other_precisions_are_refused(attached, tmp_path):
-    trainer = L.Trainer(
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        precision="bf16-mixed",
-        enable_progress_bar=False,
-        inference_mode=False,
-    )
-    with pytest.raises(UserError, match=r"toy runs with trainer\.precision 32-true"):
-        attached().run(trainer, tmp_path)
 
 
 def test_a_step_is_counted_with_both_sides(attached):

@@ -197,20 +197,12 @@ def test_runs_under_a_trainer(data, trainer, tmp_path):
     assert 0 <= distilled.metadata["statistics"]["teacher_top1"] <= 1
 
 
-def test_half_precision_is_refused(data, monkeypatch):
-    distiller = attached(data)
-    for precision, fine in (
-        ("32-true", True),
-        ("bf16-mixed", True),
-        ("16-mixed", False),
-        ("bf16-true", False),
-    ):
-        monkeypatch.setattr(SRe2L, "trainer", type("Run", (), {"precision": precision}))
-        if fine:
-            distiller.on_predict_start()
-        else:
-            with pytest.raises(UserError, match=f"not {precision}"):
-                distiller.on_predict_start()
+def test_half_precision_is_refused(data):
+    for precision in ("32-true", "bf16-mixed"):
+        assert attached(data, precision=precision).context()["precision"] == precision
+    for precision in ("16-mixed", "bf16-true"):
+        with pytest.raises(UserError, match=f"precision must be .* not {precision}"):
+            attached(data, precision=precision)
 
 
 def test_defaults_are_the_official_imagenet_script():

@@ -73,12 +73,12 @@ def run(data):
             image_size=data.image_size,
             accuracy=0.5,
         )
-        distiller = SRe2L(**{**SETTINGS, **changes})
+        distiller = SRe2L(**{**SETTINGS, **changes}, precision=precision)
         distiller.checkpoint_seconds = 0.0
         distiller.attach(data, teacher=teacher)
         if kill_at is not None:
             teacher.network = Stopping(teacher.network, kill_at, stop).eval()
-        return distiller.run(L.Trainer(**CPU, precision=precision), root)[0]
+        return distiller.run(L.Trainer(**CPU), root)[0]
 
     return run
 

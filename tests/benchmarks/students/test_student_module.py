@@ -49,6 +49,7 @@ def fit(
     recipe: Recipe,
     network: nn.Module | None = None,
     teacher: nn.Module | None = None,
+    precision: str = "32-true",
     **options: Any,
 ) -> StudentModule:
     module = StudentModule(
@@ -62,6 +63,7 @@ def fit(
     trainer = L.Trainer(
         accelerator="cpu",
         devices=1,
+        precision=precision,
         max_epochs=recipe.epochs,
         logger=False,
         enable_checkpointing=False,
@@ -346,3 +348,43 @@ def test_the_teacher_of_a_set_with_a_transform_sees_pixels():
     fit(whole, load_recipe("unified", PLAIN), teacher=Spy())
     order = next(iter(EpochPositions(12, 50, seed=0)))
     torch.testing.assert_close(seen[0], (make_set().images / 255)[order])
+
+
+class Recording(nn.Module):
+    """Keeps what a network is given, and in which dtype it answers."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.inputs: list[torch.Tensor] = []
+        self.dtypes: set[torch.dtype] = set()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = self.network(images)
+        self.inputs.append(images.detach())
+        self.dtypes |= {logits.dtype, torch.zeros(1).dtype}
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [
+        ("32-true", torch.float32),
+        ("bf16-mixed", torch.bfloat16),
+        ("bf16-true", torch.bfloat16),
+        ("64-true", torch.float64),
+    ],
+)
+def test_a_precision_acts_on_the_network_alone(precision, dtype):
+    changes = {"cutmix_alpha": 1.0, "crop_scale": [0.3, 1.0], "batch_size": 6}
+    recipe = replace(load_recipe("unified", {**PLAIN, **changes}), color_jitter=0.4)
+    plain, teacher, student = Recording(linear(1)), Recording(linear(1)), Recording(linear())
+    fit(make_set(), recipe, Recording(linear()), plain)
+    module = fit(make_set(), recipe, student, teacher, precision=precision)
+    assert all(map(torch.equal, teacher.inputs, plain.inputs))  # as augmented in float32
+    assert teacher.dtypes == {torch.float32}
+    assert dtype in student.dtypes
+    assert module.sample_losses(torch.arange(6)).dtype == torch.float32
+    soft = replace(make_set(), targets=targets_of("probabilities"))
+    for labels, distilled in (("hard", make_set()), ("set", soft)):
+        fit(distilled, replace(recipe, labels=labels, loss="ce"), precision=precision)

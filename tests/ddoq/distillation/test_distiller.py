@@ -1,5 +1,6 @@
 import json
 
+import lightning as L
 import pytest
 import torch
 
@@ -236,3 +237,14 @@ def test_a_dataset_that_is_not_open_is_refused(coloured_noise):
     kind = type(coloured_noise())
     with pytest.raises(UserError, match=r"coloured-noise is not open yet: call setup\(\)"):
         NoiseDistiller(1).attach(kind())
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
+def test_a_trainer_that_would_change_what_methods_compute_in_is_refused(
+    coloured_noise, tmp_path, precision
+):
+    distiller = NoiseDistiller(1)
+    distiller.attach(coloured_noise())
+    trainer = L.Trainer(accelerator="cpu", precision=precision, logger=False)
+    with pytest.raises(UserError, match=rf"precision 32-true, not {precision}"):
+        distiller.run(trainer, tmp_path)

@@ -21,8 +21,8 @@ from ddoq.storage.files import load_tensors
 CPU = torch.device("cpu")
 
 
-def open_cache(root, prior, data, posterior="mode", seed=0, precision="32-true"):
-    return LatentCache(root, prior, data, posterior=posterior, seed=seed, precision=precision)
+def open_cache(root, prior, data, posterior="mode", seed=0):
+    return LatentCache(root, prior, data, posterior=posterior, seed=seed)
 
 
 def obtain(cache, label, batch_size=7):
@@ -188,7 +188,6 @@ def test_key_follows_all_that_decides_latents_and_nothing_else(
         key(prior=other_prior),
         key(posterior="sample"),
         key(posterior="sample", seed=1),
-        key(precision="bf16-mixed"),
     ]
     assert len(set(keys)) == len(keys)
     assert key(seed=1) == key()  # the mode draws nothing

@@ -414,3 +414,21 @@ def test_images_that_are_not_finite_are_no_black_ones(prior, latents, part, caus
     prior.origin = "here"
     with pytest.raises(NotFiniteError, match=rf"Images of the prior here are not finite.*{cause}"):
         prior.decode(latents)
+
+
+@pytest.mark.parametrize("default", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_computes_in_the_dtype_of_its_weights_whatever_is_around(prior, latents, default, autocast):
+    def images_of():
+        images = prior.decode(latents)
+        made = prior.generate(latents, IDS, generators=generators(4), sampling=SAMPLING)
+        drawn = prior.sample(IDS, generators=generators(4), sampling=SAMPLING)
+        return torch.cat([prior.encode(images).flatten(), made.flatten(), drawn.flatten()])
+
+    expected = images_of()
+    torch.set_default_dtype(default)
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            assert torch.equal(images_of(), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -29,11 +29,11 @@ def at_every_step(monkeypatch):
 
 @pytest.fixture
 def train(quiet):
-    def train(cache, *callbacks, **trainer):
-        source = TrainedPrior(VAEConfig(**VAE), DiTConfig(**DIT))
+    def train(cache, *callbacks, **options):
+        source = TrainedPrior(VAEConfig(**VAE), DiTConfig(**DIT), **options)
         data = Digits(**DATA)
         data.setup()
-        return source.obtain(data, cache, {**quiet, **trainer, "callbacks": callbacks})
+        return source.obtain(data, cache, {**quiet, "callbacks": callbacks})
 
     return train
 

@@ -85,7 +85,7 @@ elif sys.argv[1] == "backend":
 before = matmul.fp32_precision
 x = torch.rand(4, 4)
 with torch.autocast("cpu", dtype=torch.bfloat16):
-    with full_precision(torch.device("cpu")):
+    with full_precision():
         assert matmul.fp32_precision == "ieee"
         assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
         assert (x @ x).dtype == torch.float32

@@ -170,3 +170,18 @@ def test_gpu_agrees_with_cpu_and_repeats(method, n, d, cloud):
     assert wasserstein2(points.cuda(), one, uniform) == pytest.approx(
         wasserstein2(points, cpu, torch.ones(10)), rel=1e-2
     )
+
+
+@pytest.mark.parametrize("method", ["lloyd", "clvq", "d4m", "medoid"])
+def test_a_trainer_around_it_changes_no_bit(cloud, method):
+    points = cloud(60, 4)
+    expected = quantize(points, 5, method=method)
+    for default in (torch.bfloat16, torch.float64):
+        torch.set_default_dtype(default)
+        try:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                book = quantize(points, 5, method=method)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert torch.equal(book.centroids, expected.centroids)
+        assert book.distortion == expected.distortion

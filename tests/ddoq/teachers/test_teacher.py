@@ -69,8 +69,9 @@ def test_logits_are_those_of_the_network_on_normalised_images(images):
 
 def test_logits_are_float32_whatever_the_precision(images):
     teacher = make_teacher()
+    expected = teacher(images)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert teacher(images).dtype == torch.float32
+        assert torch.equal(teacher(images), expected)
     assert teacher.to(torch.bfloat16)(images).dtype == torch.float32
 
 
@@ -253,3 +254,14 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, where, value):
     teacher.save(tmp_path)
     with pytest.raises(NotFiniteError, match=r"model\.safetensors: The teacher .* not finite"):
         Teacher.load(tmp_path)
+
+
+@pytest.mark.parametrize("default", [torch.bfloat16, torch.float64])
+def test_logits_are_the_same_under_any_default_dtype(images, default):
+    teacher = make_teacher()
+    expected = teacher(images)
+    torch.set_default_dtype(default)
+    try:
+        assert torch.equal(teacher(images), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -41,13 +41,14 @@ def left(cache):
     ],
 )
 def test_same_bits_wherever_it_is_killed(tmp_path, options, precision):
-    whole = train(tmp_path / "whole", options=options, precision=precision)
+    options = {**options, "precision": precision}
+    whole = train(tmp_path / "whole", options=options)
     for kill_at in range(1, 7):
         cache = tmp_path / str(kill_at)
         with pytest.raises(KilledError):
-            train(cache, KillAt(kill_at), options=options, precision=precision)
+            train(cache, KillAt(kill_at), options=options)
         assert len(left(cache)) == 1
-        resumed = train(cache, options=options, precision=precision)
+        resumed = train(cache, options=options)
         assert resumed.fingerprint == whole.fingerprint, kill_at
         assert resumed.accuracy == whole.accuracy
         assert left(cache) == []

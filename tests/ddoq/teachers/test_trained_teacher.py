@@ -141,23 +141,32 @@ def test_other_architectures_and_optimisers(tmp_path, options):
 
 
 def test_bf16_training_keeps_float32_weights(tmp_path):
-    teacher = TrainedTeacher(**SMALL).obtain(
-        Blobs(), tmp_path, {**TRAINER, "precision": "bf16-mixed"}
-    )
+    source = TrainedTeacher(**SMALL, precision="bf16-mixed")
+    teacher = source.obtain(Blobs(), tmp_path, TRAINER)
     assert teacher.accuracy > 0.9
     assert all(p.dtype == torch.float32 for p in teacher.parameters())
 
 
+def test_the_precision_of_students_is_none_of_its_business(tmp_path):
+    source = TrainedTeacher(**{**SMALL, "epochs": 1})
+    teacher = source.obtain(Blobs(), tmp_path / "a", TRAINER)
+    for precision in ("bf16-mixed", "64-true"):
+        where = {**TRAINER, "precision": precision}
+        assert (
+            source.obtain(Blobs(), tmp_path / precision, where).fingerprint == teacher.fingerprint
+        )
+
+
 def test_everything_that_decides_the_weights_decides_the_cache():
     data, other = Blobs(), Blobs(source="other")
-    base = TrainedTeacher().settings_for(data, TRAINER)
-    assert TrainedTeacher().settings_for(data, {**TRAINER, "precision": "32-true"}) == base
-    assert TrainedTeacher(crop_pad=2).settings_for(data, TRAINER) == base  # an eighth of 16
+    base = TrainedTeacher().settings_for(data)
+    assert base["precision"] == "32-true"
+    assert TrainedTeacher(crop_pad=2).settings_for(data) == base  # an eighth of 16
     different = [
-        TrainedTeacher().settings_for(other, TRAINER),
-        TrainedTeacher().settings_for(data, {**TRAINER, "precision": "bf16-mixed"}),
+        TrainedTeacher().settings_for(other),
+        TrainedTeacher(precision="bf16-mixed").settings_for(data),
         *(
-            TrainedTeacher(**change).settings_for(data, TRAINER)
+            TrainedTeacher(**change).settings_for(data)
             for change in (
                 {"arch": "convnet3"},
                 {"kwargs": {"a": 1}},
@@ -242,5 +251,6 @@ def test_defaults_reach_98_percent_on_digits(tmp_path):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_training_on_cuda(tmp_path):
-    trainer = {**TRAINER, "accelerator": "cuda", "precision": "bf16-mixed"}
-    assert TrainedTeacher(**SMALL).obtain(Blobs(), tmp_path, trainer).accuracy > 0.9
+    source = TrainedTeacher(**SMALL, precision="bf16-mixed")
+    trainer = {**TRAINER, "accelerator": "cuda"}
+    assert source.obtain(Blobs(), tmp_path, trainer).accuracy > 0.9
