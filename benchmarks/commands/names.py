@@ -34,6 +34,10 @@ COMMANDS = {
         "say what a configuration will take in operations, disk, memory and hours; nothing runs",
         "plan",
     ),
+    "check": Command(
+        "read every image of a dataset: unreadable ones, sizes, modes, classes, test images in training",
+        "check",
+    ),
     "suite": Command("run a grid of cells, one process each, resumable", "suite"),
     "leaderboard": Command("fold result files into tables", "leaderboard"),
     "export": Command(
