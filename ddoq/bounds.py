@@ -51,25 +51,32 @@ def check_number(
         and (at_most is None or value <= at_most)
     )
     if not holds:
-        rule = _rule(above, at_least, below, at_most)
-        raise UserError(f"{key} must be {rule}, not {value!r}.")
+        infinite = number and not math.isfinite(value)
+        raise UserError(
+            f"{key} must be {_rule(above, at_least, below, at_most, infinite)}, not {value!r}."
+        )
 
 
 def _rule(
-    above: float | None, at_least: float | None, below: float | None, at_most: float | None
+    above: float | None,
+    at_least: float | None,
+    below: float | None,
+    at_most: float | None,
+    infinite: bool,
 ) -> str:
-    """Put bounds into words."""
+    """Put bounds into words; that a number must be finite is said of one that is not."""
     low = above if at_least is None else at_least
     high = below if at_most is None else at_most
     if low is not None and high is not None:
-        return (
-            f"in {'[' if above is None else '('}{low:g}, {high:g}{')' if at_most is None else ']'}"
-        )
+        opening, closing = "[" if above is None else "(", ")" if at_most is None else "]"
+        return f"in {opening}{low:g}, {high:g}{closing}"
+    if low is None and high is None:
+        return "a finite number"
     if low is not None:
-        return f"{'at least' if above is None else 'above'} {low:g} and finite"
-    if high is not None:
-        return f"{'below' if at_most is None else 'at most'} {high:g} and finite"
-    return "a finite number"
+        rule = f"{'at least' if above is None else 'above'} {low:g}"
+    else:
+        rule = f"{'below' if at_most is None else 'at most'} {high:g}"
+    return f"{rule} and finite" if infinite else rule
 
 
 def check_normalisation(mean: Any, std: Any, prefix: str = "") -> None:

@@ -29,6 +29,7 @@ from benchmarks.configuration.trainer import (
 from benchmarks.run.bench import Bench
 from benchmarks.run.ranks import extend_timeouts, watch_launcher
 from benchmarks.run.smoke import smoke_config
+from ddoq.bounds import check_finite
 from ddoq.console import say
 from ddoq.distillation.ranks import one_device
 from ddoq.errors import UserError
@@ -88,6 +89,7 @@ class BenchCLI(LightningCLI):
         """
         try:
             self.config = parser.parse_args(args)
+            check_finite("", self.config.as_dict())  # `.nan` and `.inf` are numbers to YAML
             _check_seeds(self.config)
             if self.config["smoke"]:
                 changed, self.notes = smoke_config(self.resolved())

@@ -18,6 +18,7 @@ from benchmarks.students.student import Student
 from benchmarks.tables.cell_table import cell_table
 from benchmarks.tracking.artifacts import log_distilled_set
 from benchmarks.tracking.loggers import WandbOptions
+from ddoq.bounds import check_finite
 from ddoq.console import say
 from ddoq.data import ImageDataModule
 from ddoq.distillation.distilled_set import DistilledSet
@@ -45,6 +46,10 @@ class RecipeChoice:
 
     name: str = "unified"
     overrides: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that are not finite; the recipe knows its bounds."""
+        check_finite("recipe.overrides", self.overrides)
 
 
 @dataclass

@@ -121,10 +121,10 @@ class Recipe:
             "batch_size": (_counts(self.batch_size), f"at least 1{_in_table(self.batch_size)}"),
             "lr": (self.lr == "set" or 0 < self.lr < math.inf, "above 0, or 'set'"),
             "lr_by_arch": (all(0 < lr < math.inf for lr in self.lr_by_arch.values()), "above 0"),
-            "weight_decay": (self.weight_decay >= 0, "at least 0"),
+            "weight_decay": (0 <= self.weight_decay < math.inf, "at least 0"),
             "betas": (all(0 <= beta < 1 for beta in self.betas), "two numbers in [0, 1)"),
             "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
-            "zeta": (self.zeta >= 1, "at least 1: below, the rate would rise again"),
+            "zeta": (1 <= self.zeta < math.inf, "at least 1: below, the rate would rise again"),
             "temperature": (0 < self.temperature < math.inf, "above 0"),
             "crop_scale": (
                 _shares(self.crop_scale),

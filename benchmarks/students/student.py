@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ddoq.errors import UserError
+from ddoq.bounds import check_finite, check_number
 
 if TYPE_CHECKING:  # commands that build no network start faster without torch
     import torch
@@ -57,8 +57,9 @@ class Student:
 
     def __post_init__(self) -> None:
         """Refuse a learning rate that cannot train."""
-        if self.lr is not None and self.lr <= 0:
-            raise UserError(f"Student {self.arch!r}: lr must be above 0, not {self.lr}.")
+        if self.lr is not None:
+            check_number(f"Student {self.arch!r}: lr", self.lr, above=0)
+        check_finite(f"Student {self.arch!r}: kwargs", self.kwargs)
 
     @property
     def label(self) -> str:

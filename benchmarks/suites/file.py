@@ -9,6 +9,7 @@ from benchmarks.configuration.keys import KEYS
 from benchmarks.configuration.layers import read_layer, resolve
 from benchmarks.students.student import Student
 from ddoq import seeding
+from ddoq.bounds import check_finite
 from ddoq.errors import UserError, suggest
 
 _LISTS = ("configs", "datasets", "methods", "scales", "ipc", "seeds", "students", "against")
@@ -92,6 +93,8 @@ def _check_kinds(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _check_grids(path: Path, content: Mapping[str, Any]) -> None:
+    for key, value in content.items():
+        check_finite(f"{path}: {key}", value)
     parts = [content]
     for plural, singular in LAYERS.items():
         for entry in content.get(plural, []):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ddoq.bounds import check_normalisation
 from ddoq.data.class_registry import ClassRegistry
 from ddoq.data.decoding import MAX_IMAGE_SIZE, Encoded, check_image_size
 from ddoq.data.sampler import ExactDistributedSampler
@@ -218,8 +219,7 @@ class ImageDataModule(Tiny, L.LightningDataModule, ABC):
         for key, (value, floor) in floors.items():
             if value < floor:
                 raise UserError(f"{key} must be at least {floor}, not {value}.")
-        if min(std) <= 0:
-            raise UserError(f"std must be positive in every channel, not {std}.")
+        check_normalisation(mean, std)
         self.image_size = image_size
         self.limit_per_class = limit_per_class
         self.test_limit_per_class = test_limit_per_class

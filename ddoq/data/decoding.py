@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
+from ddoq.bounds import check_number
 from ddoq.errors import UserError
 
 # Pillow takes larger images for bombs: twice its `Image.MAX_IMAGE_PIXELS` of a quarter of a gibibyte of RGB.
@@ -58,8 +59,7 @@ class ImageLimits:
     def __post_init__(self) -> None:
         """Check the limits themselves."""
         for key in ("max_pixels", "max_aspect_ratio"):
-            if not getattr(self, key) >= 1:  # NaN, too
-                raise UserError(f"{key} must be at least 1, not {getattr(self, key)}.")
+            check_number(key, getattr(self, key), at_least=1)
 
     def fault(self, width: int, height: int) -> str:
         """Say what is wrong with a size; empty where nothing is."""

@@ -1,10 +1,10 @@
 """What makes training images and a training out of a set's tensors: decoder, transform and the authors' own recipe."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ddoq.bounds import check_finite, check_number
 from ddoq.decoding.decoders import Decoder, Pixels
 from ddoq.decoding.transform import Transform
 from ddoq.errors import UserError
@@ -31,8 +31,9 @@ class SetRecipe:
 
     def __post_init__(self) -> None:
         """Refuse a learning rate that cannot train."""
-        if self.lr is not None and not 0 < self.lr < math.inf:
-            raise UserError(f"The learning rate of a set must be above 0, not {self.lr!r}.")
+        if self.lr is not None:
+            check_number("The learning rate of a set, lr,", self.lr, above=0)
+        check_finite("overrides", self.overrides)
 
     def describe(self) -> dict[str, Any]:
         """Return the fields, as records keep them."""

@@ -7,6 +7,7 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
+from ddoq.bounds import check_finite
 from ddoq.errors import UserError
 from ddoq.smoke import Tiny
 from ddoq.storage.fingerprints import plain
@@ -42,7 +43,7 @@ class Configured(Tiny):
                 )
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Record the arguments, and refuse instances of a wrong class among them."""
+        """Record the arguments, and refuse instances of a wrong class and numbers that are not finite among them."""
         instance = super().__new__(cls)
         signature = inspect.Signature(_parameters(cls))
         try:
@@ -53,6 +54,7 @@ class Configured(Tiny):
         # Not by a plain assignment: torch modules take none before their own constructor has run.
         object.__setattr__(instance, "arguments", dict(bound.arguments))
         _check_classes(cls, instance.arguments)
+        check_finite(cls.__name__, instance.arguments)
         return instance
 
     def settings(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ddoq.bounds import check_number
 from ddoq.errors import UserError
 
 
@@ -18,7 +19,7 @@ class Normalize(nn.Module):
         std: One standard deviation per channel.
 
     Raises:
-        UserError: If the lengths differ or a standard deviation is not above 0.
+        UserError: If the lengths differ, a value is not finite or a standard deviation is not above 0.
 
     Example:
         >>> Normalize([0.5], [0.25])(torch.ones(1, 1, 1, 1)).item()
@@ -35,6 +36,8 @@ class Normalize(nn.Module):
         if not all(value > 0 for value in std):
             raise UserError(f"Every value of `std` must be above 0, not {list(std)}.")
         for name, values in (("mean", mean), ("std", std)):
+            for value in values:
+                check_number(f"`{name}`", value)
             tensor = torch.tensor([float(value) for value in values]).reshape(1, -1, 1, 1)
             self.register_buffer(name, tensor, persistent=False)
 

@@ -9,11 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ddoq.bounds import check_number
 from ddoq.costs.prior_networks import PriorNetworks
 from ddoq.errors import UserError
 
 # What draws: nothing, one generator for a batch, or one for each image.
 Generators = torch.Generator | Sequence[torch.Generator] | None
+
+
+# Published scales go up to some tens; at this one a prediction is an extrapolation and nothing else.
+MOST_GUIDANCE = 1000.0
 
 
 @dataclass(frozen=True)
@@ -33,12 +38,10 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Refuse what no scheduler could run."""
-        if not 0.0 < self.strength <= 1.0:
-            raise UserError(f"sampling.strength must be in (0, 1], not {self.strength}.")
-        if self.guidance_scale < 1.0:
-            raise UserError(
-                f"sampling.guidance_scale must be at least 1, not {self.guidance_scale}."
-            )
+        check_number("sampling.strength", self.strength, above=0, at_most=1)
+        check_number(
+            "sampling.guidance_scale", self.guidance_scale, at_least=1, at_most=MOST_GUIDANCE
+        )
         if self.num_inference_steps < 1:
             raise UserError(
                 f"sampling.num_inference_steps must be at least 1, not {self.num_inference_steps}."

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from ddoq.bounds import check_finite, check_normalisation
 from ddoq.costs.flops import on_meta
 from ddoq.costs.stages import forward_stage
 from ddoq.costs.workload import Sizes, Stage
@@ -99,6 +100,8 @@ class PretrainedTeacher(TeacherSource):
                 )
         if (mean is None) != (std is None):
             raise UserError("teacher.mean and teacher.std belong together: give both or neither.")
+        if mean is not None and std is not None:
+            check_normalisation(mean, std, "teacher.")
         self.path = path
         self.arch = arch
         self.weights = weights
@@ -106,6 +109,7 @@ class PretrainedTeacher(TeacherSource):
         self.mean = mean
         self.std = std
         self.kwargs = dict(kwargs or {})
+        check_finite("teacher.kwargs", self.kwargs)
         self.stem = stem
 
     def obtain(self, data: ImageDataModule, cache: Path, trainer: Mapping[str, Any]) -> Teacher:

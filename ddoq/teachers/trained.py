@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
+from ddoq.bounds import check_finite
 from ddoq.costs.flops import on_meta
 from ddoq.costs.memory import weight_bytes
 from ddoq.costs.stages import forward_stage, training_stage
@@ -85,6 +86,7 @@ class TrainedTeacher(TeacherSource):
         self.precision = precision
         self.arch = arch
         self.kwargs = dict(kwargs or {})
+        check_finite("teacher.kwargs", self.kwargs)
         self.stem = stem
         self.crop_pad = crop_pad
         self.training = TeacherTraining(

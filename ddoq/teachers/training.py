@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from ddoq.bounds import check_number
 from ddoq.data.base import ImageDataModule
 from ddoq.errors import UserError, suggest
 from ddoq.images import to_float
@@ -64,15 +65,10 @@ class TeacherTraining:
         """Refuse values that no training could use."""
         check_seed("teacher.seed", self.seed)
         for what, least in (("epochs", 1), ("batch_size", 2), ("crop_pad", 0), ("weight_decay", 0)):
-            if getattr(self, what) < least:
-                raise UserError(
-                    f"teacher.{what} must be at least {least}, not {getattr(self, what)}."
-                )
-        if not self.lr > 0:
-            raise UserError(f"teacher.lr must be above 0, not {self.lr}.")
+            check_number(f"teacher.{what}", getattr(self, what), at_least=least)
+        check_number("teacher.lr", self.lr, above=0)
         for what in ("label_smoothing", "warmup"):
-            if not 0 <= getattr(self, what) < 1:
-                raise UserError(f"teacher.{what} must be in [0, 1), not {getattr(self, what)}.")
+            check_number(f"teacher.{what}", getattr(self, what), at_least=0, below=1)
         if self.optimizer not in OPTIMIZERS:
             hint = suggest(self.optimizer, OPTIMIZERS)
             raise UserError(f"Unknown teacher.optimizer {self.optimizer!r}. {hint}")

@@ -50,7 +50,7 @@ def attached(make_data):
         ({"iterations": 0}, "iterations must be at least 1"),
         ({"batch_real": 0}, "batch_real must be at least 1"),
         ({"lr": 0.0}, "lr must be above 0"),
-        ({"lr": {1: 0.1, 2: float("inf")}}, "lr must be above 0"),
+        ({"lr": {1: 0.1, 2: float("inf")}}, r"lr\.2 must be a finite number"),
         ({"lr": {10: 0.1}}, "lr: the table has no entry for 2 images"),
         ({"momentum": 1.0}, r"momentum must be in \[0, 1\)"),
         ({"augmentation": "color_flop"}, "Did you mean 'flip'"),

@@ -13,10 +13,10 @@ NAN, INF = float("nan"), float("inf")
 @pytest.mark.parametrize(
     ("value", "bounds", "rule"),
     [
-        (0, {"above": 0}, "above 0 and finite, not 0"),
-        (-1.0, {"at_least": 0}, "at least 0 and finite, not -1.0"),
-        (2, {"at_most": 1}, "at most 1 and finite"),
-        (1, {"below": 1}, "below 1 and finite"),
+        (0, {"above": 0}, "above 0, not 0"),
+        (-1.0, {"at_least": 0}, "at least 0, not -1.0"),
+        (2, {"at_most": 1}, "at most 1, not 2"),
+        (1, {"below": 1}, "below 1, not 1"),
         (0.0, {"above": 0, "at_most": 1}, r"in \(0, 1\], not 0.0"),
         (1.0, {"at_least": 0, "below": 1}, r"in \[0, 1\), not 1.0"),
         (True, {}, "a finite number, not True"),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from ddoq.bounds import check_number
 from ddoq.errors import UserError
 
 # Group normalisation in the autoencoder. The 32 groups of Stable Diffusion's would leave one channel a group here.
@@ -45,8 +46,8 @@ class VAEConfig:
             )
         for name in ("latent_channels", "layers_per_block", "steps", "batch_size"):
             _at_least_one("vae", name, getattr(self, name))
-        if self.learning_rate <= 0 or self.kl_weight < 0:
-            raise UserError("vae.learning_rate must be positive and vae.kl_weight at least 0.")
+        check_number("vae.learning_rate", self.learning_rate, above=0)
+        check_number("vae.kl_weight", self.kl_weight, at_least=0)
 
     @property
     def downsampling(self) -> int:
@@ -99,12 +100,9 @@ class DiTConfig:
             raise UserError(
                 "dit.heads * dit.head_dim must be a multiple of 4 (sine and cosine positions)."
             )
-        if not 0 < self.label_dropout < 1:
-            raise UserError(f"dit.label_dropout must be between 0 and 1, not {self.label_dropout}.")
-        if not 0 <= self.ema_decay < 1:
-            raise UserError(f"dit.ema_decay must be in [0, 1), not {self.ema_decay}.")
-        if self.learning_rate <= 0:
-            raise UserError(f"dit.learning_rate must be positive, not {self.learning_rate}.")
+        check_number("dit.label_dropout", self.label_dropout, above=0, below=1)
+        check_number("dit.ema_decay", self.ema_decay, at_least=0, below=1)
+        check_number("dit.learning_rate", self.learning_rate, above=0)
 
 
 def check_image_size(image_size: int, vae: VAEConfig, dit: DiTConfig | None = None) -> None:
