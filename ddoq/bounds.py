@@ -1,6 +1,6 @@
 """The one check of numbers that users set: finite, and within bounds that the error names."""
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -42,19 +42,19 @@ def check_number(
         ddoq.errors.UserError: lr must be above 0 and finite, not inf.
     """
     number = isinstance(value, int | float) and not isinstance(value, bool)
+    finite = (
+        number and abs(value) <= sys.float_info.max
+    )  # not so for NaN, nor for whole numbers of 400 digits
     holds = (
-        number
-        and math.isfinite(value)
+        finite
         and (above is None or value > above)
         and (at_least is None or value >= at_least)
         and (below is None or value < below)
         and (at_most is None or value <= at_most)
     )
     if not holds:
-        infinite = number and not math.isfinite(value)
-        raise UserError(
-            f"{key} must be {_rule(above, at_least, below, at_most, infinite)}, not {value!r}."
-        )
+        rule = _rule(above, at_least, below, at_most, infinite=number and not finite)
+        raise UserError(f"{key} must be {rule}, not {value!r}.")
 
 
 def _rule(
@@ -62,6 +62,7 @@ def _rule(
     at_least: float | None,
     below: float | None,
     at_most: float | None,
+    *,
     infinite: bool,
 ) -> str:
     """Put bounds into words; that a number must be finite is said of one that is not."""

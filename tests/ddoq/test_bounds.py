@@ -21,6 +21,7 @@ NAN, INF = float("nan"), float("inf")
         (1.0, {"at_least": 0, "below": 1}, r"in \[0, 1\), not 1.0"),
         (True, {}, "a finite number, not True"),
         ("1", {}, "a finite number, not '1'"),
+        (10**400, {"above": 0}, "above 0 and finite"),
     ],
 )
 def test_bounds_are_named(value, bounds, rule):
