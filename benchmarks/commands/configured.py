@@ -10,7 +10,7 @@ from typing import Any
 
 import lightning as L
 import yaml
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import baselines  # noqa: F401 - YAML may say `class_path: SRe2L` once the class is known
@@ -18,7 +18,10 @@ import ddoq.ddoq  # noqa: F401
 from benchmarks.commands.names import COMMANDS
 from benchmarks.configuration.keys import KEYS, annotations
 from benchmarks.configuration.layers import expand, named, paired
-from benchmarks.configuration.mistakes import explain
+from benchmarks.configuration.local_code import FLAG, installed_code, take_flag
+from benchmarks.configuration.mistakes import explain, find_mistake
+from benchmarks.configuration.options import read
+from benchmarks.configuration.parts import parse_value
 from benchmarks.configuration.shipped import describe_origins
 from benchmarks.configuration.trainer import (
     DEFAULTS,
@@ -29,6 +32,7 @@ from benchmarks.configuration.trainer import (
 from benchmarks.run.bench import Bench
 from benchmarks.run.ranks import extend_timeouts, watch_launcher
 from benchmarks.run.smoke import smoke_config
+from benchmarks.students.recipes import check_recipe
 from ddoq.bounds import check_finite
 from ddoq.console import say
 from ddoq.distillation.ranks import one_device
@@ -44,6 +48,13 @@ _RUNS: dict[str, Callable[[Bench], object]] = {
     "teacher": lambda bench: bench.teacher(),
 }
 _PART = 'Takes "class_path" and "init_args" of any subclass of %(baseclass_name)s.'
+
+
+class _Parser(LightningArgumentParser):
+    """Takes whole names alone, those of parts within parts included: each of these has a parser of this class."""
+
+    def __init__(self, *args: Any, allow_abbrev: bool = False, **settings: Any) -> None:
+        super().__init__(*args, allow_abbrev=allow_abbrev, **settings)
 
 
 class BenchCLI(LightningCLI):
@@ -71,11 +82,12 @@ class BenchCLI(LightningCLI):
             auto_configure_optimizers=False,
             # It would give every module the arguments of `model`, a distiller that another one wraps included.
             load_from_checkpoint_support=False,
+            parser_class=_Parser,
             parser_kwargs={
                 "prog": f"ddoq-bench {name}",
                 "description": COMMANDS[name].help,
+                "epilog": f"{FLAG} true also takes classes from files that are not installed, such as ./mine.py.",
                 "exit_on_error": False,  # so that mistakes can be explained
-                "allow_abbrev": False,
             },
             run=False,
             args=arguments,
@@ -87,6 +99,11 @@ class BenchCLI(LightningCLI):
         Raises:
             UserError: For a mistake in them, with the nearest valid name where a name is wrong.
         """
+        defaults = parser.get_defaults().keys()
+        options = {name.split(".")[0]: None for name in defaults}
+        keys = {**options, "print_config": None, **annotations()}
+        if hint := find_mistake(args, keys, certain=True):
+            raise UserError(hint)
         try:
             self.config = parser.parse_args(args)
             check_finite("", self.config.as_dict())  # `.nan` and `.inf` are numbers to YAML
@@ -97,11 +114,10 @@ class BenchCLI(LightningCLI):
         except ArgumentError as error:
             if isinstance(cause := _user_error(error), UserError):
                 raise cause from None
-            defaults = parser.get_defaults().keys()
-            options = {name.split(".")[0]: None for name in defaults}
-            keys = {**options, "print_config": None, **annotations()}
             raise UserError(explain(str(error), args, keys)) from None
         check_trainer(self.config["trainer"].as_dict())
+        recipe = self.config["recipe"]
+        check_recipe(recipe["name"], recipe["overrides"])
 
     def instantiate_trainer(self, **settings: Any) -> L.Trainer:
         """Build the trainer that distils: without a terminal it has no bar, and long work prints lines instead."""
@@ -183,6 +199,19 @@ def _check_seeds(config: Mapping[str, Any]) -> None:
         check_seed("seed_everything", config["seed_everything"])
 
 
+def _strictly(load: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Look at YAML before the parser's own loader reads it: at files that only the parser opens, too."""
+
+    def read_strictly(text: str) -> Any:
+        parse_value(text, "the configuration")
+        return load(text)
+
+    return read_strictly
+
+
+set_loader("yaml", _strictly(get_loader("yaml")), (yaml.YAMLError,))
+
+
 def quiet() -> None:
     """Silence messages of Lightning that tell a user of this suite nothing they could act on."""
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
@@ -217,10 +246,16 @@ def configure(
     quiet()
     extend_timeouts()
     watch_launcher()
-    try:
-        return BenchCLI(name, expand(arguments), add_options)
-    except ValueError as error:  # jsonargparse wraps what a constructor raises
-        raise _user_error(error) from None
+    given, allow_local = take_flag(arguments)
+    notes: list[str] = []
+    expanded = expand(given, notes)
+    for note in notes:
+        print(note, file=sys.stderr)
+    with installed_code([content for _, content in read(expanded)], allow_local=allow_local):
+        try:
+            return BenchCLI(name, expanded, add_options)
+        except ValueError as error:  # jsonargparse wraps what a constructor raises
+            raise _user_error(error) from None
 
 
 def run(name: str, arguments: list[str]) -> int:

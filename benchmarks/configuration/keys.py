@@ -18,6 +18,7 @@ class Key:
             of their own.
         instead: What to use in a suite, for keys that a suite gives to its processes itself.
         records: Whether it lists records, of which later ones replace the earlier ones whole.
+        folder: Whether it names a file or a folder, which no empty text does.
     """
 
     help: str = ""
@@ -28,6 +29,7 @@ class Key:
     after_distillation: bool = False
     instead: str = ""
     records: bool = False
+    folder: bool = False
 
 
 # In the order in which a configuration is printed and stored.
@@ -56,9 +58,10 @@ KEYS = {
     "output": Key(
         "Folder of caches and results.",
         "runs",
+        folder=True,
         instead="give `output` in the suite file or `--output`",
     ),
-    "distilled": Key("Folder of a set to evaluate."),
+    "distilled": Key("Folder of a set to evaluate.", folder=True),
     "smoke": Key(
         "Try the configuration from end to end on tiny sizes: a few images and steps, one small student, results in "
         "OUTPUT/smoke. `synthetic` needs no dataset.",
@@ -67,6 +70,7 @@ KEYS = {
     "force": Key("Train students again.", False, vary=True, after_distillation=True),
     "report": Key(
         "File that shall list what this run made.",
+        folder=True,
         instead="leave it out: every process has a report of its own",
     ),
     "extends": Key("Files read before this one (in YAML only).", []),

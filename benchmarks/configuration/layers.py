@@ -1,5 +1,6 @@
 """Layered configurations: files that extend others, and files that belong to a dataset and a method together."""
 
+import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,9 +9,11 @@ from typing import Any
 
 import yaml
 
-from benchmarks.configuration.keys import PARTS, RECORDS
+from benchmarks.configuration.keys import RECORDS
+from benchmarks.configuration.parts import Parts, option
 from benchmarks.configuration.shipped import FOLDER, is_overlaid, locate, locate_beside
 from ddoq.errors import UserError
+from ddoq.storage.yaml_text import parse_yaml, read_text
 
 CONFIG = ("--config", "-c")  # the options that name a file
 
@@ -22,7 +25,7 @@ _PAIRS = (
 )
 
 
-def expand(arguments: Sequence[str]) -> list[str]:
+def expand(arguments: Sequence[str], notes: list[str] | None = None) -> list[str]:
     """Replace every ``--config`` by the files it stands for, so that later layers win as a user expects.
 
     - A file of ``configs/`` that is not there is the one that comes with the installation.
@@ -30,10 +33,13 @@ def expand(arguments: Sequence[str]) -> list[str]:
     - Files that belong to two layers together are read after both; see :func:`layers`.
     - Students replace those of earlier layers. Of two lists of equal length the parser would merge the entries: the second
       student would inherit, say, the stem of the first one. An empty list is put between them.
+    - A layer that names another class for a part (method, dataset, prior, teacher, or a part of these) replaces the part as a
+      whole: no argument of the earlier class is handed to the new one.
     - Overrides of a recipe add up over files that name the same recipe, or none; the parser would keep the last file's.
 
     Args:
         arguments: Command-line arguments.
+        notes: Receives a line for every class whose arguments, of the user's own files or options, were dropped so.
 
     Returns:
         What a user could have typed without any of this.
@@ -44,6 +50,8 @@ def expand(arguments: Sequence[str]) -> list[str]:
     writer = _Writer()
     for item in _with_pairs(list(_items(arguments))):
         writer.write(item)
+    if notes is not None:
+        notes += writer.parts.notes
     return writer.arguments
 
 
@@ -94,8 +102,8 @@ def resolve(path: Path, parents: tuple[Path, ...] = ()) -> list[Path]:
     if path.resolve() in parents:
         raise UserError(f"{path} extends itself.")
     by = f" (named by {parents[-1]})" if parents else ""
-    bases = read_layer(path, by).get("extends") or []
-    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+    bases = read_layer(path, by).get("extends", [])
+    if not isinstance(bases, list) or not all(base and isinstance(base, str) for base in bases):
         raise UserError(f"`extends` in {path} must be a list of file names.")
     files: list[Path] = []
     for base in bases:
@@ -115,34 +123,12 @@ def read_layer(path: Path, by: str = "") -> dict[str, Any]:
         Its keys and values.
 
     Raises:
-        UserError: If it is missing, or is no YAML mapping.
+        UserError: If it is missing, or is no YAML mapping; see :func:`ddoq.storage.yaml_text.parse_yaml`.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"The configuration {path} does not exist{by}.") from None
-    except IsADirectoryError:
-        raise UserError(f"The configuration {path} is a folder; name a YAML file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
+    content = parse_yaml(read_text(path, "configuration", by), path)
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold keys and values, like `data: ...`.")
-    if cycle := _cycle(content, ()):
-        raise UserError(
-            f"{path}: `{cycle}` is inside of itself: an anchor (&) is used (*) within what it names."
-        )
     return content
-
-
-def _cycle(value: Any, parents: tuple[int, ...]) -> str:
-    """Return the key at which a value holds itself; empty if it does nowhere."""
-    if id(value) in parents:
-        return "*"
-    parts = dict(enumerate(value)) if isinstance(value, list) else value
-    for key, part in parts.items() if isinstance(parts, dict) else ():
-        if below := _cycle(part, (*parents, id(value))):
-            return str(key) if below == "*" else f"{key}.{below}"
-    return ""
 
 
 def _items(arguments: Sequence[str]) -> Iterator[Path | str]:
@@ -151,7 +137,10 @@ def _items(arguments: Sequence[str]) -> Iterator[Path | str]:
     for argument in rest:
         flag, _, value = argument.partition("=")
         if flag in CONFIG:
-            yield from resolve(Path(value or next(rest, "")))
+            file = value or next(rest, "")
+            if not file:
+                raise UserError(f"{flag} needs the name of a YAML file.")
+            yield from resolve(Path(file))
         else:
             yield argument
 
@@ -210,22 +199,35 @@ class _Writer:
     records: set[str] = field(default_factory=set)
     recipe: str | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
-    classes: set[str] = field(default_factory=set)
+    parts: Parts = field(default_factory=Parts)
+    _waiting: str = ""  # an option whose value is the next argument
 
     def write(self, item: Path | str) -> None:
         """Add a file or another argument."""
         if isinstance(item, str):
-            if item.startswith("--"):
-                key = item[2:].partition("=")[0]
-                self.classes.add(key.partition(".")[0])
-                self._replace_records({key})
-            self.arguments.append(item)
+            self._write_argument(item)
             return
         content = read_layer(item)
-        self._check_classes(item, content)
+        self._replace_parts(content, item)
         self._replace_records(set(content))
         self.arguments += ["--config", str(item)]
         self._add_overrides(content.get("recipe"))
+
+    def _write_argument(self, item: str) -> None:
+        waiting, self._waiting = self._waiting, ""
+        flag, equals, value = item.partition("=")
+        if item.startswith("--"):
+            key = flag[2:]
+            self._replace_records({key})
+            if equals:
+                self._replace_parts(option(key, value), None)
+            else:
+                self._waiting = key
+        elif waiting:
+            flag = self.arguments.pop()
+            self._replace_parts(option(waiting, item), None)
+            self.arguments.append(flag)
+        self.arguments.append(item)
 
     def _replace_records(self, given: set[str]) -> None:
         for key in RECORDS:
@@ -233,17 +235,10 @@ class _Writer:
                 self.arguments += [f"--{key}=[]"] if key in self.records else []
                 self.records.add(key)
 
-    def _check_classes(self, file: Path, content: Mapping[str, Any]) -> None:
-        for key in PARTS:
-            part = content.get(key)
-            if isinstance(part, dict) and "init_args" in part and "class_path" not in part:
-                if key not in self.classes:
-                    raise UserError(
-                        f"{file} changes `{key}` of a file before it, but none before it says of which class: name it "
-                        "after the files that do (dataset, method, scale)."
-                    )
-            elif part is not None:
-                self.classes.add(key)
+    def _replace_parts(self, content: Mapping[str, Any], file: Path | None) -> None:
+        """Take out what was said of classes that a layer replaces: none of it is meant for the new ones."""
+        for emptied in self.parts.add(content, file):
+            self.arguments.append(f"--config={json.dumps(emptied)}")
 
     def _add_overrides(self, recipe: Any) -> None:
         if not isinstance(recipe, dict):

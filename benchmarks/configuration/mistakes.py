@@ -3,13 +3,15 @@
 import dataclasses
 import enum
 import inspect
+import re
 import sys
-import types
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
+from benchmarks.configuration.keys import KEYS, PARTS
 from benchmarks.configuration.options import loose, read
+from benchmarks.configuration.values import expected, members
 from ddoq.errors import suggest
 
 _NOISE = (
@@ -19,7 +21,11 @@ _NOISE = (
     "Given value",
     "Expected a path but",
 )
+_KEY = re.compile(r'Parser key "([^"]*)"')
+_CLASS = re.compile(r"Problem with given class_path '(?:[^']*\.)?(\w+)'")
+_MISSING = re.compile(r"the following arguments are required: ([\w, ]+)")
 _PART = ("class_path", "init_args", "dict_kwargs")
+_OURS = ("ddoq", "baselines", "benchmarks")
 
 
 def explain(message: str, arguments: Sequence[str], keys: Mapping[str, Any]) -> str:
@@ -40,17 +46,56 @@ def explain(message: str, arguments: Sequence[str], keys: Mapping[str, Any]) -> 
         >>> explain("unrecognized arguments: --outptu=x", ["--outptu=x"], {"output": str, "force": bool})
         "Unknown key 'outptu'. Did you mean 'output'? Valid: force, output."
     """
-    names = _Names()
+    if hint := find_mistake(arguments, keys):
+        return hint
+    for argument in loose(arguments):
+        hint = f" Did you mean `--config {argument}`?" if _is_file(argument) else ""
+        return f"{argument!r} is no option.{hint}"
+    return find_mistake(arguments, keys, values=True) or _shortened(message)
+
+
+def _shortened(message: str) -> str:
+    """Say the parser's own message in a few words."""
+    place = _KEY.search(message)
+    if missing := _MISSING.search(message):
+        names, kind = missing[1], _CLASS.search(message)
+        first = names.split(", ")[0]
+        if not place or not kind:
+            return f"{names} is missing: name a file that has it with --config, or give --{first}."
+        option = f"--{place[1]}.{'init_args.' if place[1] in PARTS else ''}{first}"
+        return f"`{place[1]}` ({kind[1]}) needs {names}: give {option}, or write it into a file."
+    if place and place[1] in PARTS and "Not a valid subclass of" in message:
+        return f"`{place[1]}` must name a class, or hold `class_path` and `init_args`."
+    lines = [line.strip().removeprefix("- ") for line in message.splitlines() if line.strip()]
+    kept = [line for line in lines if not line.startswith(_NOISE) and "NoneType" not in line]
+    return " ".join(kept) or message
+
+
+def find_mistake(
+    arguments: Sequence[str],
+    keys: Mapping[str, Any],
+    *,
+    certain: bool = False,
+    values: bool = False,
+) -> str:
+    """Find the first name or form in arguments that classes and dataclasses do not take.
+
+    Args:
+        arguments: As for :func:`explain`.
+        keys: The type of every top-level key.
+        certain: Leave out what only the parser can judge: the arguments of classes that others wrote, which may hand
+            theirs on in ways that cannot be followed here.
+        values: Look at values too, not at names alone.
+
+    Returns:
+        What is wrong; nothing where all is well.
+    """
+    names = _Names(certain, values)
     for file, content in read(arguments):
         names.where = f" in {file}" if file else ""
         if hint := names.check(content, keys, "", ""):
             return hint
-    for argument in loose(arguments):
-        hint = f" Did you mean `--config {argument}`?" if _is_file(argument) else ""
-        return f"{argument!r} is no option.{hint}"
-    lines = [line.strip().removeprefix("- ") for line in message.splitlines() if line.strip()]
-    kept = [line for line in lines if not line.startswith(_NOISE) and "NoneType" not in line]
-    return " ".join(kept) or message
+    return ""
 
 
 class _Names:
@@ -61,7 +106,9 @@ class _Names:
         classes: The class that stands at a place, such as ``model`` or ``model.experts``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, certain: bool, values: bool) -> None:
+        self.certain = certain
+        self.values = values
         self.where = ""
         self.classes: dict[str, type] = {}
 
@@ -81,6 +128,8 @@ class _Names:
             return ""
         for name, value in content.items():
             inner = f"{place}.{name}" if place else str(name)
+            if name == "help" or (not place and name == "h"):  # as in --model.help
+                continue
             known = name if place else str(name).replace("-", "_")  # as options may be written
             if known not in valid:
                 what = f"{self._inside(inner, owner)!r}{self._of(owner)}{self.where}"
@@ -90,11 +139,28 @@ class _Names:
         return ""
 
     def _check_value(self, value: Any, annotation: Any, place: str, owner: str) -> str:
-        members = list(_members(annotation))
-        if value is None or (isinstance(value, str) and str in members):
-            return ""
-        hints = (hint for member in members for hint in self._hints(value, member, place, owner))
-        return next(filter(None, hints), "")
+        kinds = members(annotation)
+        if value is None:
+            for inner in [key for key in self.classes if f"{key}.".startswith(f"{place}.")]:
+                del self.classes[inner]
+        elif not (isinstance(value, str) and str in kinds):
+            hints = (hint for kind in kinds for hint in self._hints(value, kind, place, owner))
+            if hint := next(filter(None, hints), ""):
+                return hint
+        return self._check_kind(value, annotation, place, owner)
+
+    def _check_kind(self, value: Any, annotation: Any, place: str, owner: str) -> str:
+        """Say what a value must be: a few of them the parser would take, and fail later."""
+        key = None if owner else KEYS.get(place)
+        what = f"`{self._inside(place, owner)}`{self._of(owner)}{self.where}"
+        if key is not None and key.folder and value == "":
+            return f"{what} must be the name of a file or folder: it is empty."
+        emptied = key is not None and key.part and value is None
+        if not emptied and (self.values or (key is not None and value is None)):
+            form = expected(value, annotation, typed=not self.where)
+            if form:
+                return f"{what} must be {form}, not {'null' if value is None else repr(value)}."
+        return ""
 
     def _hints(self, value: Any, member: Any, place: str, owner: str) -> Iterator[str]:
         kind, arguments = get_origin(member) or member, get_args(member)
@@ -113,13 +179,22 @@ class _Names:
                 yield self._check_value(entry, arguments[1], f"{place}.{name}", owner)
         elif issubclass(kind, Sequence) and arguments:
             # A mapping given for a list is an option such as --students.arch, which edits the last entry.
-            for entry in value if isinstance(value, list) else [value]:
+            single = [] if self.values else [value]
+            for entry in value if isinstance(value, list) else single:
                 yield self._check_value(entry, arguments[0], place, owner)
 
     def _check_part(self, value: Any, base: type, place: str, owner: str) -> str:
         content = value if isinstance(value, Mapping) else {"class_path": value}
-        name = content.get("class_path")
-        if isinstance(name, str) and not _is_file(name):
+        name = content.get("class_path", "")
+        if not isinstance(name, str) or value == "":
+            top = None if owner else KEYS.get(place)
+            form = "name a class, or hold `class_path` and `init_args`"
+            form = form if top is None or top.part else "hold keys and values"
+            return (
+                f"`{self._inside(place, owner)}`{self._of(owner)}{self.where} must {form}, "
+                f"not {name if name else value!r}."
+            )
+        if name and not _is_file(name):
             named = find_class(name, base)
             if named is None:
                 key = f"`{self._inside(place, owner)}`{self._of(owner)}{self.where}"
@@ -129,9 +204,22 @@ class _Names:
             self.classes[place] = named
         elif place not in self.classes:
             if inspect.isabstract(base):
-                return ""  # which class is meant, only the parser may know
+                # Which class is meant within another one, only the parser may know: it has defaults.
+                form = "name a class, or hold `class_path` and `init_args`"
+                return "" if owner else f"`{place}`{self.where} must {form}, not {value!r}."
             self.classes[place] = base
+        if self.certain and not _is_ours(self.classes[place]):
+            return ""
+        for part in ("init_args", "dict_kwargs"):
+            if not isinstance(content.get(part, {}), Mapping):
+                return f"`{place}.{part}`{self.where} must hold keys and values, not {content[part]!r}."
         valid = parameters(self.classes[place])
+        if (
+            _is_ours(self.classes[place])
+            and (extra := content.get("dict_kwargs"))
+            and (hint := self.check(extra, valid, place, place))
+        ):
+            return hint
         direct = {k: v for k, v in content.items() if k not in _PART}  # as in --model.ipc
         return self.check(direct, valid, place, place) or self.check(
             content.get("init_args"), valid, place, place
@@ -144,19 +232,12 @@ class _Names:
         return f" of {self.classes[owner].__name__}" if owner else ""
 
 
-def _members(annotation: Any) -> Iterator[Any]:
-    """Iterate over the types that an annotation is made of by ``|`` and ``Annotated``."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        for member in get_args(annotation):
-            yield from _members(member)
-    elif get_origin(annotation) is Annotated:
-        yield from _members(get_args(annotation)[0])
-    else:
-        yield annotation
-
-
 def _is_file(value: Any) -> bool:
     return isinstance(value, str) and value.endswith((".yaml", ".yml", ".json"))
+
+
+def _is_ours(kind: type) -> bool:
+    return kind.__module__.split(".")[0] in _OURS
 
 
 def _names_class(value: Any) -> bool:

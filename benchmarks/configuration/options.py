@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from benchmarks.configuration.keys import RECORDS
 from benchmarks.configuration.layers import CONFIG, read_layer
+from benchmarks.configuration.parts import parse_value
+
+_BARE = ("--print_config", "--help", "-h")  # options without a value
 
 
 def overlay(arguments: Sequence[str], content: Mapping[str, Any]) -> list[str]:
@@ -36,7 +37,7 @@ def read(arguments: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         says ``{"recipe": {"name": "hard"}}``.
     """
     for flag, value in split(arguments):
-        content = _load(value)
+        content = parse_value(value, flag)
         if not flag:
             continue
         if flag not in CONFIG:
@@ -78,11 +79,4 @@ def split(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
         if not flag.startswith("-"):
             yield "", argument
         else:
-            yield flag, value if equals else next(rest, "")
-
-
-def _load(text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
+            yield flag, value if equals or flag in _BARE else next(rest, "")

@@ -7,9 +7,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ddoq.errors import UserError
+from ddoq.storage.yaml_text import parse_yaml
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,8 @@ def published_numbers(path: Path | None = None) -> tuple[Published, ...]:
     """
     file = path or resources.files("benchmarks.leaderboard") / "published.yaml"
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        content = parse_yaml(file.read_text(encoding="utf-8"), file)
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file} cannot be read: {error}.") from None
     parts = content if isinstance(content, dict) else {}
     sources, recipes = parts.get("sources") or {}, parts.get("recipes") or {}

@@ -7,10 +7,10 @@ from importlib import resources
 from typing import Any, Protocol
 
 import torch
-import yaml
 
 from ddoq.costs.workload import Stage
 from ddoq.errors import UserError, suggest
+from ddoq.storage.yaml_text import parse_yaml
 
 _WARM, _TIMED = 1, 3  # batches before the clock starts, and batches that count
 # Names of precisions in trainer.precision, by what rates.yaml calls them.
@@ -122,7 +122,7 @@ def find_rate(device: str, precision: str, utilisation: float | None = None) -> 
         UserError: If device or precision are unknown, or the utilisation is no share.
     """
     text = resources.files("benchmarks.planning").joinpath("rates.yaml").read_text(encoding="utf-8")
-    table = yaml.safe_load(text)
+    table = parse_yaml(text, "rates.yaml")
     devices: Mapping[str, Mapping[str, float]] = table["devices"]
     if device not in devices:
         raise UserError(f"Unknown device {device!r}. {suggest(device, devices)}")

@@ -6,14 +6,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from benchmarks.students.recipe import Plan, Recipe
 from ddoq.decoding.form import SetRecipe
 from ddoq.errors import UserError, suggest
+from ddoq.storage.yaml_text import parse_yaml, read_text
 
-__all__ = ["OWN", "Plan", "Recipe", "load_recipe", "own_recipe", "recipe_names"]
+__all__ = ["OWN", "Plan", "Recipe", "check_recipe", "load_recipe", "own_recipe", "recipe_names"]
 
 OWN = "own"  # the name under which a configuration asks for the recipe that came with a set
 
@@ -79,6 +79,22 @@ def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -
     return replace(recipe, changed=tuple(sorted(changed)))
 
 
+def check_recipe(name: str, overrides: Mapping[str, Any]) -> None:
+    """Refuse a choice of recipe that cannot be right, as far as that shows before there is a distilled set.
+
+    Args:
+        name: As for :func:`load_recipe`, or ``own``.
+        overrides: Values by field name.
+
+    Raises:
+        UserError: If there is no such recipe, or an override is wrong.
+    """
+    if name == OWN:
+        _check_fields(overrides, "recipe.overrides")
+    else:
+        load_recipe(name, overrides)
+
+
 def own_recipe(
     recipe: SetRecipe | None, overrides: Mapping[str, Any] | None = None, where: object = "The set"
 ) -> Recipe:
@@ -112,26 +128,18 @@ def _read(name: str) -> str:
         raise UserError(
             f"There is no recipe {name!r}. {suggest(name, recipe_names())} Or give the path of a .yaml file."
         )
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"Cannot read the recipe {path}: {error}.") from None
+    return read_text(path, "recipe")
 
 
 def _parse_yaml(text: str, source: str) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{source} is not valid YAML: {error}") from None
+    values = parse_yaml(text, source)
     if not isinstance(values, dict):
         raise UserError(f"{source} must be a mapping of keys to values.")
     return values
 
 
 def _build(name: str, values: Mapping[str, Any], source: str) -> Recipe:
-    for key in values:
-        if key not in _KEYS:
-            raise UserError(f"{source}: unknown key {key!r}. {suggest(str(key), _KEYS)}")
+    _check_fields(values, source)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Recipe, skip={"name", "changed"})
     try:
@@ -142,3 +150,9 @@ def _build(name: str, values: Mapping[str, Any], source: str) -> Recipe:
                 raise UserError(f"{source}: {key} must be {form}, not {values[key]!r}.") from None
         raise UserError(f"{source}: {error}") from None
     return Recipe(name=name, **{key: parsed[key] for key in _KEYS})
+
+
+def _check_fields(values: Mapping[str, Any], source: str) -> None:
+    for key in values:
+        if key not in _KEYS:
+            raise UserError(f"{source}: unknown key {key!r}. {suggest(str(key), _KEYS)}")

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-import yaml
-
 from ddoq.data.class_registry import ClassInfo, ClassRegistry
 from ddoq.data.names import ClassNames, build_registry
 from ddoq.errors import UserError, suggest
+from ddoq.storage.yaml_text import parse_yaml
 
 _LISTS = Path(__file__).with_name("class_lists")
 REGISTRIES = (
@@ -62,7 +61,7 @@ def _entries(registry: str) -> Mapping[str, str]:
     if registry not in REGISTRIES:
         raise UserError(f"Unknown registry {registry!r}. {suggest(registry, REGISTRIES)}")
     text = (_LISTS / f"{registry}.yaml").read_text(encoding="utf-8")
-    content: dict[str, str] = yaml.safe_load(text)
+    content: dict[str, str] = parse_yaml(text, registry)
     return content
 
 

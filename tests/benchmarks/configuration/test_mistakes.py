@@ -139,12 +139,60 @@ def test_a_class_of_an_earlier_layer_takes_the_arguments_of_the_next(write, tmp_
     assert message.startswith(f"Unknown key 'icp' of DDOQ in {later}. Did you mean 'ipc'?")
 
 
-def test_values_of_a_wrong_type_keep_the_words_of_the_parser(write):
-    told = refused(["--model.ipc=many"], write())
-    assert '"ipc"' in told
-    assert "Expected a <class 'int'>. Got value: many" in told
-    assert "NoneType" not in told
-    assert "Union" not in told
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.ipc=many"], "`ipc` of DDOQ must be a whole number, not 'many'."),
+        (["--model.init_args.ipc", "null"], "`ipc` of DDOQ must be a whole number, not null."),
+        (["--model.quantizer.restarts=[1]"], "`quantizer.restarts` of DDOQ must be a whole number, not [1]."),
+        (["--prior=TrainedPrior", "--prior.vae.channels=3"], "`vae.channels` of TrainedPrior must be a list, each item a whole number, not 3."),
+        (["--wandb.mode=x"], "`wandb.mode` must be 'offline' or 'online' or 'disabled', not 'x'."),
+        (["--trainer.max_epochs=x"], "`max_epochs` of Trainer must be a whole number or null, not 'x'."),
+        (["--model=3"], "`model` must name a class, or hold `class_path` and `init_args`, not 3."),
+        (["--model=D4M"], "`model` (D4M) needs ipc: give --model.init_args.ipc, or write it into a file."),
+        (["--trainer=3"], "`trainer` must hold keys and values, not 3."),
+        (["--recipe.name=hrad"], "There is no recipe 'hrad'. Did you mean 'hard'?"),
+        (["--recipe.name=own", "--recipe.overrides={epohcs: 1}"], "recipe.overrides: unknown key 'epohcs'. Did you mean 'epochs'?"),
+    ],
+)  # fmt: skip
+def test_values_of_a_wrong_type_are_told_in_plain_words(arguments, message, write):
+    assert refused(arguments, write()).startswith(message)
+
+
+WRONG = [
+    (name, value)
+    for name, key in KEYS.items()
+    for value in (None, "", {"a": 1})
+    if name != "config"
+    if value is not None or not (key.part or name in ("distilled", "report"))
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_a_wrong_form_of_any_key_is_told_by_its_name(name, value, write):
+    path = write(**{name: value})
+    if KEYS[name].part:
+        path.write_text(yaml.safe_dump({name: value}))
+    message = refused([], path)
+    assert name in message.lower()
+    assert "config.yaml" in message
+    assert "Parser key" not in message
+    assert "\n" not in message
+
+
+def test_names_within_parts_are_not_abbreviated(write):
+    file = write(prior={"class_path": "TrainedPrior", "init_args": {"vae": {"step": 3}}})
+    assert refused([], file).startswith("Unknown key 'vae.step' of TrainedPrior in")
+    assert refused(["--model.quantizer.meth=clvq"], write()).startswith(
+        "Unknown key 'quantizer.meth'"
+    )
+    trainer = {"callbacks": [{"class_path": "TQDMProgressBar", "init_args": {"refresh": 2}}]}
+    assert "refresh" in refused([], write(trainer=trainer))
+
+
+def test_arguments_that_no_class_takes_are_refused(write):
+    model = {"class_path": "DDOQ", "init_args": {"ipc": 2}, "dict_kwargs": {"foo": 3}}
+    assert refused([], write(model=model)).startswith("Unknown key 'foo' of DDOQ in")
 
 
 def test_messages_of_another_form_are_passed_on():

@@ -82,9 +82,9 @@ def test_a_grid_over_ipc_and_seed_reaches_the_base_of_wrappers(distil, trainer, 
         ),
         (
             {"class_path": "MeanImages", "init_args": {"ipc": 1, "means": 3}},
-            "Not a valid subclass of ClassMeans. Got value: 3",
+            "must name a class, or hold `class_path` and `init_args`, not 3",
         ),
-        ({"class_path": "Trivial"}, "the following arguments are required: base"),
+        ({"class_path": "Trivial"}, "`model` (Trivial) needs base: give --model.init_args.base"),
     ],
 )
 def test_a_part_of_the_wrong_class_is_one_clear_error(model, expected, distil, capsys, tmp_path):

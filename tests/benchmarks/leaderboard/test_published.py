@@ -41,7 +41,7 @@ def test_a_file_is_read_in_order_with_its_sources(tmp_path):
         (("ipc: 10", "ipc: ten"), "positive integer or null"),
         (("note:", "notes:"), "notes"),
         (("ipc: 1,", "ipc: 10,"), "repeats"),
-        (("sources", "sources: ["), "cannot be read"),
+        (("sources", "sources: ["), "is not valid YAML: line"),
     ],
 )
 def test_mistakes_in_the_file_are_told(tmp_path, change, told):
