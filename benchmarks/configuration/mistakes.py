@@ -206,8 +206,8 @@ class _Names:
             if inspect.isabstract(base):
                 # Which class is meant within another one, only the parser may know: it has defaults.
                 form = "name a class, or hold `class_path` and `init_args`"
-                known = bool(owner) or _is_file(name)
-                return "" if known else f"`{place}`{self.where} must {form}, not {value!r}."
+                judged = not owner and not _is_file(name)
+                return "" if not judged else f"`{place}`{self.where} must {form}, not {value!r}."
             self.classes[place] = base
         if self.certain and not _is_ours(self.classes[place]):
             return ""
