@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
+from ddoq.bounds import check_number
 from ddoq.console import Progress
 from ddoq.costs.prior_networks import PriorNetworks
 from ddoq.costs.stages import encoding_stages, prior_stage
@@ -46,11 +47,14 @@ class Quantizer:
     km_expand: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse an unknown method."""
+        """Refuse an unknown method, and counts below 1."""
         if self.method not in METHODS:
             raise UserError(
                 f"Unknown quantizer.method {self.method!r}. {suggest(self.method, METHODS)}"
             )
+        for name in ("restarts", "passes", "km_expand", "batch_size"):
+            if (value := getattr(self, name)) is not None:
+                check_number(f"quantizer.{name}", value, at_least=1)
 
     def fit(self, points: Tensor, k: int, seed: int) -> Codebook:
         """Quantise float points ``(n, d)`` to ``k`` centroids."""
@@ -104,8 +108,9 @@ class LatentQuantization(LatentDistiller):
         return True
 
     def check(self, data: ImageDataModule) -> None:
-        """Refuse more centroids than the smallest class has images."""
+        """Refuse empty batches, and more centroids than the smallest class has images."""
         super().check(data)
+        check_number("batch_size", self.batch_size, at_least=1)
         check_budget(data, self.ipc)
 
     def work_items(self, data: ImageDataModule) -> list[WorkItem]:

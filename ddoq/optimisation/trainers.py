@@ -60,7 +60,8 @@ def make_trainer(
     """Make a Lightning trainer for one device that writes no files of its own.
 
     Args:
-        trainer: Keyword arguments that say where to run; what such a training decides for itself is overridden.
+        trainer: Keyword arguments that say where to run; what such a training decides for itself is overridden. Of
+            listed ``devices`` it takes the first, a rank's own; of a number of them any one.
         callbacks: Added to those of ``trainer``.
         settings: Further keyword arguments.
 
@@ -68,10 +69,11 @@ def make_trainer(
         The trainer; its ``strategy.root_device`` is where it will run.
     """
     bar = trainer.get("enable_progress_bar")
+    devices = trainer.get("devices")
     return L.Trainer(
         **{
             **trainer,
-            "devices": 1,
+            "devices": [devices[0]] if isinstance(devices, list) and devices else 1,
             "num_nodes": 1,
             "strategy": "auto",
             "max_epochs": 1,

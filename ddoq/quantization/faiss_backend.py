@@ -1,6 +1,7 @@
 """Lloyd's iterations by faiss, settled to the same convergence as our own."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ def faiss_lloyd(
 ) -> Codebook:
     """Quantise by ``faiss.Kmeans`` with k-means++ seeds, then settle the result.
 
-    faiss runs on the GPU where the points are there and its GPU build is installed, else on the CPU.
+    faiss runs on the GPU on which the points are, if its GPU build is installed, else on the CPU.
 
     Args:
         points: float32 ``(n, d)``, finite.
@@ -46,9 +47,6 @@ def faiss_lloyd(
         UserError: If faiss is missing.
     """
     faiss = _import_faiss()
-    gpus = faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
-    on_gpu = points.is_cuda and gpus > 0
-    log.info("faiss %s clusters on the %s", faiss.__version__, "GPU" if on_gpu else "CPU")
     mean = points.double().mean(0).float()
     options = {
         "niter": max(1, min(ITERATIONS, max_iterations)),
@@ -57,11 +55,10 @@ def faiss_lloyd(
         # By default faiss keeps only 256 points per centroid, without a word, and warns below 39.
         "max_points_per_centroid": len(points),
         "min_points_per_centroid": 1,
-        "gpu": 1 if on_gpu else False,
     }
     if hasattr(faiss, "ClusteringInitMethod_KMEANS_PLUS_PLUS"):  # faiss >= 1.14
         options["init_method"] = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
-    kmeans = faiss.Kmeans(points.shape[1], k, **options)
+    kmeans = make_kmeans(faiss, points.shape[1], k, points.device, options)
     kmeans.train((points - mean).cpu().numpy())
     centroids = torch.from_numpy(kmeans.centroids).to(points.device) + mean
     rounds = max_iterations - ITERATIONS if tolerance == 0 else 1
@@ -72,6 +69,28 @@ def faiss_lloyd(
         centroids[empty] = points[nearest(centroids[empty], points)]
     centroids = settle(points, labels, centroids, max(1, rounds), warn=tolerance == 0)
     return make_codebook(points, centroids)
+
+
+def make_kmeans(
+    faiss: Any, d: int, k: int, device: torch.device, options: Mapping[str, Any]
+) -> Any:
+    """Make a ``faiss.Kmeans`` that searches on a device.
+
+    Args:
+        faiss: The module.
+        d: Dimensions of the points.
+        k: Number of centroids.
+        device: A GPU, if faiss has been built for any; otherwise it searches on the CPU.
+        options: Further arguments.
+    """
+    kmeans = faiss.Kmeans(d, k, **options)
+    gpus = faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
+    on_gpu = device.type == "cuda" and gpus > 0
+    if on_gpu:  # its own argument `gpu` counts GPUs from the first on
+        resources = faiss.StandardGpuResources()
+        kmeans.index = faiss.index_cpu_to_gpu(resources, device.index, kmeans.index)
+    log.info("faiss %s clusters on %s", faiss.__version__, device if on_gpu else "the CPU")
+    return kmeans
 
 
 def _import_faiss() -> Any:

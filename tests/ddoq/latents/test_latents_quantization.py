@@ -91,3 +91,10 @@ def test_every_quantiser_distils(method, coloured_noise, pooling_prior, trainer,
     distilled = distil(distiller, coloured_noise(), pooling_prior(), trainer, tmp_path)
     assert distilled.ipc == 3
     assert distilled.weights.sum() == pytest.approx(9, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["restarts", "passes", "km_expand", "batch_size"])
+def test_counts_of_the_quantizer_are_at_least_one(name):
+    for value in (0, -1):
+        with pytest.raises(UserError, match=rf"quantizer\.{name} must be at least 1.*{value}"):
+            Quantizer(**{name: value})

@@ -1,5 +1,7 @@
 """The loop: every item once before any comes again, and one step per batch."""
 
+import lightning as L
+import pytest
 import torch
 from torch.utils.data import TensorDataset
 
@@ -64,3 +66,14 @@ def test_images_are_read_in_batches():
     assert len(images) == 5
     torch.testing.assert_close(torch.stack(images.__getitems__([3, 1])), split.images[[3, 1]])
     torch.testing.assert_close(images[2], split.images[2])
+
+
+@pytest.mark.parametrize(
+    ("devices", "taken"), [([3], [3]), ([2, 5], [2]), (1, 1), (4, 1), ("auto", 1), (None, 1)]
+)
+def test_a_rank_stays_on_its_own_device(monkeypatch, quiet, devices, taken):
+    """No GPU is needed to see which one Lightning is asked for."""
+    asked = []
+    monkeypatch.setattr(L, "Trainer", lambda **settings: asked.append(settings))
+    make_trainer({**quiet, "accelerator": "cuda", "devices": devices})
+    assert asked[0]["devices"] == taken

@@ -1,4 +1,5 @@
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import torch
 from ddoq.errors import UserError
 from ddoq.quantization import quantize
 from ddoq.quantization.assignment import nearest
+from ddoq.quantization.faiss_backend import make_kmeans
 
 
 def test_agrees_with_torch(cloud):
@@ -63,3 +65,43 @@ def test_says_how_to_install(monkeypatch, cloud):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(UserError, match=r"ddoq-bench\[cpu\].*backend: torch"):
         quantize(cloud(), 3, backend="faiss")
+
+
+class FakeIndex:
+    """Stands for an index of faiss, and says on which GPU it is."""
+
+    gpu = None
+
+
+def fake_faiss(gpus):
+    """Make the part of a GPU build that is asked for; there is none to be had without a GPU."""
+
+    class Kmeans:
+        def __init__(self, d, k, gpu=False, **options):
+            assert not gpu  # it counts GPUs from the first on
+            self.index = FakeIndex()
+
+    def index_cpu_to_gpu(resources, number, index):
+        assert resources == "resources"
+        index.gpu = number
+        return index
+
+    module = SimpleNamespace(Kmeans=Kmeans, __version__="0", get_num_gpus=lambda: gpus)
+    module.StandardGpuResources = lambda: "resources"
+    module.index_cpu_to_gpu = index_cpu_to_gpu
+    return module
+
+
+@pytest.mark.parametrize(
+    ("place", "gpus", "taken"),
+    [("cuda:0", 2, 0), ("cuda:1", 2, 1), ("cuda:1", 0, None), ("cpu", 2, None)],
+)
+def test_takes_the_gpu_that_the_points_are_on(place, gpus, taken):
+    kmeans = make_kmeans(fake_faiss(gpus), 3, 2, torch.device(place), {"niter": 1})
+    assert kmeans.index.gpu == taken
+
+
+def test_a_build_without_gpus_has_no_resources():
+    module = fake_faiss(0)
+    del module.StandardGpuResources, module.get_num_gpus
+    assert make_kmeans(module, 3, 2, torch.device("cuda:1"), {}).index.gpu is None
