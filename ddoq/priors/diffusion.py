@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from diffusers import DDPMScheduler, DiTPipeline
+from diffusers import DiTPipeline
 from torch import Tensor, nn
 
 from ddoq.errors import UserError
 from ddoq.priors.latent import LatentDiffusionPrior
-from ddoq.priors.loading import make_scheduler, open_pipeline, parse_dtype
+from ddoq.priors.loading import Opening, open_pipeline, parse_dtype
+from ddoq.priors.schedulers import VARIANCE_READERS, scheduler_label
 from ddoq.storage.fingerprints import hash_config, hash_module
 
 
@@ -62,6 +63,8 @@ class DiffusionPrior(LatentDiffusionPrior):
         dtype: str | torch.dtype = torch.float32,
         scheduler: str | None = None,
         classes: Sequence[int] | None = None,
+        variant: str | None = None,
+        allow_pickle: bool = False,
     ) -> Self:
         """Open a folder in the format of diffusers' ``DiTPipeline``, or a hub id.
 
@@ -70,6 +73,8 @@ class DiffusionPrior(LatentDiffusionPrior):
             dtype: float32, bfloat16 or float16; images and latents are float32 all the same.
             scheduler: Class name of a diffusers scheduler; None takes the folder's own.
             classes: See the class.
+            variant: See :class:`ddoq.priors.loading.Opening`.
+            allow_pickle: See :class:`ddoq.priors.loading.Opening`.
 
         Returns:
             The prior, on the CPU.
@@ -77,9 +82,8 @@ class DiffusionPrior(LatentDiffusionPrior):
         Raises:
             UserError: If it cannot be opened; see :func:`ddoq.priors.loading.open_pipeline`.
         """
-        pipeline = open_pipeline(str(source), parse_dtype(dtype))
-        if scheduler is not None:
-            pipeline.scheduler = make_scheduler(scheduler, pipeline.scheduler.config)
+        opening = Opening(scheduler, variant, allow_pickle)
+        pipeline = open_pipeline(str(source), parse_dtype(dtype), opening=opening)
         prior = cls(pipeline, classes)
         prior.origin = str(source)
         return prior
@@ -118,7 +122,7 @@ class DiffusionPrior(LatentDiffusionPrior):
     def _uses_variance(self) -> bool:
         """Whether the scheduler reads the variance that the network predicts."""
         variance = str(self.scheduler.config.get("variance_type"))
-        return isinstance(self.scheduler, DDPMScheduler) and variance.startswith("learned")
+        return type(self.scheduler).__name__ in VARIANCE_READERS and variance.startswith("learned")
 
     def _hash(self, numbers: list[int]) -> str:
         """Hash weights, configurations and the numbers of the classes."""
@@ -127,7 +131,7 @@ class DiffusionPrior(LatentDiffusionPrior):
             {k: v for k, v in part.config.items() if not k.startswith("_")} for part in parts
         ]
         weights = [self._vae_hash, hash_module(self.transformer)]
-        return hash_config([type(self.scheduler).__name__, configs, weights, numbers])
+        return hash_config([scheduler_label(self.scheduler), configs, weights, numbers])
 
 
 def save_pipeline(

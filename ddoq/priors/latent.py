@@ -1,6 +1,5 @@
 """What all latent diffusion priors share: the autoencoder, the start from latents and the denoising loop."""
 
-import inspect
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from ddoq.errors import UserError
 from ddoq.finite import NotFiniteError, is_finite
 from ddoq.precision import without_autocast
 from ddoq.priors.base import Generators, Prior, Sampling
+from ddoq.priors.schedulers import extra_arguments
 from ddoq.storage.fingerprints import hash_config, hash_module
 
 # Latents of a scaled VAE have a standard deviation near 1; this far off, its scaling factor was forgotten.
@@ -244,9 +244,7 @@ class LatentDiffusionPrior(Prior):
         conditions = self.conditions(class_ids)
         if scale is not None:
             conditions = torch.cat([conditions, self.null_conditions(class_ids)])
-        extra: dict[str, Any] = {}
-        if "generator" in inspect.signature(self.scheduler.step).parameters:
-            extra["generator"] = list(generators)
+        extra = extra_arguments(self.scheduler, list(generators))
         for time in times:
             scaled = self.scheduler.scale_model_input(noisy, time)
             inputs = (scaled if scale is None else torch.cat([scaled, scaled])).to(self.dtype)
@@ -281,7 +279,14 @@ class LatentDiffusionPrior(Prior):
             raise UserError(
                 f"sampling.num_inference_steps is {steps}; this prior has at most {longest}."
             )
-        self.scheduler.set_timesteps(steps)
+        try:
+            self.scheduler.set_timesteps(steps)
+        except (
+            ValueError
+        ) as error:  # LCM and TCD know fewer steps than their model was trained with
+            raise UserError(
+                f"sampling.num_inference_steps is {steps}, which {type(self.scheduler).__name__} refuses: {error}"
+            ) from None
 
     def _broken_images(self, latents: Tensor) -> str:
         """Say what is wrong where decoded images are not finite: the latents, or the decoder."""

@@ -1,6 +1,5 @@
 """Opening of diffusers folders and hub ids, DiT or Stable Diffusion, with errors that say what to mend."""
 
-import inspect
 import logging
 import math
 import warnings
@@ -10,20 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
-from diffusers import (
-    DiffusionPipeline,
-    DiTPipeline,
-    SchedulerMixin,
-    StableDiffusionImg2ImgPipeline,
-)
+from diffusers import DiffusionPipeline, DiTPipeline, StableDiffusionImg2ImgPipeline
 from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError
 from transformers.utils import logging as transformers_logging
 
 from ddoq.errors import UserError, suggest
+from ddoq.priors.schedulers import check_scheduler, check_variance, make_scheduler
+from ddoq.priors.weight_files import check_weights
 from ddoq.storage.files import read_json
 
 # The files without which a folder is no DiT pipeline.
@@ -43,8 +38,11 @@ STABLE_DIFFUSION_PARTS = (
     "scheduler/scheduler_config.json",
 )
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Draws its noise for a whole batch from one Brownian tree, so that images would depend on their batch.
-_REFUSED = ("DPMSolverSDEScheduler",)
+# What a pipeline's parts are made of; a model_index.json may name any module, which would be imported.
+_LIBRARIES = ("diffusers", "transformers")
+# Two settings of a scheduler that diffusers mends whenever it makes a Stable Diffusion pipeline. PNDM, the model's own, has
+# no `clip_sample`: DDIM would be made with its default and clip latents to [-1, 1].
+_STABLE_DIFFUSION_SCHEDULE = {"clip_sample": False, "steps_offset": 1}
 
 
 def parse_dtype(name: str | torch.dtype) -> torch.dtype:
@@ -75,6 +73,7 @@ class PipelineFormat:
         example: A hub id.
         check: Refuses parts that do not belong together.
         options: Further arguments for ``from_pretrained``.
+        schedule: Settings that another scheduler gets in the place of the folder's.
     """
 
     name: str
@@ -84,6 +83,24 @@ class PipelineFormat:
     example: str
     check: Callable[[Any, str], None]
     options: Mapping[str, Any] = field(default_factory=dict)
+    schedule: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a pipeline is opened.
+
+    Attributes:
+        scheduler: Class name of a diffusers scheduler (:data:`ddoq.priors.schedulers.SCHEDULERS`); None takes the folder's.
+        variant: Which weights are read where a folder holds several, e.g. ``fp16`` for ``*.fp16.safetensors``; a part
+            without such a file is read from its plain one.
+        allow_pickle: Whether ``.bin`` files are read where there is no ``.safetensors``. They are pickles: opening one may
+            run whatever its author put there, so allow it only for files whose origin is trusted.
+    """
+
+    scheduler: str | None = None
+    variant: str | None = None
+    allow_pickle: bool = False
 
 
 def find_format(source: str) -> PipelineFormat:
@@ -104,42 +121,76 @@ def find_format(source: str) -> PipelineFormat:
     raise UserError(f"{source} holds a {name}; a prior can be of {valid}.")
 
 
-def open_pipeline(source: str, dtype: torch.dtype, kind: PipelineFormat | None = None) -> Any:
+def open_pipeline(
+    source: str,
+    dtype: torch.dtype,
+    kind: PipelineFormat | None = None,
+    opening: Opening = Opening(),
+) -> Any:
     """Open a pipeline from a folder, or from the Hugging Face hub.
 
     Args:
         source: A folder in diffusers' format, or a hub id such as ``facebook/DiT-XL-2-256``.
         dtype: What the weights are cast to.
         kind: What is expected there; None expects DiT.
+        opening: Scheduler, variant, and whether pickles are read.
 
     Returns:
         The pipeline, on the CPU.
 
     Raises:
-        UserError: If the folder is missing or incomplete, if its parts do not belong together, or if the hub cannot
-            be reached.
+        UserError: If the folder is missing or incomplete, if its parts do not belong together, if its scheduler cannot go
+            from image to image, if its weights are pickles or of another variant, or if the hub cannot be reached.
     """
     kind = kind or DIT
     folder = _local_folder(source, kind)
     if folder is not None:
-        missing = [part for part in kind.parts if not (folder / part).is_file()]
-        if missing:
-            raise UserError(
-                f"{folder} is no diffusers {kind.name} folder: {', '.join(missing)} missing."
-            )
-        index = read_json(folder / "model_index.json")
-        for part in [part.split("/")[0] for part in kind.parts if "/" in part]:
-            if not all(index.get(part) or [None]):
-                raise UserError(f"{folder}/model_index.json lists no {part.replace('_', ' ')}.")
+        index = _check_folder(folder, kind)
+        check_weights(folder, _models(kind), opening.variant, opening.allow_pickle)
+        if opening.scheduler is None:  # before it is made: some need further packages
+            config = read_json(folder / "scheduler" / "scheduler_config.json")
+            check_scheduler(str(index["scheduler"][1]), config, source)
     with _user_errors(source, folder, kind.name), _quiet():
         pipeline = kind.pipeline.from_pretrained(
             str(folder or source),
             low_cpu_mem_usage=False,  # True needs accelerate
+            variant=opening.variant,
+            use_safetensors=None if opening.allow_pickle else True,
             **kind.options,
         ).to(dtype)  # the argument for it was renamed between the releases that are supported
+    name = type(pipeline.scheduler).__name__
+    if opening.scheduler is None:
+        check_scheduler(name, pipeline.scheduler.config, source)
+    else:
+        config = {**pipeline.scheduler.config, "_class_name": name}
+        pipeline.scheduler = make_scheduler(opening.scheduler, config, kind.schedule)
     _check_scaling(pipeline.vae.config, source)
     kind.check(pipeline, source)
     return pipeline
+
+
+def _models(kind: PipelineFormat) -> list[str]:
+    """List the folders that hold weights."""
+    return [part.split("/")[0] for part in kind.parts if part.endswith("/config.json")]
+
+
+def _check_folder(folder: Path, kind: PipelineFormat) -> dict[str, Any]:
+    """Refuse a folder that lacks parts, or would import what is no part of diffusers; return its index."""
+    missing = [part for part in kind.parts if not (folder / part).is_file()]
+    if missing:
+        raise UserError(
+            f"{folder} is no diffusers {kind.name} folder: {', '.join(missing)} missing."
+        )
+    index: dict[str, Any] = read_json(folder / "model_index.json")
+    for part in [part.split("/")[0] for part in kind.parts if "/" in part]:
+        if not all(index.get(part) or [None]):
+            raise UserError(f"{folder}/model_index.json lists no {part.replace('_', ' ')}.")
+        if index[part][0] not in _LIBRARIES:
+            raise UserError(
+                f"{folder}/model_index.json takes its {part.replace('_', ' ')} from the module {index[part][0]!r}, which "
+                f"is not imported: a prior is made of classes of {' and '.join(_LIBRARIES)} alone."
+            )
+    return index
 
 
 def _local_folder(source: str, kind: PipelineFormat | None = None) -> Path | None:
@@ -175,6 +226,8 @@ def _user_errors(source: str, folder: Path | None, what: str) -> Iterator[None]:
                 f"`hf auth login`. Without access from here, do both and `hf download {source} --local-dir FOLDER` on "
                 "another machine, copy FOLDER here and give its path instead."
             ) from error
+        if "safetensors" in reason:
+            reason += " (weights of a variant alone need prior.init_args.variant, e.g. fp16; pickles are not opened)"
         if constants.HF_HUB_OFFLINE:
             reason += " (HF_HUB_OFFLINE is set, so that nothing is downloaded)"
         raise UserError(
@@ -191,35 +244,6 @@ def _is_gated(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def make_scheduler(name: str, config: Any) -> SchedulerMixin:
-    """Make a diffusers scheduler by its class name, with the noise schedule of another one.
-
-    Args:
-        name: E.g. ``DDIMScheduler``, ``DDPMScheduler``, ``DPMSolverMultistepScheduler``.
-        config: Configuration of the scheduler that the model was trained with.
-
-    Returns:
-        The scheduler.
-
-    Raises:
-        UserError: If there is no such scheduler, or if it cannot draw noise image by image.
-
-    Example:
-        >>> type(make_scheduler("DDPMScheduler", diffusers.DDIMScheduler().config)).__name__
-        'DDPMScheduler'
-    """
-    names = [
-        key
-        for key in dir(diffusers)
-        if key.endswith("Scheduler") and not key.startswith(("Flax", "_"))
-    ]
-    if name not in names or not _usable(getattr(diffusers, name)):
-        raise UserError(
-            f"Unknown prior scheduler {name!r}. {suggest(name, filter(_usable_name, names))}"
-        )
-    return getattr(diffusers, name).from_config(config)
 
 
 @contextmanager
@@ -240,24 +264,6 @@ def _quiet() -> Iterator[None]:
             each.set_verbosity(verbosity)
             if bar:
                 each.enable_progress_bar()
-
-
-def _usable_name(name: str) -> bool:
-    """Say whether diffusers' class of this name can sample latents image by image."""
-    return _usable(getattr(diffusers, name))
-
-
-def _usable(candidate: Any) -> bool:
-    """Say whether a scheduler can start from noised latents and takes no noise but the caller's."""
-    return (
-        inspect.isclass(candidate)
-        and issubclass(candidate, SchedulerMixin)
-        and all(
-            hasattr(candidate, part)
-            for part in ("add_noise", "set_timesteps", "scale_model_input", "step")
-        )
-        and candidate.__name__ not in _REFUSED
-    )
 
 
 def _check_scaling(vae: Any, source: str) -> None:
@@ -295,6 +301,17 @@ def _check_dit(pipeline: Any, source: str) -> None:
         raise UserError(
             f"{source}: {dit.out_channels} output channels fit neither noise nor noise and variance."
         )
+    predicted = dit.out_channels == 2 * dit.in_channels
+    check_variance(pipeline.scheduler, predicted, source)
+
+
+# Settings of a UNet that wants more than latents, time and the text's embedding.
+_FURTHER_INPUTS = {
+    "class_embed_type": "a class label or another vector",
+    "num_class_embeds": "a class label",
+    "addition_embed_type": "further embeddings (as Stable Diffusion XL's does)",
+    "encoder_hid_dim_type": "the output of a projection",
+}
 
 
 def _check_stable_diffusion(pipeline: Any, source: str) -> None:
@@ -320,6 +337,13 @@ def _check_stable_diffusion(pipeline: Any, source: str) -> None:
         )
     if unet.time_cond_proj_dim is not None:
         raise UserError(f"{source}: guidance is distilled into this UNet; take the model it is of.")
+    for name, what in _FURTHER_INPUTS.items():
+        if unet.get(name) is not None:
+            raise UserError(
+                f"{source}: unet/config.json has {name} {unet.get(name)!r}, so that the UNet wants {what} beside the "
+                "prompt. Take a Stable Diffusion 1 or 2 that is told classes by prompts alone."
+            )
+    check_variance(pipeline.scheduler, False, source)
 
 
 DIT = PipelineFormat(
@@ -333,5 +357,6 @@ STABLE_DIFFUSION = PipelineFormat(
     "stable-diffusion-v1-5/stable-diffusion-v1-5",
     _check_stable_diffusion,
     {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
+    _STABLE_DIFFUSION_SCHEDULE,
 )
 FORMATS = (DIT, STABLE_DIFFUSION)

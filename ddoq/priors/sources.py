@@ -22,7 +22,8 @@ from ddoq.precision import Precision, check_precision
 from ddoq.priors.base import Prior
 from ddoq.priors.diffusion import DiffusionPrior, save_pipeline
 from ddoq.priors.latent import LatentDiffusionPrior
-from ddoq.priors.loading import STABLE_DIFFUSION, find_format, make_scheduler, parse_dtype
+from ddoq.priors.loading import STABLE_DIFFUSION, find_format, parse_dtype
+from ddoq.priors.schedulers import check_scheduler, make_scheduler
 from ddoq.priors.stable_diffusion import StableDiffusionPrior
 from ddoq.priors.training.config import DiTConfig, VAEConfig, check_image_size
 from ddoq.priors.training.dit import train_dit
@@ -200,7 +201,9 @@ class TrainedPrior(PriorSource):
         checkpoint: Checkpoint,
     ) -> None:
         """Train the transformer, and fill a folder with the whole prior."""
-        vae = AutoencoderKL.from_pretrained(vae_folder / "vae", low_cpu_mem_usage=False)
+        vae = AutoencoderKL.from_pretrained(
+            vae_folder / "vae", low_cpu_mem_usage=False, use_safetensors=True
+        )
         vae.eval().requires_grad_(False)
         check_weights(vae, f"The autoencoder in {vae_folder}", _RETRAIN)
         say(f"prior: training the diffusion transformer, {self.dit.steps} steps")
@@ -231,7 +234,8 @@ class PretrainedPrior(PriorSource):
         path: The folder, or a hub id such as ``facebook/DiT-XL-2-256`` or
             ``stable-diffusion-v1-5/stable-diffusion-v1-5``.
         dtype: ``float32``, ``bfloat16`` or ``float16``.
-        scheduler: Class name of a diffusers scheduler; None takes the folder's own.
+        scheduler: Class name of a diffusers scheduler (:data:`ddoq.priors.schedulers.SCHEDULERS`); None takes the folder's
+            own.
         classes: For each class of the dataset, its number in a DiT, where the dataset is a part of what the
             prior was trained on; ``imagenet`` finds the numbers in ImageNet-1K by WordNet id. None where classes
             are the same.
@@ -239,6 +243,9 @@ class PretrainedPrior(PriorSource):
         vae_slicing: Encode and decode image by image, which takes less memory.
         compile: Compile the networks by ``torch.compile``: minutes at the start, faster after. It needs a C++ compiler,
             on CUDA Triton. Images change by rounding; fingerprints and caches do not.
+        variant: Which weights are read where a folder holds several, e.g. ``fp16`` for ``*.fp16.safetensors``.
+        allow_pickle: Dangerous: read ``.bin`` files, too, where there is no ``.safetensors``. They are pickles, and opening
+            one may run whatever its author put there.
     """
 
     stand_in = "ddoq.priors.TrainedPrior"
@@ -252,6 +259,8 @@ class PretrainedPrior(PriorSource):
         negative_prompt: str = "",
         vae_slicing: bool = False,
         compile: bool = False,
+        variant: str | None = None,
+        allow_pickle: bool = False,
     ) -> None:
         parse_dtype(dtype)
         self.path = path
@@ -261,6 +270,8 @@ class PretrainedPrior(PriorSource):
         self.negative_prompt = negative_prompt
         self.vae_slicing = vae_slicing
         self.compile = compile
+        self.variant = variant
+        self.allow_pickle = allow_pickle
 
     def obtain(self, data: ImageDataModule, cache: Path, trainer: Mapping[str, Any]) -> Prior:
         """Open the prior; see :meth:`PriorSource.obtain`. Nothing is cached or trained here."""
@@ -289,7 +300,9 @@ class PretrainedPrior(PriorSource):
                 f"{self.path} is not here, and its shapes are known of {', '.join(RELEASED)} alone"
             )
             return None, [Stage.unknown("prior: open", note)]
-        if self.scheduler is not None:
+        if self.scheduler is None:
+            check_scheduler(type(networks.scheduler).__name__, networks.scheduler.config, self.path)
+        else:
             networks.scheduler = make_scheduler(self.scheduler, networks.scheduler.config)
         return networks.to(parse_dtype(self.dtype)), []
 
@@ -297,9 +310,7 @@ class PretrainedPrior(PriorSource):
         if self.negative_prompt:
             raise UserError(f"prior.negative_prompt has no meaning for the DiT {self.path}.")
         classes = imagenet_indices(data.classes) if self.classes == "imagenet" else self.classes
-        prior = DiffusionPrior.from_pretrained(
-            self.path, dtype=self.dtype, scheduler=self.scheduler, classes=classes
-        )
+        prior = DiffusionPrior.from_pretrained(self.path, classes=classes, **self._opening())
         _check_classes(prior, data, self.path)
         return prior
 
@@ -313,9 +324,13 @@ class PretrainedPrior(PriorSource):
             self.path,
             prompts=data.classes.prompts,
             negative_prompt=self.negative_prompt,
-            dtype=self.dtype,
-            scheduler=self.scheduler,
+            **self._opening(),
         )
+
+    def _opening(self) -> dict[str, Any]:
+        """Return how either kind of pipeline is opened."""
+        names = ("dtype", "scheduler", "variant", "allow_pickle")
+        return {name: getattr(self, name) for name in names}
 
 
 def _clear(checkpoints: Sequence[Checkpoint]) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ddoq.errors import UserError
 from ddoq.priors.latent import LatentDiffusionPrior
-from ddoq.priors.loading import STABLE_DIFFUSION, make_scheduler, open_pipeline, parse_dtype
+from ddoq.priors.loading import STABLE_DIFFUSION, Opening, open_pipeline, parse_dtype
+from ddoq.priors.schedulers import scheduler_label
 from ddoq.storage.fingerprints import hash_config, hash_module, hash_tensors
 
 # What of a text encoder's configuration changes its output beyond its weights. The rest of it differs between
@@ -65,6 +66,8 @@ class StableDiffusionPrior(LatentDiffusionPrior):
         negative_prompt: str = "",
         dtype: str | torch.dtype = torch.float32,
         scheduler: str | None = None,
+        variant: str | None = None,
+        allow_pickle: bool = False,
     ) -> Self:
         """Open a folder in the format of diffusers' ``StableDiffusionPipeline``, or a hub id.
 
@@ -74,6 +77,8 @@ class StableDiffusionPrior(LatentDiffusionPrior):
             negative_prompt: See the class.
             dtype: float32, bfloat16 or float16; images and latents are float32 all the same.
             scheduler: Class name of a diffusers scheduler; None takes the folder's own.
+            variant: See :class:`ddoq.priors.loading.Opening`.
+            allow_pickle: See :class:`ddoq.priors.loading.Opening`.
 
         Returns:
             The prior, on the CPU.
@@ -81,9 +86,8 @@ class StableDiffusionPrior(LatentDiffusionPrior):
         Raises:
             UserError: If it cannot be opened; see :func:`ddoq.priors.loading.open_pipeline`.
         """
-        pipeline = open_pipeline(str(source), parse_dtype(dtype), STABLE_DIFFUSION)
-        if scheduler is not None:
-            pipeline.scheduler = make_scheduler(scheduler, _mended(pipeline.scheduler.config))
+        opening = Opening(scheduler, variant, allow_pickle)
+        pipeline = open_pipeline(str(source), parse_dtype(dtype), STABLE_DIFFUSION, opening)
         prior = cls(pipeline, prompts, negative_prompt)
         prior.origin = str(source)
         return prior
@@ -144,18 +148,6 @@ class StableDiffusionPrior(LatentDiffusionPrior):
         ]
         text = {name: getattr(self.text_encoder.config, name, None) for name in _TEXT_SETTINGS}
         weights = [self._vae_hash, hash_module(self.unet), hash_module(self.text_encoder)]
-        name = type(self.scheduler).__name__
+        name = scheduler_label(self.scheduler)
         said = [self.prompts, self.negative_prompt, hash_tensors({"tokens": tokens})]
         return hash_config([name, configs, text, weights, said])
-
-
-def _mended(config: Any) -> dict[str, Any]:
-    """Fix the two settings of a scheduler that diffusers fixes whenever it makes this pipeline.
-
-    PNDM, the model's own scheduler, has no ``clip_sample``: DDIM would be made with its default and clip latents to
-    [-1, 1].
-    """
-    fixed = {"clip_sample": False, "steps_offset": 1}
-    # diffusers drops what is listed here when it makes another scheduler.
-    defaults = [name for name in config.get("_use_default_values", []) if name not in fixed]
-    return {**config, **fixed, "_use_default_values": defaults}

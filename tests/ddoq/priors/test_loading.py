@@ -9,7 +9,7 @@ import torch
 
 from ddoq.errors import UserError
 from ddoq.priors import DiffusionPrior
-from ddoq.priors.loading import PARTS, find_format, make_scheduler, open_pipeline, parse_dtype
+from ddoq.priors.loading import PARTS, find_format, open_pipeline, parse_dtype
 
 
 @pytest.fixture
@@ -89,19 +89,34 @@ def test_model_that_the_hub_does_not_have(monkeypatch):
         find_format("no/model")
 
 
-def test_scheduler_takes_over_the_noise_schedule():
-    base = diffusers.DDIMScheduler(beta_schedule="scaled_linear", beta_end=0.012)
-    made = make_scheduler("DPMSolverMultistepScheduler", base.config)
-    torch.testing.assert_close(made.alphas_cumprod, base.alphas_cumprod)
-
-
-@pytest.mark.parametrize("name", ["DDIM", "Scheduler", "DPMSolverSDEScheduler", "AutoencoderKL"])
-def test_unknown_scheduler(name):
-    with pytest.raises(UserError, match="Unknown prior scheduler"):
-        make_scheduler(name, diffusers.DDIMScheduler().config)
-
-
 def test_unknown_dtype():
     assert parse_dtype(torch.bfloat16) == torch.bfloat16
     with pytest.raises(UserError, match="float16"):
         parse_dtype("float64")
+
+
+def test_parts_come_from_diffusers_and_transformers_alone(copied, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "strange.py").write_text("raise SystemExit('imported')")
+    index = json.loads((copied / "model_index.json").read_text())
+    index["vae"] = ["strange", "AutoencoderKL"]
+    (copied / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(
+        UserError, match=r"model_index\.json takes its vae from the module 'strange'"
+    ):
+        DiffusionPrior.from_pretrained(copied)
+
+
+def test_hub_model_without_safetensors_names_the_options(monkeypatch):
+    given = {}
+
+    def refuse(*args, **kwargs):
+        given.update(kwargs)
+        raise OSError(
+            "Could not find the necessary `safetensors` weights in {'a.bin'} (variant=None)"
+        )
+
+    monkeypatch.setattr(diffusers.DiTPipeline, "from_pretrained", refuse)
+    with pytest.raises(UserError, match=r"prior\.init_args\.variant, e\.g\. fp16; pickles are not"):
+        open_pipeline("somebody/something", torch.float32)
+    assert given["use_safetensors"] is True

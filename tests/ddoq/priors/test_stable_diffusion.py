@@ -12,6 +12,7 @@ from diffusers import (
     PNDMScheduler,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionPipeline,
+    UNet2DConditionModel,
 )
 from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled
 from tiny_pipelines import build_stable_diffusion, write_tokenizer
@@ -361,6 +362,24 @@ def test_parts_that_do_not_belong_together(tmp_path, part, make, message):
     )
     with pytest.raises(UserError, match=message):
         StableDiffusionPrior.from_pretrained(tmp_path / "mixed", prompts=PROMPTS)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("class_embed_type", "timestep"),
+        ("num_class_embeds", 7),
+        ("addition_embed_type", "text"),
+        ("encoder_hid_dim_type", "text_proj"),
+    ],
+)
+def test_unet_that_wants_more_than_a_prompt(copied, key, value):
+    # Written in: the weights of such a UNet would fit, and its first step would fail.
+    unet = UNet2DConditionModel.from_pretrained(copied / "unet", low_cpu_mem_usage=False)
+    config = {**unet.config, key: value, "encoder_hid_dim": 16}
+    UNet2DConditionModel.from_config(config).save_pretrained(copied / "unet")
+    with pytest.raises(UserError, match=rf"unet/config\.json has {key} '?{value}"):
+        StableDiffusionPrior.from_pretrained(copied, prompts=PROMPTS)
 
 
 @pytest.mark.parametrize(
