@@ -62,6 +62,11 @@ class FeatureSelection(Distiller):
         """Select ``ipc`` rows of the features of a class, float32 ``(n, d)``: int64 ``(ipc,)``, in their order."""
 
     @property
+    def sees_normalized(self) -> bool:
+        """No: the teacher normalises by numbers of its own."""
+        return False
+
+    @property
     def needs_teacher(self) -> bool:
         """It makes the features."""
         return True

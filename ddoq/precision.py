@@ -12,7 +12,6 @@ from ddoq.errors import UserError
 Precision = Literal["32-true", "bf16-mixed"]
 
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
-_ALIASES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
 
 
 @contextmanager
@@ -56,20 +55,6 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
         enabled=precision == "bf16-mixed",
         cache_enabled=False,
     )
-
-
-def precision_name(value: str | int | None) -> str:
-    """Return Lightning's full name of a precision, of which it accepts several spellings.
-
-    Args:
-        value: As ``lightning.Trainer`` takes it; None is its default.
-
-    Example:
-        >>> precision_name(32), precision_name("bf16"), precision_name(None), precision_name("64-true")
-        ('32-true', 'bf16-mixed', '32-true', '64-true')
-    """
-    name = "32-true" if value is None else str(value)
-    return _ALIASES.get(name, name)
 
 
 def check_precision(key: str, value: str) -> None:

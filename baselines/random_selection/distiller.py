@@ -22,6 +22,11 @@ class RandomSelection(Distiller):
 
     method = "random"
 
+    @property
+    def sees_normalized(self) -> bool:
+        """No: nothing is seen."""
+        return False
+
     def check(self, data: ImageDataModule) -> None:
         """Refuse a budget above the size of the smallest class."""
         super().check(data)

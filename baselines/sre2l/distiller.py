@@ -121,6 +121,11 @@ class SRe2L(Distiller):
         return self._precision
 
     @property
+    def sees_normalized(self) -> bool:
+        """No: the teacher normalises by numbers of its own."""
+        return False
+
+    @property
     def needs_teacher(self) -> bool:
         """The teacher is all that is left of the data."""
         return True

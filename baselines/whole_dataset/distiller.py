@@ -24,6 +24,11 @@ class WholeDataset(Distiller):
     def __init__(self) -> None:
         super().__init__(ipc=0)  # known once there is a dataset
 
+    @property
+    def sees_normalized(self) -> bool:
+        """No: nothing is seen."""
+        return False
+
     def settings(self) -> dict[str, Any]:
         """Return nothing: there is no choice to record."""
         return {}

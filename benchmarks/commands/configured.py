@@ -37,8 +37,8 @@ from ddoq.bounds import check_finite
 from ddoq.console import say
 from ddoq.distillation.ranks import one_device
 from ddoq.errors import UserError
-from ddoq.precision import precision_name
 from ddoq.seeding import check_seed, check_seeds
+from ddoq.storage.keys import precision_name
 
 _RUNS: dict[str, Callable[[Bench], object]] = {
     "fit": lambda bench: bench.fit(),

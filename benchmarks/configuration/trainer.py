@@ -17,7 +17,7 @@ from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.strategies import StrategyRegistry
 
 from ddoq.errors import UserError, suggest
-from ddoq.precision import precision_name
+from ddoq.storage.keys import precision_name
 
 # What differs from Lightning's defaults.
 DEFAULTS = {

@@ -4,7 +4,7 @@ import functools
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,14 @@ from benchmarks.students.stored_labels import LABEL_FORMAT
 from benchmarks.students.student import Student
 from benchmarks.students.training_set import TrainingSet
 from benchmarks.tracking.loggers import WandbOptions, finish, student_loggers
+from ddoq.console import say
 from ddoq.data import ImageDataModule
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
 from ddoq.finite import DivergedError
-from ddoq.precision import precision_name
 from ddoq.storage.checkpoints import Checkpoint
 from ddoq.storage.fingerprints import hash_config
+from ddoq.storage.keys import precision_name
 from ddoq.storage.provenance import provenance
 from ddoq.storage.records import hashed_fields
 from ddoq.storage.run_folder import RunFolder, SetFolder
@@ -106,7 +107,7 @@ class CellRunner:
             distilled=SetConfig.of(self.distilled.metadata, self.training.fingerprint),
             teacher=self.teacher.fingerprint if self.teacher else None,
             recipe=self.recipe.config(),
-            student=hashed_fields(student),
+            student={**hashed_fields(student), "name": None},  # what it is called decides nothing
             seed=seed,
             precision=precision,
             label_format=LABEL_FORMAT if self.recipe.labels == "stored" else None,
@@ -114,8 +115,16 @@ class CellRunner:
         ).record()
 
     def find(self, student: Student, seed: int) -> Result | None:
-        """Return the stored result of a cell, if any."""
-        return find_result(RunFolder(self.output).results, self.cell_config(student, seed))
+        """Return the stored result of a cell, if any, under the names that it has now."""
+        folder = RunFolder(self.output).results
+        stored = find_result(folder, self.cell_config(student, seed))
+        cell = self.cell(student, seed)
+        if stored is None or stored.cell == cell:
+            return stored
+        say(f"{cell.student}, seed {seed}: the result of {stored.cell.student} is renamed")
+        renamed = replace(stored, cell=cell)
+        write_result(folder, renamed)
+        return renamed
 
     def run(self, student: Student, seed: int, *, force: bool = False) -> Result | None:
         """Train and test one student, or reuse its result.

@@ -1,6 +1,7 @@
 """What a run refuses: before hours of work what could not succeed, after them what did not."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
@@ -48,6 +49,7 @@ def check_students(
         raise UserError(
             f"Two students share a name: {', '.join(labels)}. Give them different `name`s."
         )
+    check_networks(students)
     device = trainer.strategy.root_device
     with isolate_rng():  # wrong names and arguments show up here
         for student in students:
@@ -55,6 +57,21 @@ def check_students(
             if options.joint(trainer) and options.sync_batchnorm:
                 synchronize_batch_norm(network, device, student.label)
     check_strategy(trainer)
+
+
+def check_networks(students: Sequence[Student]) -> None:
+    """Refuse students that differ in their names alone: both would be one training.
+
+    Raises:
+        UserError: Naming both.
+    """
+    for number, student in enumerate(students):
+        for other in students[:number]:
+            if replace(other, name=None) == replace(student, name=None):
+                raise UserError(
+                    f"The students {other.label} and {student.label} differ in their names alone, and would be one "
+                    "training: leave one out."
+                )
 
 
 def check_classes(distilled: DistilledSet, folder: Path, data: ImageDataModule) -> None:

@@ -182,8 +182,12 @@ def check_students(path: Path, students: Any) -> None:
                     f"{path}: unknown key {key!r} of the student {label_of(student)!r}. "
                     f"{suggest(str(key), known)}"
                 )
-    if twice := _twice(students):
-        raise UserError(f"{path}: the student {label_of(twice[0])!r} is listed twice.")
+    unnamed = [{k: v for k, v in student.items() if k != "name"} for student in students]
+    if twice := _twice(unnamed):
+        names = [label_of(s) for s, same in zip(students, unnamed, strict=True) if same == twice[0]]
+        raise UserError(
+            f"{path}: the student {' or '.join(map(repr, dict.fromkeys(names)))} is listed twice."
+        )
 
 
 def check_seeds(path: Path, seeds: Any) -> None:

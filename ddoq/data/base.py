@@ -17,6 +17,7 @@ from ddoq.data.sampler import ExactDistributedSampler
 from ddoq.errors import UserError
 from ddoq.smoke import Tiny, accepted, lower
 from ddoq.storage.fingerprints import hash_config, hash_tensors
+from ddoq.storage.keys import seen_key
 
 # Mean and standard deviation of ImageNet in RGB, as torchvision's reference training code states them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -302,8 +303,25 @@ class ImageDataModule(Tiny, L.LightningDataModule, ABC):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of everything that decides what the splits hold; needs :meth:`setup`."""
+        """Hash of all that :meth:`describe` says; needs :meth:`setup`."""
         return hash_config(self.describe())
+
+    @property
+    def train_fingerprint(self) -> str:
+        """Hash of what decides the training images and their labels, and of nothing else; needs :meth:`setup`."""
+        return seen_key(self.describe())
+
+    @property
+    def normalized_fingerprint(self) -> str:
+        """As :attr:`train_fingerprint`, with mean and deviation, for parts that see normalised images."""
+        return seen_key(self.describe(), normalized=True)
+
+    @property
+    def test_fingerprint(self) -> str:
+        """Hash of what decides the test images and their labels; needs :meth:`setup`."""
+        described = self.describe()
+        names = ("source", "classes", "image_size", "test_limit_per_class", "test_images")
+        return hash_config({name: described[name] for name in names})
 
     def with_train(self, split: ImageSplit) -> Self:
         """Return the same dataset with another training split; classes and test split stay.
@@ -330,8 +348,8 @@ class ImageDataModule(Tiny, L.LightningDataModule, ABC):
             )
         other = copy.copy(self)
         other.train = split
-        known = {id(self.train): self.fingerprint}
-        other._train_key = hash_config([self.fingerprint, hash_split(split, known)])
+        known = {id(self.train): self.train_fingerprint}
+        other._train_key = hash_config([self.train_fingerprint, hash_split(split, known)])
         return other
 
     def describe(self) -> dict[str, Any]:

@@ -36,6 +36,8 @@ class ClassRegistry(Sequence[ClassInfo]):
         keys: Folder names, WordNet ids or ClassLabel names, in label order.
         names: Readable names; the keys where omitted.
         prompts: Text prompts; the names where omitted.
+        unnamed: The same classes as they would be called if nobody had named them; None where nobody has. What people
+            call a class decides no number, so that the fingerprint is taken of these.
 
     Raises:
         UserError: If there is no class, if lengths differ, or if two classes share a key.
@@ -51,6 +53,7 @@ class ClassRegistry(Sequence[ClassInfo]):
         keys: Sequence[str],
         names: Sequence[str] | None = None,
         prompts: Sequence[str] | None = None,
+        unnamed: "ClassRegistry | None" = None,
     ) -> None:
         names = keys if names is None else names
         prompts = names if prompts is None else prompts
@@ -65,6 +68,7 @@ class ClassRegistry(Sequence[ClassInfo]):
             raise UserError(
                 f"Classes must have distinct keys; these appear twice: {', '.join(twice)}."
             )
+        self._unnamed = unnamed
         rows = zip(keys, names, prompts, strict=True)
         self._classes = [
             ClassInfo(i, key, name, prompt) for i, (key, name, prompt) in enumerate(rows)
@@ -113,7 +117,17 @@ class ClassRegistry(Sequence[ClassInfo]):
         """Prompts in label order."""
         return [item.prompt for item in self]
 
+    def part(self, indices: Sequence[int]) -> "ClassRegistry":
+        """Return some of the classes, numbered anew in the order given."""
+        kept = [self._classes[index] for index in indices]
+        return ClassRegistry(
+            [item.key for item in kept],
+            [item.name for item in kept],
+            [item.prompt for item in kept],
+            None if self._unnamed is None else self._unnamed.part(indices),
+        )
+
     @property
     def fingerprint(self) -> str:
-        """Hash of keys, names and prompts in order."""
-        return hash_config(list(self))
+        """Hash of the keys in order, with the names and prompts that they have where a user gives none."""
+        return hash_config(list(self if self._unnamed is None else self._unnamed))

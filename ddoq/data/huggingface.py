@@ -256,5 +256,4 @@ def _present_only(
         subset = SubsetSplit(split, positions)
         subset.labels = renumbered[subset.labels]
         subsets.append(subset)
-    keys, names, prompts = zip(*((item.key, item.name, item.prompt) for item in kept), strict=True)
-    return subsets, ClassRegistry(keys, names, prompts)
+    return subsets, registry.part([item.index for item in kept])

@@ -52,7 +52,7 @@ def load_registry(
         ('a photo of a crane bird', 'a photo of a construction crane')
     """
     known = _entries(registry)
-    return build_registry(list(known), dict(known) if names is None else names, prompt)
+    return build_registry(list(known), names, prompt, known)
 
 
 @cache

@@ -10,15 +10,23 @@ from ddoq.errors import UserError
 
 ClassNames = str | list[str] | dict[str, str] | None
 
+_PROMPT = "a photo of a {name}"
 
-def build_registry(keys: Sequence[str], names: ClassNames, prompt: str) -> ClassRegistry:
+
+def build_registry(
+    keys: Sequence[str],
+    names: ClassNames,
+    prompt: str,
+    usual: Mapping[str, str] | None = None,
+) -> ClassRegistry:
     """Join the keys of a dataset with readable names and prompts.
 
     Args:
         keys: Keys in label order.
         names: A list in label order, a mapping from key to name, the path of a JSON file with either or of a
-            text file with a name a line, or None: the keys, underscores read as spaces.
+            text file with a name a line, or None: the usual names.
         prompt: Template of the text prompts; ``{name}`` stands for the name.
+        usual: Names by key where none are given; the keys, underscores read as spaces, where omitted.
 
     Returns:
         The classes in the order of ``keys``.
@@ -35,8 +43,9 @@ def build_registry(keys: Sequence[str], names: ClassNames, prompt: str) -> Class
         raise UserError(f"prompt: {prompt!r} lacks '{{name}}', where the name of the class goes.")
     where = names if isinstance(names, str) else "class_names"
     given = _read(Path(names).expanduser()) if isinstance(names, str) else names
+    known = [key.replace("_", " ") if usual is None else usual[key] for key in keys]
     if given is None:
-        given = [key.replace("_", " ") for key in keys]
+        given = known
     if isinstance(given, Mapping):
         missing = [key for key in keys if key not in given]
         if missing:
@@ -52,7 +61,11 @@ def build_registry(keys: Sequence[str], names: ClassNames, prompt: str) -> Class
         )
     _check(where, keys, given)
     cleaned = [name.strip() for name in given]
-    return ClassRegistry(keys, cleaned, [prompt.replace("{name}", name) for name in cleaned])
+    prompts = [prompt.replace("{name}", name) for name in cleaned]
+    usual_prompts = [_PROMPT.replace("{name}", name) for name in known]
+    unnamed = ClassRegistry(keys, known, usual_prompts)
+    renamed = (cleaned, prompts) != (known, usual_prompts)
+    return ClassRegistry(keys, cleaned, prompts, unnamed if renamed else None)
 
 
 def _check(where: str, keys: Sequence[str], names: Sequence[Any]) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ddoq.data.base import ImageDataModule, ImageSplit, SubsetSplit, TensorSplit
-from ddoq.data.class_registry import ClassInfo, ClassRegistry
+from ddoq.data.class_registry import ClassRegistry
 from ddoq.data.known_registries import load_registry
 from ddoq.errors import UserError
 from ddoq.seeding import generator_for
@@ -139,12 +139,7 @@ class SyntheticImages(ImageDataModule):
 
 
 def _first(registry: ClassRegistry, count: int | None) -> ClassRegistry:
-    infos: list[ClassInfo] = registry[:count]
-    return ClassRegistry(
-        [info.key for info in infos],
-        [info.name for info in infos],
-        [info.prompt for info in infos],
-    )
+    return registry.part(range(len(registry))[:count])
 
 
 def _first_images(split: ImageSplit, classes: int, count: int) -> SubsetSplit:

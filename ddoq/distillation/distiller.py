@@ -26,6 +26,7 @@ from ddoq.precision import Precision
 from ddoq.priors.base import Prior
 from ddoq.seeding import check_seed
 from ddoq.storage.fingerprints import hash_config
+from ddoq.storage.keys import seen_of
 from ddoq.storage.run_folder import RunFolder
 from ddoq.teachers import Teacher
 
@@ -64,6 +65,15 @@ class Distiller(ItemRunner, Configured, ABC):
         self.prior: Prior | None = None
         self.teacher: Teacher | None = None
         self._context: dict[str, Any] = {}
+
+    @property
+    def sees_normalized(self) -> bool:
+        """Whether mean and deviation of the dataset decide its shards.
+
+        True unless a method says otherwise: one that sees pixels alone, or images as its prior or its teacher
+        normalises them, need not be done again for other numbers.
+        """
+        return True
 
     @property
     def needs_prior(self) -> bool:
@@ -194,12 +204,8 @@ class Distiller(ItemRunner, Configured, ABC):
             start_ranks(trainer)
         self.prepare(root, one_device(trainer))
         self._context = self.context()
-        keyed = {**self._context, **self.formats()}
-        key = hash_config({"settings": hashed(self.shard_settings()), **keyed})
-        self.enter(Run(RunFolder(root), key, self.checkpoint_seconds))
-        whole = {"method": self.method, "settings": hashed(self.settings()), **keyed}
-        name = f"{self.method}-ipc{self.ipc}-{hash_config(whole)}"
-        target = RunFolder(root).distilled(name).path
+        self.enter(Run(RunFolder(root), self.shard_key(self._context), self.checkpoint_seconds))
+        target = RunFolder(root).distilled(self.set_name(self._context)).path
         if trainer.world_size > 1 or (not DistilledSet.exists(target) and self._pending()):
             # With several ranks always: the other processes may start in here and must not miss it.
             trainer.predict(self, return_predictions=False)
@@ -209,6 +215,29 @@ class Distiller(ItemRunner, Configured, ABC):
             self._merge().save(target)
         trainer.strategy.barrier("distilled set written")
         return DistilledSet.load(target), target
+
+    def shard_key(self, context: Mapping[str, Any]) -> str:
+        """Hash all that decides the shards.
+
+        Args:
+            context: What :meth:`context` returned.
+        """
+        return hash_config({"settings": hashed(self.shard_settings()), **context, **self.formats()})
+
+    def set_name(self, context: Mapping[str, Any]) -> str:
+        """Name the folder of the set by all that it holds, what its dataset and its classes are called included.
+
+        Args:
+            context: What :meth:`context` returned.
+        """
+        whole = {
+            "method": self.method,
+            "settings": hashed(self.settings()),
+            "names": [self.data.name, self.data.classes.names],
+            **context,
+            **self.formats(),
+        }
+        return f"{self.method}-ipc{self.ipc}-{hash_config(whole)}"
 
     def prepare(self, root: Path, where: Mapping[str, Any]) -> None:
         """Prepare the ingredients; see :meth:`Ingredient.prepare`.
@@ -223,7 +252,11 @@ class Distiller(ItemRunner, Configured, ABC):
         """Return what beside settings decides shards and set; it enters their keys and the record."""
         context: dict[str, Any] = {
             "format": SHARD_FORMAT,
-            "data": self.data.fingerprint,
+            "data": (
+                self.data.normalized_fingerprint
+                if self.sees_normalized
+                else self.data.train_fingerprint
+            ),
             "prior": self.prior.fingerprint if self.prior else None,
             "teacher": self.teacher.fingerprint if self.teacher else None,
             "precision": self.precision,
@@ -251,7 +284,10 @@ class Distiller(ItemRunner, Configured, ABC):
             "seed": self.seed,
             "settings": self.settings(),
             "context": self._context,
-            "data": self.data.describe(),
+            "data": {
+                "name": self.data.name,
+                **seen_of(self.data.describe(), normalized=self.sees_normalized),
+            },
             "class_keys": self.data.classes.keys,
             **self._ingredient_facts(),
             **self.facts(),

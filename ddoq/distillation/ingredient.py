@@ -9,6 +9,7 @@ from ddoq.costs.workload import Sizes, Stage
 from ddoq.data import ImageDataModule
 from ddoq.distillation.arguments import Configured, hashed, instances
 from ddoq.storage.fingerprints import hash_config
+from ddoq.storage.keys import precision_name
 from ddoq.storage.run_folder import RunFolder
 
 
@@ -107,8 +108,8 @@ def prepare_all(
         key = {
             "format": part.format,
             "settings": hashed(part.settings()),
-            "data": data.fingerprint,
-            "precision": str(where.get("precision") or "32-true"),
+            "data": data.normalized_fingerprint,
+            "precision": precision_name(where.get("precision")),
             "ingredients": {name: inner.fingerprint for name, inner in held.items()},
         }
         folder = RunFolder(root).ingredient(f"{type(part).__name__}-{hash_config(key)}")

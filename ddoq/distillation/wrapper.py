@@ -69,6 +69,11 @@ class Wrapper(Distiller):
         super().__setattr__(name, value)
 
     @property
+    def sees_normalized(self) -> bool:
+        """Whether the base does."""
+        return self.base.sees_normalized
+
+    @property
     def needs_prior(self) -> bool:
         """Whether the base needs a prior."""
         return self.base.needs_prior

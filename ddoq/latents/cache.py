@@ -173,7 +173,7 @@ class LatentCache:
         self.sample_seed = seed if posterior == "sample" else None
         self.description: dict[str, Any] = {
             "format": LATENT_FORMAT,
-            "data": data.fingerprint,
+            "data": data.train_fingerprint,
             "encoder": prior.encoder_fingerprint,
             "posterior": posterior,
             "seed": self.sample_seed,

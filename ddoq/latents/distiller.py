@@ -32,6 +32,11 @@ class LatentDistiller(Distiller):
     latent_cache: bool = True
     _cache: LatentCache | None = None
 
+    @property
+    def sees_normalized(self) -> bool:
+        """No: a prior takes pixels."""
+        return False
+
     def facts(self) -> dict[str, Any]:
         """Say at which size images were encoded, where they were."""
         encoding = {} if self.prior is None else encoded_at(self.prior, self.data)

@@ -23,6 +23,7 @@ from ddoq.latents.cache import Posterior
 from ddoq.latents.distiller import LatentDistiller
 from ddoq.priors.base import Sampling
 from ddoq.quantization import METHODS, Codebook, quantize, wasserstein2
+from ddoq.quantization.quantize import check_online
 from ddoq.seeding import derive_seed, generator_for
 
 
@@ -36,7 +37,7 @@ class Quantizer:
         backend: ``torch`` or ``faiss``, for ``lloyd``.
         passes: Passes over the data, for ``clvq``.
         batch_size: Points a mini-batch, for ``clvq``; None is the method's own default.
-        km_expand: Chunk size in multiples of k, for ``d4m`` (D4M's ImageNet script: 1).
+        km_expand: Chunk size in multiples of k, for ``d4m`` (D4M's ImageNet script: 1); 1 for all others.
     """
 
     method: str = "lloyd"
@@ -47,7 +48,7 @@ class Quantizer:
     km_expand: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse an unknown method, and counts below 1."""
+        """Refuse an unknown method, counts below 1, and settings that another method would have heeded."""
         if self.method not in METHODS:
             raise UserError(
                 f"Unknown quantizer.method {self.method!r}. {suggest(self.method, METHODS)}"
@@ -55,6 +56,9 @@ class Quantizer:
         for name in ("restarts", "passes", "km_expand", "batch_size"):
             if (value := getattr(self, name)) is not None:
                 check_number(f"quantizer.{name}", value, at_least=1)
+        check_online(self.method, self.passes, self.batch_size)
+        if self.method != "d4m":  # nobody reads it then, so that it must not tell keys apart
+            object.__setattr__(self, "km_expand", 1)
 
     def fit(self, points: Tensor, k: int, seed: int) -> Codebook:
         """Quantise float points ``(n, d)`` to ``k`` centroids."""

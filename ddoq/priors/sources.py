@@ -131,7 +131,7 @@ class TrainedPrior(PriorSource):
         base = {
             "vae": self.vae,
             "seed": self.seed,
-            "data": data.fingerprint,
+            "data": data.train_fingerprint,
             "precision": self.precision,
             "format": TRAINING_FORMAT,
         }

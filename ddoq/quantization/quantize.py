@@ -178,11 +178,7 @@ def check_specific(
     drop_last: bool,
 ) -> None:
     """Refuse settings that are impossible, or that another method would have heeded."""
-    check_positive("passes", passes)
-    if batch_size is not None:
-        check_positive("batch_size", batch_size)
-    if method != "clvq" and (passes != 1 or batch_size is not None):
-        raise UserError(f"passes and batch_size belong to method 'clvq'; '{method}' has neither.")
+    check_online(method, passes, batch_size)
     if method != "d4m" and (chunk is not None or not drop_last):
         raise UserError(f"chunk and drop_last belong to method 'd4m'; '{method}' has neither.")
     if chunk is not None:
@@ -192,6 +188,15 @@ def check_specific(
                 f"chunk is {chunk}, but must lie between k ({k}) and the class's {n} points. "
                 "Change km_expand or the images per class."
             )
+
+
+def check_online(method: str, passes: int, batch_size: int | None) -> None:
+    """Refuse impossible settings of ``clvq``, and any of them for another method."""
+    check_positive("passes", passes)
+    if batch_size is not None:
+        check_positive("batch_size", batch_size)
+    if method != "clvq" and (passes != 1 or batch_size is not None):
+        raise UserError(f"passes and batch_size belong to method 'clvq'; '{method}' has neither.")
 
 
 def check_positive(name: str, value: int) -> None:

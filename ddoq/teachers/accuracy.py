@@ -1,15 +1,23 @@
 """Exact accuracy of a teacher: every image once, the same weight for each."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from ddoq.console import Progress
-from ddoq.data.base import ImageSplit, TensorSplit
+from ddoq.data.base import ImageDataModule, ImageSplit, TensorSplit
 from ddoq.errors import UserError
 from ddoq.finite import NotFiniteError
 from ddoq.images import to_float
+from ddoq.optimisation.trainers import device_of
+from ddoq.storage.files import read_json, write_json
 from ddoq.teachers.teacher import Teacher
+
+TESTED_ON = "tested_on"  # in a teacher's record: the test images that its accuracy is of
 
 
 @torch.no_grad()
@@ -88,3 +96,38 @@ def teacher_accuracy(
     if len(images) != len(labels):
         raise UserError(f"{len(images)} images, but {len(labels)} labels.")
     return split_accuracies(teacher, TensorSplit(images, labels), batch_size)[0]
+
+
+def measure_again(
+    teacher: Teacher, data: ImageDataModule, folder: Path, trainer: Mapping[str, Any]
+) -> None:
+    """Give a stored teacher its accuracy on the test images of now, where it was measured on others.
+
+    Test images decide no weight, so that a teacher is not trained again for them; what was measured is kept beside it.
+
+    Args:
+        teacher: As it was loaded, on the CPU; its accuracies are replaced.
+        data: The dataset, set up.
+        folder: Where the teacher is stored.
+        trainer: Arguments of ``lightning.Trainer`` that say where to run.
+
+    Raises:
+        UserError: If what was kept cannot be read.
+    """
+    if teacher.training_record.get(TESTED_ON) == data.test_fingerprint:
+        return
+    path = folder / f"accuracy-{data.test_fingerprint}.json"
+    if not path.is_file():
+        top1, top5 = split_accuracies(teacher.to(device_of(trainer)), data.test)
+        teacher.cpu()
+        write_json(path, {"accuracy": top1, "accuracy_top5": top5})
+    kept = read_json(path)
+    try:
+        teacher.accuracy, teacher.accuracy_top5 = (
+            float(kept["accuracy"]),
+            float(kept["accuracy_top5"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{path} holds no accuracies: delete it, and they are measured again."
+        ) from None

@@ -21,7 +21,7 @@ from ddoq.optimisation.trainers import device_of
 from ddoq.storage.files import build_once
 from ddoq.storage.fingerprints import hash_config, hash_files
 from ddoq.storage.run_folder import RunFolder
-from ddoq.teachers.accuracy import split_accuracies
+from ddoq.teachers.accuracy import TESTED_ON, measure_again, split_accuracies
 from ddoq.teachers.sources import TeacherSource, announce
 from ddoq.teachers.teacher import TEACHER_FORMAT, Teacher, build_from_record
 from ddoq.teachers.weights import (
@@ -183,6 +183,7 @@ def obtain_named(
             raise NotFiniteError(f"{weights.what}: {error}") from None
         teacher.training_record = {
             **settings,
+            TESTED_ON: data.test_fingerprint,
             "outputs": outputs,
             "input_size": weights.preset.image_size if weights.preset else None,
             "seconds": time.perf_counter() - started,
@@ -193,7 +194,9 @@ def obtain_named(
     how = f"weights {weights.what}, {'measured now and kept' if built else 'reused'} in {folder}"
     if weights.preset and weights.preset.image_size != data.image_size:
         how += f"; trained at {weights.preset.image_size} pixels, used at {data.image_size}"
-    return Teacher.load(folder), how
+    teacher = Teacher.load(folder)
+    measure_again(teacher, data, folder, trainer)
+    return teacher, how
 
 
 @dataclass(frozen=True)
@@ -233,7 +236,7 @@ class _Weights:
             "std": self.std,
             "kwargs": source.kwargs,
             "stem": source.stem,
-            "data": data.fingerprint,
+            "data": data.train_fingerprint,
         }
 
 

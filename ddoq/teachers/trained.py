@@ -26,7 +26,7 @@ from ddoq.storage.checkpoints import Checkpoint
 from ddoq.storage.files import build_once
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.run_folder import RunFolder
-from ddoq.teachers.accuracy import split_accuracies
+from ddoq.teachers.accuracy import TESTED_ON, measure_again, split_accuracies
 from ddoq.teachers.sources import TeacherSource, announce
 from ddoq.teachers.teacher import TEACHER_FORMAT, Teacher
 from ddoq.teachers.training import TeacherModule, TeacherTraining
@@ -123,7 +123,7 @@ class TrainedTeacher(TeacherSource):
             "stem": self.stem,
             "training": {**asdict(self.training), "crop_pad": crop_pad},
             "precision": self.precision,
-            "data": data.fingerprint,
+            "data": data.normalized_fingerprint,
         }
 
     def obtain(self, data: ImageDataModule, cache: Path, trainer: Mapping[str, Any]) -> Teacher:
@@ -152,6 +152,7 @@ class TrainedTeacher(TeacherSource):
         checkpoint.clear()
         teacher = Teacher.load(folder)
         teacher.check_matches(data)
+        measure_again(teacher, data, folder, trainer)
         if built:
             announce(teacher, f"trained in {time.perf_counter() - started:.1f} s")
         else:
@@ -205,7 +206,11 @@ class TrainedTeacher(TeacherSource):
         }
         teacher = Teacher(network.float(), accuracy=0.0, **fields).to(device)
         teacher.accuracy, teacher.accuracy_top5 = split_accuracies(teacher, data.test)
-        teacher.training_record = {**settings, "seconds": checkpoint.elapsed}
+        teacher.training_record = {
+            **settings,
+            TESTED_ON: data.test_fingerprint,
+            "seconds": checkpoint.elapsed,
+        }
         teacher.save(target)
 
     def _train(

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ddoq.errors import UserError
-from ddoq.precision import autocast, check_precision, precision_name, without_autocast
+from ddoq.precision import autocast, check_precision, without_autocast
 
 
 @pytest.mark.parametrize("default", [torch.float32, torch.bfloat16, torch.float64])
@@ -26,11 +26,6 @@ def test_autocast_computes_in_what_it_is_told():
     for precision, dtype in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
         with autocast(a.device, precision):
             assert (a @ a).dtype == dtype
-
-
-def test_spellings_of_a_precision():
-    names = [precision_name(value) for value in (32, "32", None, "32-true", 64, 16, "bf16")]
-    assert names == ["32-true"] * 4 + ["64-true", "16-mixed", "bf16-mixed"]
 
 
 def test_refuses_what_nothing_is_trained_in():

@@ -133,6 +133,13 @@ def test_fingerprint_follows_contents_and_nothing_else():
     ]
     assert len({base, *(data.fingerprint for data in others)}) == len(others) + 1
     described = ready(limit_per_class=1).describe()
+    seen, normalized, tested = (
+        [getattr(data, name) != getattr(ready(), name) for data in others]
+        for name in ("train_fingerprint", "normalized_fingerprint", "test_fingerprint")
+    )
+    assert seen == [True, False, True, False, False]
+    assert normalized == [True, False, True, True, True]
+    assert tested[:2] == [False, True]
     assert described["train_images"] == 3
     assert described["test_images"] == 5
     assert described["num_classes"] == 3

@@ -328,10 +328,17 @@ def test_fingerprint_follows_contents_not_places(tmp_path, files):
         ready(files[1], files[0]),
         ready(*files, image_size=4),
         ready(*files, limit_per_class=1),
-        ready(*files, prompt="{name}"),
-        ready(*files, class_names=["a", "b", "c", "d"]),
+        ready(*files, test_limit_per_class=1),
     ]
     assert len({base, *(data.fingerprint for data in others)}) == len(others) + 1
+
+
+def test_what_classes_are_called_is_no_part_of_the_fingerprint(files):
+    base = ready(*files)
+    for changes in ({"prompt": "{name}"}, {"class_names": ["a", "b", "c", "d"]}):
+        renamed = ready(*files, **changes)
+        assert renamed.classes.prompts != base.classes.prompts
+        assert renamed.fingerprint == base.fingerprint
 
 
 def test_rows_are_named_by_their_file(tmp_path):

@@ -202,7 +202,7 @@ def test_work_happens_with_gradients_allowed(coloured_noise, trainer, tmp_path):
 def test_the_record_tells_how_it_was_made(coloured_noise, trainer, tmp_path):
     _, folder = run(NoiseDistiller(2), coloured_noise(), trainer, tmp_path)
     record = json.loads((folder / "metadata.json").read_text())
-    assert record["context"]["data"] == coloured_noise().fingerprint
+    assert record["context"]["data"] == coloured_noise().normalized_fingerprint
     assert record["class_keys"] == ["colour 0", "colour 1", "colour 2"]
     assert record["provenance"]
     assert record["cost"]["seconds"] > 0

@@ -81,6 +81,7 @@ def test_keys_without_any_are_what_they_were(coloured_noise, trainer, tmp_path):
     whole = {
         "method": "descent",
         "settings": {"ipc": 1, "seed": 0, "steps": 6},
+        "names": ["coloured-noise", ["colour 0", "colour 1", "colour 2"]],
         **distilled.metadata["context"],
     }
     assert folder.name == f"descent-ipc1-{hash_config(whole)}"

@@ -17,6 +17,7 @@ from ddoq.distillation.shard import Shard
 from ddoq.distillation.wrapper import Wrapper
 from ddoq.errors import UserError
 from ddoq.networks import build_network
+from ddoq.storage.keys import seen_of
 from ddoq.teachers import Teacher
 
 
@@ -148,7 +149,13 @@ def test_every_hook_of_a_distiller_reaches_the_base():
         if not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, property))
     }
     its_own = {
-        *("run", "output", "shard_settings"),  # what a run does, and under which key
+        *(
+            "run",
+            "output",
+            "shard_settings",
+            "shard_key",
+            "set_name",
+        ),  # what a run does, and under which key
         *("checkpoint", "joint_checkpoint", "all_gather_items"),  # through the run that both are in
         *("predict_dataloader", "predict_step"),
     }
@@ -234,9 +241,10 @@ def test_the_base_may_see_other_data(coloured_noise, trainer, tmp_path):
     data = coloured_noise()
     distilled, _ = run(Pruned(WholeDataset(), Share(0.25)), data, trainer, tmp_path)
     assert len(distilled) == 15
-    assert distilled.metadata["data"] == json.loads(json.dumps(data.describe()))
+    seen = {"name": data.name, **seen_of(data.describe())}
+    assert distilled.metadata["data"] == json.loads(json.dumps(seen))
     context = distilled.metadata["context"]
-    assert context["base"]["data"] != context["data"] == data.fingerprint
+    assert context["base"]["data"] != context["data"] == data.train_fingerprint
     assert set(context["ingredients"]) == {"share"}
     outer, _ = run(Trivial(Pruned(WholeDataset(), Share(0.25))), data, trainer, tmp_path)
     assert torch.equal(outer.images, distilled.images)
