@@ -107,7 +107,7 @@ EXPECTED = {
     "data.prompt": NOTHING,  # a prior that reads prompts has them in its fingerprint
     "data.cache_images": NOTHING,
     "data.max_pixels": NOTHING,  # refuses, and changes no pixel
-    "data.max_ratio": NOTHING,
+    "data.max_aspect_ratio": NOTHING,
     "data.batch_size": NOTHING,  # of loaders that no training reads from
     "data.num_workers": NOTHING,
     "prior.vae.*": VAE,

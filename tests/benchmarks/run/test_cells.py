@@ -8,6 +8,7 @@ import pytest
 import torch
 from killing import KillAt
 
+from benchmarks.results.files import read_results
 from benchmarks.run.cells import CellRunner, written_since
 from benchmarks.students.recipes import load_recipe
 from benchmarks.students.student import Student
@@ -58,6 +59,18 @@ def test_a_cell_is_run_stored_and_found_again(make_runner):
     assert result.cell.recipe == "hard[epochs=1]"
     assert result.teacher is None
     assert result.distilled["bytes"] == 6 * 3 * 8 * 8
+
+
+def test_a_display_name_makes_no_other_cell(make_runner, capsys):
+    runner = make_runner()
+    result = runner.run(STUDENT, 0)
+    renamed = runner.run(Student("convnet2-w8", name="another"), 0)
+    assert renamed.metrics == result.metrics
+    assert renamed.created == result.created  # it was not trained again
+    assert renamed.cell.student == "another"
+    assert "the result of small is renamed" in capsys.readouterr().out
+    results, problems = read_results(runner.output / "results")
+    assert (results, problems) == ([renamed], [])
 
 
 def test_a_stored_result_is_not_trained_again_unless_forced(make_runner, monkeypatch):

@@ -39,6 +39,12 @@ def distilled(data):
     [
         ([], [0], "give the key `students`"),
         ([SMALL], [], "`seeds` must list at least one"),
+        (
+            [SMALL, Student("convnet2-w8", name="other")],
+            [0],
+            "convnet2-w8 and other differ in their names alone",
+        ),
+        ([SMALL], [1, 1], "the seed 1 is listed twice"),
         ([SMALL, SMALL], [0], "Two students share a name: convnet2-w8, convnet2-w8"),
         ([Student("resnet_18")], [0], "resnet18"),
     ],

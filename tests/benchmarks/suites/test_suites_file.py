@@ -110,6 +110,7 @@ def test_lists_from_elsewhere_are_named_by_their_file(tmp_path):
         ({"students": [{"name": "x"}]}, "must be a mapping with `arch`"),
         ({"students": [{"arch": "a", "stam": 1}]}, "unknown key 'stam'.*Did you mean 'stem'"),
         ({"students": [{"arch": "a"}] * 2}, "'a' is listed twice"),
+        ({"students": [{"arch": "a"}, {"arch": "a", "name": "b"}]}, "'a' or 'b' is listed twice"),
         ({"grid": {"modle.ipc": [1]}}, "unknown key 'modle.ipc' in `grid`. Did you mean 'model'"),
         ({"grid": {"seeds": [[1]]}}, "no key for a grid; list `seeds`"),
         ({"name": 3}, "`name` must be text"),

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
 
-from ddoq.data.base import ImageDataModule, TensorSplit
+from ddoq.data.base import ImageDataModule, TensorSplit, limit_classes
 from ddoq.data.class_registry import ClassRegistry
 from ddoq.errors import UserError
 from ddoq.teachers import PretrainedTeacher, Teacher, TrainedTeacher, teacher_accuracy, training
+from ddoq.teachers.accuracy import split_accuracies
 
 TRAINER = {"accelerator": "cpu", "enable_progress_bar": False}
 SMALL = {"arch": "convnet2-w8-bn", "epochs": 4, "batch_size": 16, "lr": 0.05}
@@ -236,6 +237,22 @@ def test_failures_leave_no_teacher_behind(tmp_path):
     with pytest.raises(UserError, match="diverged"):
         TrainedTeacher(**{**SMALL, "lr": 1e30, "epochs": 1}).obtain(Blobs(), tmp_path, TRAINER)
     assert not list((tmp_path / "teachers").glob("[!.]*"))
+
+
+def test_other_test_images_measure_it_again_and_train_nothing(tmp_path, capsys):
+    source = TrainedTeacher(**SMALL)
+    whole = source.obtain(Blobs(), tmp_path, TRAINER)
+    capsys.readouterr()
+    part = Blobs()
+    part.test_limit_per_class = 1
+    part.test = limit_classes(part.test, 1, part.num_classes)
+    measured = split_accuracies(whole, part.test)[0]
+    for _ in range(2):  # measured, then read
+        teacher = source.obtain(part, tmp_path, TRAINER)
+        assert (teacher.fingerprint, teacher.accuracy) == (whole.fingerprint, measured)
+        assert "reused" in capsys.readouterr().out
+    assert len(list(tmp_path.glob("teachers/*/accuracy-*.json"))) == 1
+    assert source.obtain(Blobs(), tmp_path, TRAINER).accuracy == whole.accuracy
 
 
 def test_digits_quickly(tmp_path):
