@@ -85,6 +85,11 @@ def csv_text(lines: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
+def has_surrogate(text: str) -> bool:
+    """Say whether a text has code points that no encoding has: bytes of names of files that are not UTF-8."""
+    return not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text)

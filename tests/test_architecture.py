@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "ddoq": (
         *("errors", "bounds", "finite", "smoke", "console", "seeding", "images", "precision"),
-        *("escaping", "storage", "data", "networks"),
+        *("escaping", "fonts", "storage", "data", "networks"),
         "augmentation",
         *("objectives", "labels", "decoding", "quantization", "selection", "optimisation"),
         *("costs", "priors", "teachers", "distillation", "latents"),

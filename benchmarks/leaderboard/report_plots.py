@@ -1,12 +1,14 @@
 """The figures of a report: accuracies with every seed, and differences with their intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.statistics.comparison import paired_difference
 from benchmarks.statistics.effects import OVER_STUDENTS, Effect
 from benchmarks.tables.folding import Table
+from ddoq.fonts import default_font, drawable, font_for
 from ddoq.storage.files import atomic_path
 
 if TYPE_CHECKING:
@@ -20,6 +22,20 @@ def _figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure  # without pyplot: no backend, no global state
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+@contextmanager
+def _plain_text(texts: Iterable[str]) -> Iterator[None]:
+    """Take names as they are: no formula between dollar signs, and fonts that have their letters."""
+    import matplotlib
+    from matplotlib.font_manager import FontProperties, fontManager
+
+    families = ["DejaVu Sans"]
+    for file in {font_for(text) for text in texts} - {None, default_font()}:
+        fontManager.addfont(str(file))
+        families.append(FontProperties(fname=str(file)).get_name())
+    with matplotlib.rc_context({"font.family": families, "text.parse_math": False}):
+        yield
 
 
 def _save(figure: "Figure", path: Path) -> None:
@@ -37,6 +53,12 @@ def accuracy_figure(tables: Sequence[Table], path: Path) -> None:
         tables: What to draw, at least one.
         path: The PNG to write.
     """
+    texts = [t for table in tables for t in (table.dataset, table.recipe, *table.columns)]
+    with _plain_text([*texts, *(row.label for table in tables for row in table.rows)]):
+        _draw_accuracies(tables, path)
+
+
+def _draw_accuracies(tables: Sequence[Table], path: Path) -> None:
     labels = sorted({row.label for table in tables for row in table.rows})
     across = min(2, len(tables))
     down = -(-len(tables) // across)
@@ -62,12 +84,13 @@ def accuracy_figure(tables: Sequence[Table], path: Path) -> None:
                     index + shift, mean.mean, reach, fmt="_", color=colour, capsize=2.5, ms=9
                 )
         suffix = f" ({table.distinction})" if table.distinction else ""
-        axis.set_title(f"{table.dataset}, ipc {table.ipc}, {table.recipe}{suffix}", fontsize=9)
-        axis.set_xticks(range(len(table.columns)), table.columns)
+        title = f"{table.dataset}, ipc {table.ipc}, {table.recipe}{suffix}"
+        axis.set_title(drawable(title), fontsize=9)
+        axis.set_xticks(range(len(table.columns)), [drawable(name) for name in table.columns])
         axis.set_ylabel("top-1 (%)")
         axis.grid(axis="y", alpha=0.3)
     handles = [
-        axes[0, 0].plot([], [], "o", color=_COLOURS[i % len(_COLOURS)], label=label)[0]
+        axes[0, 0].plot([], [], "o", color=_COLOURS[i % len(_COLOURS)], label=drawable(label))[0]
         for i, label in enumerate(labels)
     ]
     figure.legend(
@@ -83,6 +106,12 @@ def effects_figure(comparisons: Sequence[Effect], path: Path) -> None:
         comparisons: Effects against one row, at least one.
         path: The PNG to write.
     """
+    texts = [t for e in comparisons for t in (e.dataset, e.recipe, e.row, e.student, e.against)]
+    with _plain_text(texts):
+        _draw_effects(comparisons, path)
+
+
+def _draw_effects(comparisons: Sequence[Effect], path: Path) -> None:
     lines = list(reversed(comparisons))
     figure = _figure(8.5, 0.9 + 0.21 * len(lines))
     axis = figure.subplots()
@@ -95,11 +124,12 @@ def effects_figure(comparisons: Sequence[Effect], path: Path) -> None:
         marker = "D" if effect.student == OVER_STUDENTS else "o"
         axis.plot(100 * d.mean, place, marker, color=colour, ms=5)
     axis.axvline(0, color="black", lw=0.8)
-    names = [f"{e.dataset}, ipc {e.ipc}, {e.recipe}: {e.row}, {e.student}" for e in lines]
+    names = [drawable(f"{e.dataset}, ipc {e.ipc}, {e.recipe}: {e.row}, {e.student}") for e in lines]
     axis.set_yticks(range(len(lines)), names, fontsize=7)
     axis.set_ylim(-0.7, len(lines) - 0.3)
     axis.set_xlabel(
-        f"top-1 in points minus {comparisons[0].against} (95 % interval over seeds)", fontsize=8
+        drawable(f"top-1 in points minus {comparisons[0].against} (95 % interval over seeds)"),
+        fontsize=8,
     )
     axis.grid(axis="x", alpha=0.3)
     _save(figure, path)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import overload
 
 from ddoq.errors import UserError
+from ddoq.escaping import has_surrogate
 from ddoq.storage.fingerprints import hash_config
 
 
@@ -40,7 +41,7 @@ class ClassRegistry(Sequence[ClassInfo]):
             call a class decides no number, so that the fingerprint is taken of these.
 
     Raises:
-        UserError: If there is no class, if lengths differ, or if two classes share a key.
+        UserError: If there is no class, if lengths differ, if two classes share a key, or if a text is not UTF-8.
 
     Example:
         >>> registry = ClassRegistry(["n02007558", "n03126707"], names=["crane bird", "crane machine"])
@@ -62,6 +63,9 @@ class ClassRegistry(Sequence[ClassInfo]):
         for what, values in (("names", names), ("prompts", prompts)):
             if len(values) != len(keys):
                 raise UserError(f"{len(keys)} classes, but {len(values)} class {what}.")
+        odd = [text for text in (*keys, *names, *prompts) if has_surrogate(text)]
+        if odd:
+            raise UserError(f"The name or prompt {odd[0]!a} of a class is not UTF-8.")
         self._index = {key: index for index, key in enumerate(keys)}
         if len(self._index) != len(keys):
             twice = sorted(key for key, count in Counter(keys).items() if count > 1)

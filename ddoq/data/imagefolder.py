@@ -24,6 +24,7 @@ from ddoq.data.hashing import content_hashes
 from ddoq.data.known_registries import check_folders, load_registry
 from ddoq.data.names import build_registry
 from ddoq.errors import UserError
+from ddoq.escaping import has_surrogate
 from ddoq.storage.fingerprints import hash_config, hash_files
 
 _ANNOTATIONS = (
@@ -94,17 +95,12 @@ def check_names(folder: Path, names: Iterable[str]) -> None:
     Raises:
         UserError: If some are not UTF-8; it lists them.
     """
-    odd = [name for name in names if not name.isascii() and _has_surrogate(name)]
+    odd = [name for name in names if has_surrogate(name)]
     if odd:
         shown = ", ".join(map(repr, odd[:5])) + (" ..." if len(odd) > 5 else "")
         raise UserError(
             f"{str(folder)!r} has {len(odd)} names that are not UTF-8: {shown}. Rename them."
         )
-
-
-def _has_surrogate(name: str) -> bool:
-    # Python gives bytes that are not UTF-8 in names of files as these code points, which no encoding has.
-    return any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def list_classes(folder: Path) -> list[str]:

@@ -263,21 +263,21 @@ class DistilledSet:
             )
         return distilled
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path | str) -> None:
         """Write the set; the tensors come last, so a folder that has them is whole.
 
         Args:
             folder: Where to; made if need be.
         """
-        write_set_files(folder, self.tensors(), self.record())
+        write_set_files(Path(folder), self.tensors(), self.record())
 
     @classmethod
-    def exists(cls, folder: Path) -> bool:
+    def exists(cls, folder: Path | str) -> bool:
         """Say whether a whole set is stored there."""
-        return has_set_files(folder)
+        return has_set_files(Path(folder))
 
     @classmethod
-    def load(cls, folder: Path) -> "DistilledSet":
+    def load(cls, folder: Path | str) -> "DistilledSet":
         """Read a set and check it.
 
         Args:
@@ -286,6 +286,7 @@ class DistilledSet:
         Raises:
             UserError: If it is missing, corrupt, of a newer format, or if its parts do not belong together.
         """
+        folder = Path(folder)
         return cls.assemble(*read_set_files(folder), SetFolder(folder).record)
 
 

@@ -8,7 +8,9 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ddoq.console import say
 from ddoq.distillation.distilled_set import DistilledSet
+from ddoq.fonts import default_font, drawable, font_for, not_drawable
 from ddoq.storage.files import atomic_path
 
 _SIDE = 64  # pixels that an image has at least on the sheet
@@ -68,16 +70,18 @@ def image_sheet(
     shown = _spread(len(class_names), max_rows)
     members = [torch.nonzero(labels == label).flatten().tolist() for label in shown]
     columns = max(1, max(min(len(rows), max_per_class) for rows in members))
-    layout = _Layout.of((images.shape[-1], images.shape[-2]), [class_names[i] for i in shown])
+    titles = _titles(shown, [class_names[label] for label in shown])
+    layout = _Layout.of((images.shape[-1], images.shape[-2]), titles)
     footer = layout.line + _GAP if len(shown) < len(class_names) else 0
     width = layout.names + columns * layout.cell_width + _GAP
     sheet = Image.new("RGB", (width, len(shown) * layout.cell_height + _GAP + footer), "white")
     draw = ImageDraw.Draw(sheet)
     pixels = images.permute(0, 2, 3, 1).cpu().numpy()
-    for row, (label, indices) in enumerate(zip(shown, members, strict=True)):
+    for row, (title, indices) in enumerate(zip(titles, members, strict=True)):
         top = _GAP + row * layout.cell_height
         room = layout.names - 2 * _GAP
-        draw.text((_GAP, top), _fit(class_names[label], layout.font, room), "black", layout.font)
+        font = _font(title)
+        draw.text((_GAP, top), _fit(title, font, room), "black", font)
         draw.text(
             (_GAP, top + layout.line), _note(len(indices), max_per_class), "gray", layout.font
         )
@@ -107,7 +111,7 @@ class _Layout:
     def of(cls, size: tuple[int, int], names: Sequence[str]) -> "_Layout":
         """Lay out images of a size (width, height) beside names."""
         font = _font()
-        longest = max([font.getlength("no image"), *(font.getlength(_tidy(n)) for n in names)])
+        longest = max([font.getlength("no image"), *(_font(n).getlength(n) for n in names)])
         column = int(min(longest + 3 * _GAP, _NAME_WIDTH))
         return cls(font, _FONT_SIZE + 4, column, *_size(*size))
 
@@ -154,22 +158,27 @@ def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
     return image.resize((width, height), method)
 
 
-def _font() -> ImageFont.FreeTypeFont:
-    """Load DejaVu Sans, which comes with matplotlib and knows Latin, Greek and Cyrillic letters."""
-    import matplotlib
-
-    return ImageFont.truetype(
-        Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", _FONT_SIZE
-    )
+def _font(text: str = "") -> ImageFont.FreeTypeFont:
+    """Load a font with the letters of a text, DejaVu Sans where it has them."""
+    return ImageFont.truetype(font_for(text) or default_font(), _FONT_SIZE)
 
 
-def _tidy(name: str) -> str:
-    return " ".join(name.split())  # a line break would run into the row below
+def _titles(labels: Sequence[int], names: Sequence[str]) -> list[str]:
+    """Write the names of classes so that they can be drawn, with the label where letters had to be replaced."""
+    lacking = not_drawable(names)
+    if lacking:
+        say(
+            f"pictures: no installed font has all letters of {len(lacking)} class names ({lacking[0]!a}, ...): they "
+            "are written by their numbers. Fonts such as Noto Sans CJK have them."
+        )
+    return [
+        f"{label}: {drawable(name)}" if name in lacking else drawable(name)
+        for label, name in zip(labels, names, strict=True)
+    ]
 
 
 def _fit(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
     """Shorten a name until it fits."""
-    text = _tidy(text)
     if font.getlength(text) <= room:
         return text
     while text and font.getlength(text + "…") > room:

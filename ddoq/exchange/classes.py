@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ddoq.errors import UserError
+from ddoq.escaping import has_surrogate
 from ddoq.exchange.record import RECORD
 from ddoq.storage.files import read_json
+
+_LONGEST = 60  # letters of a name in a folder's name; file systems stop at 255 bytes
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,9 @@ class ClassList:
             raise UserError(f"{self.origin} lists no class.")
         keys = self.names if self.keys is None else self.keys
         twice = sorted({key for key in keys if keys.count(key) > 1}) if repeats(keys) else []
+        odd = [text for text in (*self.names, *keys) if has_surrogate(str(text))]
+        if odd:
+            raise UserError(f"{self.origin}: the class name {odd[0]!a} is not UTF-8.")
         if twice:
             raise UserError(
                 f"{self.origin}: two classes are called {twice[0]!r}. Tell them apart by keys: "
@@ -48,6 +54,26 @@ class ClassList:
 def repeats(values: Sequence[str]) -> bool:
     """Say whether a value appears twice."""
     return len(set(values)) < len(values)
+
+
+def class_folder(label: int, name: str, num_classes: int) -> str:
+    """Name the folder of a class so that sorting the folders as text gives the order of the labels.
+
+    Args:
+        label: The label.
+        name: What people call the class.
+        num_classes: How many there are.
+
+    Returns:
+        At least four digits, an underscore and the name, in letters that every file system takes.
+
+    Example:
+        >>> class_folder(3, "tabby cat/kitten", 10)
+        '0003_tabby_cat_kitten'
+    """
+    letters = [letter if letter.isascii() and letter.isalnum() else "_" for letter in name]
+    short = "_".join(part for part in "".join(letters).split("_") if part)[:_LONGEST].strip("_")
+    return f"{label:0{max(4, len(str(num_classes - 1)))}d}_{short or 'class'}"
 
 
 def read_class_list(path: Path) -> ClassList:

@@ -15,7 +15,7 @@ from ddoq.data.imagefolder import check_names, list_images
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
 from ddoq.escaping import csv_cell
-from ddoq.exchange.classes import ClassList
+from ddoq.exchange.classes import ClassList, class_folder
 from ddoq.exchange.listing import Listing
 from ddoq.exchange.matching import classes_of, match_classes
 from ddoq.exchange.record import exported_labels
@@ -23,27 +23,6 @@ from ddoq.storage.fingerprints import hash_files
 
 SIDECAR = "labels.csv"
 _HEADER = ["file", "label", "key", "name", "weight"]
-_LONGEST = 60  # letters of a name in a folder's name; file systems stop at 255 bytes
-
-
-def class_folder(label: int, name: str, num_classes: int) -> str:
-    """Name the folder of a class so that sorting the folders as text gives the order of the labels.
-
-    Args:
-        label: The label.
-        name: What people call the class.
-        num_classes: How many there are.
-
-    Returns:
-        At least four digits, an underscore and the name, in letters that every file system takes.
-
-    Example:
-        >>> class_folder(3, "tabby cat/kitten", 10)
-        '0003_tabby_cat_kitten'
-    """
-    letters = [letter if letter.isascii() and letter.isalnum() else "_" for letter in name]
-    short = "_".join(part for part in "".join(letters).split("_") if part)[:_LONGEST].strip("_")
-    return f"{label:0{max(4, len(str(num_classes - 1)))}d}_{short or 'class'}"
 
 
 def encode_png(image: torch.Tensor) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ddoq.data.names import build_registry
 from ddoq.errors import UserError
-from ddoq.exchange.classes import ClassList, repeats
+from ddoq.exchange.classes import ClassList, class_folder, repeats
 
 # RDED writes `00003`, SRe2L `new003`; other letters before digits are names, such as the WordNet id `n01440764`.
 _NUMBERED = re.compile(r"(?:(new|class)[_-]?)?([0-9]+)", re.IGNORECASE)
@@ -167,7 +167,8 @@ def _readings(classes: ClassList) -> list[Callable[[str], int | None]]:
         label = int(match.group(1))
         # The exported folder name may be cut short, so a beginning will do.
         name = _folded(match.group(2))
-        return label if _folded(classes.names[label]).startswith(name) else None
+        exported = value == class_folder(label, classes.names[label], len(classes.names))
+        return label if exported or _folded(classes.names[label]).startswith(name) else None
 
     return [*readings, number_and_name]
 

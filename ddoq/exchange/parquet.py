@@ -66,7 +66,9 @@ def _distinct(distilled: DistilledSet) -> list[str]:
     keys = distilled.metadata.get("class_keys") or list(map(str, range(len(distilled.class_names))))
     twice = {name for name, count in Counter(distilled.class_names).items() if count > 1}
     pairs = zip(distilled.class_names, keys, strict=True)
-    return [f"{name} ({key})" if name in twice else name for name, key in pairs]
+    names = [f"{name} ({key})" if name in twice else name for name, key in pairs]
+    counts = Counter(names)  # a third class may be called as two of them are now
+    return [f"{name} [{i}]" if counts[name] > 1 else name for i, name in enumerate(names)]
 
 
 def parquet_files(source: Path) -> list[Path]:

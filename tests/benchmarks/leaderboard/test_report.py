@@ -84,3 +84,14 @@ def test_a_file_left_out_shows_in_the_status_and_the_text(folder, tmp_path):
     broken.write_text("{}")
     assert report(folder, tmp_path / "r.md") == 1
     assert "0123456789abcdef.json" in (tmp_path / "r.md").read_text()
+
+
+def test_names_in_figures_are_no_formulas_and_no_boxes(tmp_path, result_of, recwarn):
+    for seed in (0, 1):
+        for method in ("d4m", "a$x^{$ \u732b"):
+            write_result(
+                tmp_path / "results", result_of(method=method, seed=seed, top1=0.5 + seed / 10)
+            )
+    assert report(tmp_path / "results", tmp_path / "r.md") == 0
+    assert (tmp_path / "r-d4m.png").is_file()
+    assert [w for w in recwarn if "Glyph" in str(w.message)] == []

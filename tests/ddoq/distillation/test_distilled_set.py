@@ -329,3 +329,15 @@ def test_a_transform_of_another_size_is_refused():
     transform = fit_zca(torch.rand(9, 3, 4, 4))
     with pytest.raises(UserError, match="does not fit images"):
         make(images=torch.rand(4, 3, 8, 8), form=SetForm(transform=transform)).decode()
+
+
+def test_a_folder_may_be_given_as_text(tmp_path):
+    tiny = DistilledSet(
+        torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]), torch.ones(2), ["a", "b"]
+    )
+    tiny.save(str(tmp_path / "set"))
+    assert DistilledSet.exists(str(tmp_path / "set"))
+    loaded = DistilledSet.load(str(tmp_path / "set"))
+    assert loaded.fingerprint == DistilledSet.load(tmp_path / "set").fingerprint
+    with pytest.raises(UserError, match="gone"):
+        DistilledSet.load(str(tmp_path / "gone"))

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from ddoq import fonts
 from ddoq.decoding.decoders import Grid
 from ddoq.decoding.form import SetForm
 from ddoq.decoding.transform import Transform
@@ -135,3 +136,23 @@ def test_a_set_of_another_space_and_without_classes_is_drawn_in_pixels(tmp_path)
     )
     set_sheet(free, tmp_path / "sheet.png")
     assert blocks(Image.open(tmp_path / "sheet.png").convert("RGB"))[7] == 2 * 64 * 64
+
+
+def test_letters_that_no_font_has_are_told_and_numbered(tmp_path, monkeypatch, capsys):
+    drawn = []
+    plain = ImageDraw.ImageDraw.text
+    monkeypatch.setattr(fonts, "_installed", list)
+    fonts.font_for.cache_clear()
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw,
+        "text",
+        lambda self, at, t, *r: drawn.append(t) or plain(self, at, t, *r),
+    )
+    names = ["cat", "\u732b", "a/b\x00\n\u202e" + "very long " * 30]
+    draw(tmp_path / "sheet.png", names=names)
+    assert drawn[0] == "cat"
+    assert "1: \\u732b" in drawn
+    assert any(text.startswith("a/b very") and text.endswith("\u2026") for text in drawn)
+    told = capsys.readouterr().out
+    assert "no installed font has all letters of 1 class names ('\\u732b', ...)" in told
+    fonts.font_for.cache_clear()

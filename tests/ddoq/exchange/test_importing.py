@@ -291,3 +291,47 @@ def test_bounds_hold_for_imports(tmp_path, folder_of):
 def test_a_side_that_cannot_be_is_refused(tmp_path, size):
     with pytest.raises(UserError, match="--image-size must be at least 1 and at most 4096"):
         import_set(tmp_path, PETS, method="x", image_size=size)
+
+
+STRANGE = [
+    "\u732b",
+    "Cat",
+    "cat",
+    "../a/b\x00\x1b\r\n",
+    "..",
+    "long " * 200,
+    "=1+1",
+    " ",
+    "\u732b cat",
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_strange_names_survive(tmp_path, make_set, layout):
+    original = make_set(STRANGE, metadata={})
+    export_set(original, tmp_path / "out", layout)
+    written = [path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*")]
+    assert all(str(path).isascii() and len(path.name) < 80 for path in written)
+    assert len({str(path).lower() for path in written}) == len(written)  # on any file system
+    back = import_set(tmp_path / "out")
+    assert back.class_names == STRANGE
+    assert back.fingerprint == original.fingerprint
+
+
+def test_an_export_without_its_record_matches_its_classes(tmp_path, make_set):
+    names = ["\u732b", "\u732b cat", "dog"]
+    export_set(make_set(names, metadata={}), tmp_path / "out", "imagefolder")
+    (tmp_path / "out" / "metadata.json").unlink()
+    found = import_set(tmp_path / "out", ClassList(names, None, "a list"), method="x")
+    assert found.class_names == names
+
+
+def test_names_that_no_file_can_hold_are_refused():
+    with pytest.raises(UserError, match=r"a list: the class name 'caf\\udce9' is not UTF-8"):
+        ClassList(["caf\udce9"], None, "a list")
+
+
+def test_classes_that_share_names_and_keys_stay_apart(tmp_path, make_set):
+    original = make_set(["a", "a", "a (n1)"])
+    export_set(original, tmp_path / "out", "parquet")
+    assert import_set(tmp_path / "out").class_names == original.class_names
