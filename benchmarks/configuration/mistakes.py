@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from benchmarks.configuration.keys import KEYS, PARTS
 from benchmarks.configuration.options import loose, read
-from benchmarks.configuration.values import expected, members
+from benchmarks.configuration.values import expected, members, takes_plain
 from ddoq.errors import suggest
 
 _NOISE = (
@@ -143,7 +143,7 @@ class _Names:
         if value is None:
             for inner in [key for key in self.classes if f"{key}.".startswith(f"{place}.")]:
                 del self.classes[inner]
-        elif not (isinstance(value, str) and str in kinds):
+        elif not takes_plain(value, kinds):  # such as false for `logger`, which takes classes, too
             hints = (hint for kind in kinds for hint in self._hints(value, kind, place, owner))
             if hint := next(filter(None, hints), ""):
                 return hint

@@ -49,6 +49,16 @@ def expected(value: Any, annotation: Any, *, typed: bool = False) -> str:
     return " or ".join(dict.fromkeys(_words(kind) for kind in kinds))
 
 
+def takes_plain(value: Any, kinds: Sequence[Any]) -> bool:
+    """Say whether one of several types is plain, such as a number or text, and takes a value as it is.
+
+    Example:
+        >>> takes_plain(False, [list, bool]), takes_plain(3, [list, bool])
+        (True, False)
+    """
+    return any(kind in _PLAIN and _is_plain(value, kind, False) for kind in kinds)
+
+
 def _fits(value: Any, kind: Any, typed: bool) -> bool:
     origin, arguments = get_origin(kind) or kind, get_args(kind)
     if kind in _PLAIN:

@@ -220,3 +220,9 @@ def test_parameters_are_those_of_the_constructor():
     assert list(parameters(DDOQ))[:3] == ["ipc", "seed", "quantizer"]
     assert parameters(DDOQ)["ipc"] is int
     assert parameters(object) == {}
+
+
+def test_a_whole_printed_configuration_is_not_blamed_for_what_is_right(write):
+    """`logger` takes classes and `false`: the mistake is elsewhere."""
+    message = refused([], write(trainer={"logger": False}, force="maybe"))
+    assert message.startswith("`force` in ")
