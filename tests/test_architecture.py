@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent
 # Rooms from the ground up: each may import from those before it and from nothing behind it.
 FLOORS = {
     "ddoq": (
-        *("errors", "bounds", "finite", "smoke", "console", "seeding", "images", "precision"),
-        *("escaping", "fonts", "storage", "data", "networks"),
+        *("errors", "bounds", "chance", "finite", "smoke", "console", "seeding", "images"),
+        *("precision", "escaping", "fonts", "storage", "data", "networks"),
         "augmentation",
         *("objectives", "labels", "decoding", "quantization", "selection", "optimisation"),
         *("costs", "priors", "teachers", "distillation", "latents"),

@@ -119,7 +119,10 @@ def _csv(results: Iterable[Result]) -> str:
         for column, of_cell in row.cells.items()
         for result in of_cell
     }
-    return csv_text([{**flat(result), **cells[result.config_hash]} for result in results])
+    lines = [{**flat(result), **cells[result.config_hash]} for result in results]
+    if not any(result.warnings for result in results):
+        lines = [{k: v for k, v in line.items() if k != "warnings"} for line in lines]
+    return csv_text(lines)
 
 
 def _cell_columns(row: Row, column: str) -> dict[str, object]:

@@ -7,6 +7,12 @@ from typing import Any
 from benchmarks.results.records import BYTES, FLOPS, FRACTIONS, Result
 
 
+def tells_top5(result: Result) -> bool:
+    """Say whether top-5 accuracy tells anything: of five classes or fewer, it is 1 whatever a student has learnt."""
+    classes = (result.config.get("data") or {}).get("num_classes")
+    return not isinstance(classes, int) or classes > 5
+
+
 def flat(result: Result) -> dict[str, Any]:
     """Spread a result over columns.
 
@@ -30,6 +36,7 @@ def flat(result: Result) -> dict[str, Any]:
         **asdict(result.cell),
         "labels": (config.get("recipe") or {}).get("labels"),
         **{name: getattr(result.metrics, name) for name in (*FRACTIONS, "best_epoch")},
+        **({} if tells_top5(result) else {"top5_last": None, "top5_best": None}),
         **{f"teacher_{key}": teacher.get(key) for key in ("arch", "accuracy_real")},
         **{f"teacher_{key}": teacher.get(key) for key in ("accuracy_distilled", "fingerprint")},
         **{name: statistics.get(name) for name in ("w2_masses", "w2_uniform", "distortion")},
@@ -53,6 +60,7 @@ def flat(result: Result) -> dict[str, Any]:
         "commit": git.get("commit"),
         "modified": git.get("modified"),
         **{name: versions.get(name) for name in ("ddoq-bench", "python", "torch", "lightning")},
+        "warnings": "; ".join(result.warnings) or None,
         "created": result.created,
         "config_hash": result.config_hash,
     }

@@ -93,6 +93,7 @@ def read_result(path: Path) -> Result:
         raise UserError(f"{path} {problem}. Restore it, or delete it and run that cell again.")
     try:
         known = {key: record[key] for key in _KEYS if key not in ("cell", "metrics")}
+        known["warnings"] = record.get("warnings", [])  # older files have none
         return Result(cell=_cell(record["cell"]), metrics=_metrics(record["metrics"]), **known)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
@@ -114,6 +115,9 @@ def _problem(record: Any, name: str) -> str | None:
     ]
     if not (record["teacher"] is None or _is_map(record["teacher"])):
         wrong.append("teacher")
+    warnings = record.get("warnings", [])
+    if not isinstance(warnings, list) or not all(isinstance(text, str) for text in warnings):
+        return "has no list of texts under warnings"
     if wrong:
         return f"has no mapping under {', '.join(wrong)}"
     if hash_config(record["config"]) != name:

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -171,6 +171,8 @@ class Result:
             decodes them. Older files lack the last two.
         provenance: Of the student's training; see :func:`ddoq.storage.provenance.provenance`.
         created: When, as ISO 8601 in UTC.
+        warnings: What makes its numbers mean little, a sentence each; left out of the file where there is none, as in all
+            older files.
     """
 
     cell: Cell
@@ -181,6 +183,7 @@ class Result:
     distilled: dict[str, Any]
     provenance: dict[str, Any]
     created: str
+    warnings: list[str] = field(default_factory=list, metadata={"since": 2})
 
     @functools.cached_property
     def config_hash(self) -> str:
@@ -190,7 +193,7 @@ class Result:
     def record(self) -> dict[str, Any]:
         """Return what the file holds, with the hash that gives away later edits."""
         record = {"kind": RESULT, "format": RESULT_FORMAT, "config_hash": self.config_hash}
-        record |= plain(self)
+        record |= plain(hashed_fields(self))
         return {**record, "record_hash": hash_config(record)}
 
 
@@ -225,6 +228,7 @@ def make_result(
     distilled: Mapping[str, Any],
     provenance: Mapping[str, Any],
     device: str | None = None,
+    warnings: Sequence[str] = (),
 ) -> Result:
     """Put together what is known of a cell after its training.
 
@@ -236,6 +240,7 @@ def make_result(
         distilled: See :class:`Result`.
         provenance: See :class:`Result`.
         device: Name of the device; taken from ``provenance`` where omitted.
+        warnings: See :class:`Result`.
 
     Returns:
         The result, made of JSON values; numbers that are not finite become None outside of ``config``.
@@ -271,6 +276,7 @@ def make_result(
         distilled=_finite(plain(distilled)),
         provenance=plain(provenance),
         created=now(),
+        warnings=list(warnings),
     )
 
 

@@ -13,6 +13,7 @@ from benchmarks.results.records import now
 from benchmarks.run.cells import CellRunner
 from benchmarks.run.checks import check_classes, check_failures, check_labels, check_students
 from benchmarks.run.ranks import EvaluationOptions, JointRanks, Ranks, joint_arguments
+from benchmarks.run.warnings import set_warnings, teacher_warnings
 from benchmarks.students.recipes import OWN, Recipe, load_recipe, own_recipe
 from benchmarks.students.student import Student
 from benchmarks.tables.cell_table import cell_table
@@ -173,9 +174,12 @@ class Bench:
             distilled = distilled.rounded()
         recipe = self._recipe_for(distilled)
         teacher, accuracies = None, {}
+        warnings = set_warnings(distilled)
         if recipe.needs_teacher or self.teacher_source is not None:
             teacher = self.teacher().to(self.trainer.strategy.root_device)
             accuracies = check_labels(teacher, distilled)
+            seen = accuracies.get("accuracy_distilled")
+            warnings += teacher_warnings(teacher, seen, self.dataset)
         ranks = Ranks(self.trainer, self.output)
         joint = JointRanks(self.trainer) if self.evaluation.joint(self.trainer) else None
         runner = CellRunner(
@@ -190,11 +194,16 @@ class Bench:
             trainer={**self.trainer_settings, **(self._joint_arguments() if joint else {})},
             config=self.config,
             joint=joint,
+            warnings=warnings,
         )
         cells = [(student, seed) for seed in self.seeds for student in self.students]
         started = self._train(runner, ranks, cells)
         results = [result for cell in cells if (result := runner.find(*cell)) is not None]
         say(cell_table(results))
+        announced = () if teacher is None else teacher.warnings
+        for text in dict.fromkeys(text for result in results for text in result.warnings):
+            if text not in announced:
+                say(f"warning: {text}")
         run = RunFolder(self.output)
         self._write_report([run.result(result.config_hash) for result in results])
         hashes = {hash_config(runner.cell_config(*cell)) for cell in cells}

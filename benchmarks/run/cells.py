@@ -3,7 +3,7 @@
 import functools
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from benchmarks.results.files import (
 from benchmarks.results.outcome import Outcome
 from benchmarks.results.records import CellConfig, JointConfig, SetConfig
 from benchmarks.run.ranks import JointRanks
+from benchmarks.run.warnings import student_warnings
 from benchmarks.students.evaluation import Run, evaluate_student
 from benchmarks.students.recipe import Recipe
 from benchmarks.students.stored_labels import LABEL_FORMAT
@@ -62,6 +63,7 @@ class CellRunner:
         trainer: Arguments of the students' trainers.
         config: The whole resolved configuration, for the loggers.
         joint: The ranks that train each student together; None where this process trains alone.
+        warnings: What rows must say of their teacher and their set.
     """
 
     data: ImageDataModule
@@ -75,6 +77,7 @@ class CellRunner:
     trainer: Mapping[str, Any]
     config: Mapping[str, Any]
     joint: JointRanks | None = None
+    warnings: Sequence[str] = ()
 
     @functools.cached_property
     def training(self) -> TrainingSet:
@@ -262,6 +265,7 @@ class CellRunner:
             teacher=teacher,
             distilled=distilled,
             provenance=provenance(),
+            warnings=[*self.warnings, *student_warnings(outcome.top1_last, self.data)],
         )
 
 

@@ -2,6 +2,7 @@
 
 from tabulate import tabulate
 
+from benchmarks.results.columns import tells_top5
 from benchmarks.results.files import Result
 from benchmarks.tables.folding import Score
 
@@ -25,16 +26,18 @@ def cell_table(results: list[Result]) -> str:
     students: dict[str, list[Result]] = {}
     for result in results:
         students.setdefault(result.cell.student, []).append(result)
+    names = {"top-1 last": "top1_last", "top-1 best": "top1_best"}
+    if tells_top5(results[0]):
+        names["top-5"] = "top5_last"
     rows = []
     for label, group in students.items():
         metrics = [
-            Score.of([getattr(r.metrics, name) for r in group]).percent()
-            for name in ("top1_last", "top1_best", "top5_last")
+            Score.of([getattr(r.metrics, name) for r in group]).percent() for name in names.values()
         ]
         cost = group[0].cost
         seconds = Score.of([float(r.cost["seconds"]) for r in group]).mean
         rows.append([label, f"{cost['params']:,}", cost["steps"], *metrics, f"{seconds:.1f}"])
-    headers = ["student", "params", "steps", "top-1 last", "top-1 best", "top-5", "seconds"]
+    headers = ["student", "params", "steps", *names, "seconds"]
     title = f"{cell.method} on {cell.dataset}, {cell.ipc} images per class, recipe {cell.recipe}, accuracy in %:"
     align = ["left"] + ["right"] * (len(headers) - 1)
     return f"{title}\n{tabulate(rows, headers, 'simple', disable_numparse=True, colalign=align)}"

@@ -28,7 +28,8 @@ def provenance_notes(table: Table) -> str:
         table: Any table.
 
     Returns:
-        A Markdown list: dataset with its limits, recipe, teacher, seeds, methods, hardware, versions, code, dates.
+        A Markdown list: dataset with its limits, recipe, teacher, seeds, methods, hardware, versions, code, dates, and
+        what rows warn of.
     """
     results = table.results
     dates = sorted({result.created[:10] for result in results})
@@ -43,8 +44,30 @@ def provenance_notes(table: Table) -> str:
         f"Versions: {_versions(results)}",
         f"Code: {_join(commit for result in results for commit in _commits(result))}",
         f"Date: {dates[0]}" + (f" to {dates[-1]}" if len(dates) > 1 else ""),
+        *(f"Warning: {text}" for text in warnings_of(table.rows)),
     ]
     return "\n".join(f"- {' '.join(point.split())}" for point in points)
+
+
+def warnings_of(rows: Iterable[Row]) -> list[str]:
+    """List the warnings of rows, each once with the cells that it is said of.
+
+    Args:
+        rows: Of one table.
+
+    Returns:
+        Sentences such as ``ddoq, resnet18 (seed 0, 1): the student is at chance ...``.
+    """
+    seeds: dict[tuple[str, str, str], set[int]] = {}
+    for row in rows:
+        for result in row.results:
+            for text in result.warnings:
+                key = (row.label, result.cell.student, text)
+                seeds.setdefault(key, set()).add(result.cell.seed)
+    return [
+        f"{label}, {student} (seed {_join(map(str, numbers))}): {text}"
+        for (label, student, text), numbers in seeds.items()
+    ]
 
 
 def _join(texts: Iterable[str]) -> str:

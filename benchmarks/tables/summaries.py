@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.results.columns import flat
+from benchmarks.results.columns import flat, tells_top5
 from benchmarks.results.records import Result
 from benchmarks.tables.folding import Row, Score, Table, in_order
 
@@ -56,6 +56,10 @@ def _accuracy(name: str) -> Callable[[Row, list[str]], float | None]:
     return percent
 
 
+def _top5(row: Row, columns: list[str]) -> float | None:
+    return _accuracy("top5_last")(row, columns) if tells_top5(row.results[0]) else None
+
+
 def _known(name: str, *, factor: float = 1, by_set: bool = True) -> Callable[..., float | None]:
     """Average a column over the results that have it, one per distilled set where the set decides it."""
 
@@ -76,7 +80,7 @@ def _set_fingerprint(result: Result) -> str | None:
 
 FURTHER = (
     Further("best top-1 (chosen on the test set)", _accuracy("top1_best"), ".1f"),
-    Further("top-5", _accuracy("top5_last"), ".1f"),
+    Further("top-5", _top5, ".1f"),
     Further("teacher on distilled images", _known("teacher_accuracy_distilled", factor=100), ".1f"),
     Further("W2, cell masses", _known("w2_masses"), ".4g"),
     Further("W2, uniform weights", _known("w2_uniform"), ".4g"),

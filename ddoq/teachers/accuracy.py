@@ -11,7 +11,6 @@ from torchmetrics.classification import MulticlassAccuracy
 from ddoq.console import Progress
 from ddoq.data.base import ImageDataModule, ImageSplit, TensorSplit
 from ddoq.errors import UserError
-from ddoq.finite import NotFiniteError
 from ddoq.images import to_float
 from ddoq.optimisation.trainers import device_of
 from ddoq.storage.files import read_json, write_json
@@ -68,11 +67,7 @@ def split_accuracies(
         top5.update(logits, labels)
         sound &= torch.isfinite(logits).all()
         progress.update(positions.stop)
-    if not sound:
-        raise NotFiniteError(
-            f"The teacher {teacher.arch} gives logits that are not finite (NaN or infinite): train it with a lower "
-            "teacher.lr, or use other weights."
-        )
+    teacher.check_logits(bool(sound))
     return float(top1.compute()), float(top5.compute())
 
 

@@ -22,7 +22,7 @@ from ddoq.storage.files import build_once
 from ddoq.storage.fingerprints import hash_config, hash_files
 from ddoq.storage.run_folder import RunFolder
 from ddoq.teachers.accuracy import TESTED_ON, measure_again, split_accuracies
-from ddoq.teachers.sources import TeacherSource, announce
+from ddoq.teachers.sources import TeacherSource, announce, notice_constant
 from ddoq.teachers.teacher import TEACHER_FORMAT, Teacher, build_from_record
 from ddoq.teachers.weights import (
     Preset,
@@ -120,6 +120,7 @@ class PretrainedTeacher(TeacherSource):
             assert self.path is not None
             teacher, how = Teacher.load(Path(self.path).expanduser()), f"loaded from {self.path}"
         teacher.check_matches(data)
+        notice_constant(teacher, data, trainer)
         announce(teacher, how)
         return teacher
 

@@ -58,6 +58,7 @@ class Teacher(nn.Module):
         network: The network without normalisation.
         num_classes: Number of logits.
         fingerprint: Hash of weights and configuration, taken once, when the object is made.
+        warnings: What was noticed when it was obtained; rows that it labels carry it.
 
     Raises:
         UserError: If the numbers of names and keys differ.
@@ -104,6 +105,7 @@ class Teacher(nn.Module):
         self.accuracy = accuracy
         self.accuracy_top5 = accuracy_top5
         self.training_record = dict(training or {})
+        self.warnings: list[str] = []
         self.normalize = Normalize(self.mean, self.std)
         self.network = network.requires_grad_(False)
         self.fingerprint = hash_config(
@@ -223,6 +225,21 @@ class Teacher(nn.Module):
         """
         mend = "Train it again with a lower learning rate, or use other weights."
         check_weights(self.network, f"The teacher {self.arch}", mend)
+
+    def check_logits(self, finite: bool) -> None:
+        """Refuse answers that are NaN or infinite: their arg max is some class all the same.
+
+        Args:
+            finite: Whether all logits of some images are finite.
+
+        Raises:
+            NotFiniteError: If they are not.
+        """
+        if not finite:
+            raise NotFiniteError(
+                f"The teacher {self.arch} gives logits that are not finite (NaN or infinite): train it with a lower "
+                "teacher.lr, or use other weights."
+            )
 
     def check_matches(self, data: ImageDataModule) -> None:
         """Refuse a dataset with other classes, another order of them, or another image size.

@@ -27,7 +27,7 @@ from ddoq.storage.files import build_once
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.run_folder import RunFolder
 from ddoq.teachers.accuracy import TESTED_ON, measure_again, split_accuracies
-from ddoq.teachers.sources import TeacherSource, announce
+from ddoq.teachers.sources import TeacherSource, announce, notice_constant
 from ddoq.teachers.teacher import TEACHER_FORMAT, Teacher
 from ddoq.teachers.training import TeacherModule, TeacherTraining
 
@@ -153,6 +153,7 @@ class TrainedTeacher(TeacherSource):
         teacher = Teacher.load(folder)
         teacher.check_matches(data)
         measure_again(teacher, data, folder, trainer)
+        notice_constant(teacher, data, trainer)
         if built:
             announce(teacher, f"trained in {time.perf_counter() - started:.1f} s")
         else:

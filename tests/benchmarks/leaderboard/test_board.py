@@ -3,6 +3,7 @@ import io
 import random
 import re
 import statistics
+from dataclasses import replace
 
 import pytest
 
@@ -168,7 +169,7 @@ def test_seeds_of_both_kinds_are_averaged_and_said(board):
     text = leaderboard(board(*({"seed": s, "distill_seed": d} for s in (0, 1) for d in (0, 1))))
     assert "50.0 ± 0.0 (n=4)" in text
     assert "distillation and student vary (student 0, 1; distillation 0, 1)" in text
-    assert [row[4] for row in rows_of(text)[3:4]] == ["2"]  # W2: the mean of 1.5 and 2.5
+    assert [row[3] for row in rows_of(text)[3:4]] == ["2"]  # W2: the mean of 1.5 and 2.5
 
 
 def test_imported_sets_are_told_apart_by_their_contents(board):
@@ -229,8 +230,9 @@ def test_unknown_formats_are_mistakes(board):
 
 
 def test_cell_table_keeps_the_order_of_students(result_of):
-    results = [result_of(student="vit", seed=s, top1=0.4 + 0.2 * s) for s in (0, 1)]
-    text = cell_table([*results, result_of(student="convnet3", top1=0.25)])
+    many = {"num_classes": 10}
+    results = [result_of(student="vit", seed=s, top1=0.4 + 0.2 * s, data=many) for s in (0, 1)]
+    text = cell_table([*results, result_of(student="convnet3", top1=0.25, data=many)])
     lines = text.splitlines()
     assert lines[0].startswith("ddoq on toy, 10 images per class, recipe unified")
     cells = ["vit", "1,234,567", "50", "50.0 ± 14.1 (n=2)", "51.0 ± 14.1 (n=2)"]
@@ -266,3 +268,21 @@ def test_no_cell_of_csv_is_a_formula(board):
     (row,) = csv.DictReader(io.StringIO(leaderboard(folder, "csv")))
     assert (row["method"], row["student"], row["dataset"]) == (f"'{EVIL}", f"'{EVIL}", "'@SUM(A1)")
     assert [v for v in row.values() if v[:1] in "=+@" and v[:1]] == []
+
+
+def test_warnings_are_notes_of_their_rows_and_old_tables_have_none(tmp_path, result_of):
+    warned = [replace(result_of(seed=s), warnings=["the set <b> is odd"]) for s in (0, 1)]
+    for result in [*warned, result_of(method="random")]:
+        write_result(tmp_path, result)
+    noted = leaderboard(tmp_path)
+    assert noted.count("Warning: ") == 1
+    assert "- Warning: ddoq, resnet18 (seed 0, 1): the set &lt;b> is odd" in noted
+    assert "Warning: ddoq, resnet18" in leaderboard(tmp_path, "latex")
+    page = leaderboard(tmp_path, "html")
+    assert "Warning: ddoq, resnet18 (seed 0, 1): the set &lt;b&gt; is odd" in page
+    assert "warnings" in leaderboard(tmp_path, "csv").splitlines()[0]
+    for path in tmp_path.iterdir():
+        path.unlink()
+    write_result(tmp_path, result_of())
+    assert "Warning" not in leaderboard(tmp_path)
+    assert "warnings" not in leaderboard(tmp_path, "csv")

@@ -1,14 +1,17 @@
 """Records and their hashes: what was stored by earlier versions keeps its name."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.results.columns import flat
 from benchmarks.results.records import CellConfig, JointConfig, SetConfig
 from benchmarks.students.recipes import Recipe
 from benchmarks.students.student import Student
+from benchmarks.tables.cell_table import cell_table
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.records import hashed_fields
 
@@ -78,3 +81,20 @@ def test_a_set_from_elsewhere_has_gaps():
     assert SetConfig.of({"method": "rded", "ipc": 10}, "f") == SetConfig(
         "rded", 10, None, None, None, "f"
     )
+
+
+def test_warnings_are_written_only_where_there_are_any(result_of):
+    plain_row = result_of()
+    assert "warnings" not in plain_row.record()
+    warned = replace(plain_row, warnings=["at chance"])
+    assert warned.record()["warnings"] == ["at chance"]
+    assert warned.config_hash == plain_row.config_hash
+
+
+def test_top_5_tells_nothing_of_five_classes(result_of):
+    few, many = result_of(data={"num_classes": 5}), result_of(data={"num_classes": 6})
+    assert flat(few)["top5_last"] is None
+    assert flat(many)["top5_last"] == 1.0
+    assert list(flat(few)) == list(flat(many))
+    assert "top-5" not in cell_table([few])
+    assert "top-5" in cell_table([many])

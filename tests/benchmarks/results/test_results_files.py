@@ -232,3 +232,14 @@ def test_reading_results_does_not_import_torch():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_warnings_come_back_and_must_be_texts(result_of, tmp_path):
+    result = dataclasses.replace(result_of(), warnings=["at chance"])
+    path = write_result(tmp_path, result)
+    assert read_result(path) == result
+    record = json.loads(path.read_text())
+    record["warnings"] = [1]
+    path.write_text(json.dumps(record))
+    with pytest.raises(UserError, match="no list of texts under warnings"):
+        read_result(path)
