@@ -36,7 +36,8 @@ class DistilledSet:
         images: uint8 pixels ``(n, 3, h, w)``, or float32: images in the space of ``form.transform`` (in [0, 1] where
             there is none, though not bound to it), or whatever ``form.decoder`` makes images of.
         labels: int64 ``(n,)``, indices into ``class_names``; None where targets alone say what to learn.
-        weights: float32 ``(n,)``, at least 0, of mean 1 within each class.
+        weights: float32 ``(n,)``, at least 0, of mean 1 within each class. They scale losses and nothing else: an image
+            of weight 0 still acts on students through CutMix and the statistics of batch normalisation.
         class_names: Names in label order.
         metadata: How it was made: method, configuration, fingerprints, seed, versions, costs (JSON values).
         targets: What to answer to each image, where that is no class index alone.

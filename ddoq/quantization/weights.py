@@ -14,7 +14,7 @@ def cell_weights(counts: Tensor, power: float = 1.0) -> Tensor:
     Args:
         counts: Cell sizes ``(k,)``, not negative.
         power: The exponent p in [0, 1]: 1 gives the mass of the cell, 0 equal weights for all, empty cells
-            included. With p > 0 an empty cell weighs 0.
+            included. With p > 0 an empty cell weighs 0; its image still acts through CutMix and batch normalisation.
 
     Returns:
         float32 ``(k,)`` on the device of ``counts``.

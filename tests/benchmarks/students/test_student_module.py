@@ -123,6 +123,30 @@ def test_the_teacher_labels_the_mixed_images():
     assert not {tuple(image.flatten().tolist()) for image in seen["student"]} <= originals
 
 
+def normalised() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(48, 3))
+
+
+@pytest.mark.parametrize(
+    ("network", "cutmix_alpha", "acts"),
+    [(linear, 0.0, False), (linear, 1.0, True), (normalised, 0.0, True)],
+)
+def test_an_image_of_weight_zero_acts_through_cutmix_and_batch_norm_alone(
+    network, cutmix_alpha, acts
+):
+    weights = torch.ones(12)
+    weights[0], weights[3] = 0.0, 2.0
+    recipe = load_recipe("hard", PLAIN | {"cutmix_alpha": cutmix_alpha})
+    distilled = make_set(weights)
+    changed = replace(distilled, images=distilled.images.clone())
+    changed.images[0] = 255 - changed.images[0]
+    first, second = (
+        weights_of(fit(each, recipe, network()).network) for each in (distilled, changed)
+    )
+    assert torch.equal(first, second) != acts
+
+
 @pytest.mark.parametrize("reduction", ["batch", "weights"])
 def test_unit_weights_equal_no_weights(reduction):
     recipe = load_recipe("hard", {**PLAIN, "reduction": reduction})
