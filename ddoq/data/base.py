@@ -234,7 +234,9 @@ class ImageDataModule(Tiny, L.LightningDataModule, ABC):
     @classmethod
     def tiny(cls, given: Mapping[str, Any]) -> dict[str, Any]:
         """Make images small; a smoke run takes a few of them, see :class:`ddoq.data.FewImages`."""
-        side = lower(given.get("image_size", _TINY_SIDE), _TINY_SIDE)
+        side = given.get("image_size", _TINY_SIDE)
+        if isinstance(side, int) and side <= cls.max_image_size:  # others are refused as they are
+            side = lower(side, _TINY_SIDE)
         return accepted(cls, {"image_size": side, "num_workers": 0})
 
     @abstractmethod

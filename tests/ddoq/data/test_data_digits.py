@@ -6,6 +6,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from ddoq.data import Digits
+from ddoq.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +79,9 @@ def test_importing_the_package_imports_no_dataset_library():
         "heavy = {'datasets', 'sklearn', 'pyarrow.parquet'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("size", [0, -1, 513, 100_000, 16.5])
+def test_a_side_that_would_not_fit_into_memory_is_refused(size):
+    with pytest.raises(UserError, match="image_size must be at least 1 and at most 512 pixels"):
+        Digits(image_size=size)

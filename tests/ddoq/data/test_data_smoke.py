@@ -121,3 +121,9 @@ def test_synthetic_images_have_the_classes_of_what_they_stand_for():
     assert changes == {**given, "image_size": 16}
     assert opened(SyntheticImages(**changes)).classes.keys == load_registry("imagenette").keys
     assert opened(SyntheticImages()).num_classes == 10
+
+
+@pytest.mark.parametrize("size", [0, 100_000, None])
+def test_a_smoke_run_refuses_the_sides_that_the_run_would(size):
+    with pytest.raises(UserError, match="image_size must be at least 1 and at most 512"):
+        Digits(**Digits.tiny({"image_size": size}))
