@@ -4,6 +4,7 @@ import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 
 from benchmarks.commands.names import COMMANDS
 from ddoq.errors import UserError, suggest
@@ -43,6 +44,14 @@ def main(args: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, e.g. `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        from ddoq.storage.disk import disk_error
+
+        refused = disk_error(error, Path.cwd())
+        if refused is None:
+            raise
+        print(f"error: {refused}", file=sys.stderr)
+        return 2
 
 
 def _run(name: str, arguments: list[str]) -> int:

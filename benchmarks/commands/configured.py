@@ -38,6 +38,7 @@ from ddoq.console import say
 from ddoq.distillation.ranks import one_device
 from ddoq.errors import UserError
 from ddoq.seeding import check_seed, check_seeds
+from ddoq.storage.disk import check_output
 from ddoq.storage.keys import precision_name
 
 _RUNS: dict[str, Callable[[Bench], object]] = {
@@ -279,7 +280,9 @@ def run(name: str, arguments: list[str]) -> int:
         say(f"configuration: {file} is read, too")
     for note in cli.notes:
         say(note)
-    _RUNS[name](cli.bench())
+    bench = cli.bench()
+    check_output(bench.output)
+    _RUNS[name](bench)
     return 0
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from benchmarks.commands.options import CommandParser
 from benchmarks.leaderboard.board import FORMATS, Board, render
-from ddoq.errors import UserError
 from ddoq.storage.files import atomic_path
 
 _ENDINGS = {".csv": "csv", ".tex": "latex", ".html": "html", ".htm": "html"}
@@ -59,8 +58,5 @@ def _deliver(text: str, output: Path | None) -> None:
     if output is None:
         print(text, end="")
         return
-    try:
-        with atomic_path(output) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"Cannot write {output}: {error.strerror}.") from None
+    with atomic_path(output) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -10,6 +10,7 @@ from benchmarks.commands.options import CommandParser
 from benchmarks.suites.jobs import plan_suite
 from benchmarks.suites.runner import INTERRUPTED, Progress, interruptible, list_jobs, run_plan
 from ddoq.errors import UserError
+from ddoq.storage.disk import check_output
 
 _SUITE_OPTIONS = ("--output", "--jobs", "--dry-run", "--help", "-h")
 
@@ -89,6 +90,7 @@ def run(name: str, arguments: list[str]) -> int:
     plan = plan_suite(options.suite, options.output, tuple(others))
     for line in plan.origins:
         print(line, flush=True)
+    check_output(plan.output)
     if options.dry_run:
         list_jobs(plan)
         return 0

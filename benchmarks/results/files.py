@@ -19,7 +19,8 @@ from benchmarks.results.records import (
     now,
 )
 from ddoq.errors import UserError
-from ddoq.storage.files import read_json, write_json
+from ddoq.storage.damage import DamagedError, read_or_set_aside
+from ddoq.storage.files import read_json, read_sealed, write_json, write_sealed
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.run_folder import RunFolder
 
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 _KEYS = ("cell", "config", "metrics", "cost", "teacher", "distilled", "provenance", "created")
+_MEND = "Restore it, or run that cell again, which sets it aside."
 
 
 def write_result(folder: Path, result: Result) -> Path:
@@ -66,13 +68,13 @@ def find_result(folder: Path, config: Mapping[str, Any]) -> Result | None:
         config: Everything that decides the numbers.
 
     Returns:
-        The result, or None if there is none.
+        The result, or None if there is none. A damaged one is set aside with a line on stderr; it is neither used nor
+        replaced silently.
 
     Raises:
-        UserError: If there is one that cannot be trusted; it is neither used nor replaced silently.
+        UserError: If there is one of another format.
     """
-    path = folder / f"{hash_config(config)}.json"
-    return read_result(path) if path.exists() else None
+    return read_or_set_aside(folder / f"{hash_config(config)}.json", read_result)
 
 
 def read_result(path: Path) -> Result:
@@ -85,20 +87,26 @@ def read_result(path: Path) -> Result:
         The result.
 
     Raises:
-        UserError: If it is corrupt, edited, incomplete, renamed or of another format.
+        DamagedError: If it is corrupt, edited, incomplete or renamed.
+        UserError: If it is of another format.
     """
-    record = read_json(path)
+    try:
+        record = read_json(path)
+    except DamagedError as error:
+        raise error.mended_by(_MEND) from None
     problem = _problem(record, path.stem)
     if problem:
-        raise UserError(f"{path} {problem}. Restore it, or delete it and run that cell again.")
+        if _is_map(record) and record.get("format") != RESULT_FORMAT and _is_sealed(record):
+            raise UserError(f"{path} {problem}. Use the version that wrote it.")
+        raise DamagedError(path, problem, _MEND)
     try:
         known = {key: record[key] for key in _KEYS if key not in ("cell", "metrics")}
         known["warnings"] = record.get("warnings", [])  # older files have none
         return Result(cell=_cell(record["cell"]), metrics=_metrics(record["metrics"]), **known)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise DamagedError(path, f"is not a result file: {str(error).rstrip('.')}", _MEND) from None
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a result file: missing or wrong {error}.") from None
+        raise DamagedError(path, f"is not a result file: missing or wrong {error}", _MEND) from None
 
 
 def _problem(record: Any, name: str) -> str | None:
@@ -122,10 +130,15 @@ def _problem(record: Any, name: str) -> str | None:
         return f"has no mapping under {', '.join(wrong)}"
     if hash_config(record["config"]) != name:
         return "does not hash to its own name: its config was edited or the file renamed"
-    rest = {key: value for key, value in record.items() if key != "record_hash"}
-    if hash_config(rest) != record["record_hash"]:
+    if not _is_sealed(record):
         return "was changed after it was written: its contents do not match its record_hash"
     return None
+
+
+def _is_sealed(record: Mapping[str, Any]) -> bool:
+    """Say whether a record is what was written."""
+    rest = {key: value for key, value in record.items() if key != "record_hash"}
+    return bool(hash_config(rest) == record.get("record_hash"))
 
 
 def _is_map(value: Any) -> bool:
@@ -163,7 +176,11 @@ def _candidates(folder: Path, kind: str, home: str) -> Iterator[Path]:
             continue
         hashed = re.fullmatch(r"[0-9a-f]{16}", path.stem)
         named = kind == RESULT and hashed and place != RunFolder.JOBS
-        text = path.read_text(encoding="utf-8", errors="replace")
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError:  # whoever reads it says why
+            yield path
+            continue
         if f'"{kind}"' in text or (named and f'"{FAILURE}"' not in text):
             yield path
 
@@ -242,7 +259,7 @@ def write_failure(
     known = None if config is None else hash_config(config)
     path = failure_path(folder, cell, config)
     failure = Failure(cell, known, error, now())
-    write_json(path, {"kind": FAILURE, "format": RESULT_FORMAT, **asdict(failure)})
+    write_sealed(path, {"kind": FAILURE, "format": RESULT_FORMAT, **asdict(failure)})
     return path
 
 
@@ -264,11 +281,14 @@ def read_failures(folder: Path, results: list[Result]) -> tuple[list[Failure], l
         path for root in folders for path in _candidates(root, FAILURE, RunFolder.FAILURES)
     ):
         try:
-            record = read_json(path)
+            record = read_sealed(path)
             values = {item.name: record[item.name] for item in fields(Failure)}
             failure = Failure(**{**values, "cell": _cell(values["cell"])})
         except (UserError, KeyError, TypeError) as error:
-            problems.append(f"{path} is not a readable failure file ({error}).")
+            problems.append(
+                f"{path} is not a readable failure file ({error}). Delete it: the cell's next run writes it anew if that "
+                "fails again."
+            )
             continue
         if not any(_voids(result, failure) for result in results):
             failures.append(failure)

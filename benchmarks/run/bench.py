@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,9 @@ from ddoq.distillation.tables import at_budget
 from ddoq.errors import UserError
 from ddoq.labels.compact import check_top_k
 from ddoq.priors import Prior, PriorSource
-from ddoq.storage.files import write_json
-from ddoq.storage.fingerprints import hash_config
+from ddoq.storage.disk import WriteError
+from ddoq.storage.files import read_json, write_json
+from ddoq.storage.fingerprints import hash_config, plain
 from ddoq.storage.run_folder import RunFolder, SetFolder
 from ddoq.teachers import Teacher, TeacherSource
 
@@ -149,13 +151,25 @@ class Bench:
             names = SetFolder(folder)
             if not names.sheet.exists():
                 set_sheet(distilled, names.sheet)
-            write_json(names.config, self.config)
+            self._keep_config(names.config)
             log_distilled_set(self.wandb, folder, self.output, self.config)
         say(
             f"distilled set: {len(distilled)} images by {self.distiller.method}, "
             f"{distilled.metadata['cost']['seconds']:.1f} s of work, in {folder}"
         )
         return distilled, folder
+
+    def _keep_config(self, path: Path) -> None:
+        """Write the configuration beside the set, unless it is there; a read-only output may lack it."""
+        with suppress(UserError):
+            if path.is_file() and read_json(path) == plain(self.config):
+                return
+        try:
+            write_json(path, self.config)
+        except WriteError as error:
+            if not error.read_only:
+                raise
+            say(f"note: {error} The configuration of this run is not kept there.")
 
     def _check_evaluation(self) -> None:
         """Refuse what could not be evaluated, before minutes of work."""

@@ -33,6 +33,7 @@ from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
 from ddoq.finite import DivergedError
 from ddoq.storage.checkpoints import Checkpoint
+from ddoq.storage.disk import disk_error
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.keys import precision_name
 from ddoq.storage.provenance import provenance
@@ -147,7 +148,10 @@ class CellRunner:
             return stored
         try:
             return self._train(student, seed)
-        except Exception as error:  # noqa: BLE001 - recorded, told, and the run ends with an error
+        except Exception as error:  # recorded, told, and the run ends with an error
+            refused = disk_error(error, self.output)
+            if refused is not None:  # neither this failure nor any later student could be written
+                raise refused from error
             self._record_failure(student, seed, error)
             return None
 

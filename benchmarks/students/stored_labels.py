@@ -22,6 +22,8 @@ from benchmarks.students.training_set import TrainingSet
 from ddoq.console import Progress, say
 from ddoq.errors import UserError
 from ddoq.labels.compact import check_top_k, compress, label_bytes
+from ddoq.storage.damage import DamagedError, read_or_set_aside
+from ddoq.storage.disk import writing
 from ddoq.storage.files import load_tensors, save_tensors, write_json
 from ddoq.storage.fingerprints import hash_config, plain
 from ddoq.storage.records import hashed_fields
@@ -150,7 +152,7 @@ class StoredLabels:
             device: Where the teacher labels.
 
         Raises:
-            UserError: If a file that is there cannot be used, or if the disk cannot hold those that are missing.
+            UserError: If the disk cannot hold those that are missing. Damaged ones are set aside and made again.
         """
         missing = [first for first in self._starts if not self._usable(first)]
         if not missing:
@@ -158,14 +160,12 @@ class StoredLabels:
             return
         self._announce(missing)
         write_json(self.folder / "labels.json", self.description)
-        device = torch.device(device)
-        teacher = self.teacher.eval().requires_grad_(False).to(device)
-        training = self.training.to(device)
+        label_epoch = self._labeller(device)
         done = self.plan.epochs - self._count_epochs(missing)
         progress = Progress("stored labels", self.plan.epochs, unit="epochs", done=done)
 
         def label(epoch: int) -> dict[str, Tensor]:
-            labels = self._label(epoch, teacher, training)
+            labels = label_epoch(epoch)
             progress.update(done + epoch % self.epochs_per_file + 1)
             return labels
 
@@ -191,7 +191,8 @@ class StoredLabels:
             f"stored labels: {_size(needed)} for {epochs} of {self.plan.epochs} epochs of {len(self.training)} images, "
             f"{kept} of {self.num_classes} classes each, in {self.folder}"
         )
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.folder).free
         if needed > free:
             raise UserError(
@@ -202,16 +203,16 @@ class StoredLabels:
     def _usable(self, first: int) -> bool:
         """Say whether a file is there; its header alone is read, its contents are checked when they are used."""
         path = self._path(first)
-        if not path.exists():
-            return False
-        self._check_key(path, _metadata(path))
-        return True
+
+        def check(_: Path) -> bool:
+            self._check_key(path, _metadata(path))
+            return True
+
+        return read_or_set_aside(path, check) is not None
 
     def _check_key(self, path: Path, metadata: dict[str, Any]) -> None:
         if metadata.get("key") != self.key or metadata.get("first") != int(path.name.split("-")[1]):
-            raise UserError(
-                f"{path} holds labels of another set, teacher, recipe or epoch. Delete it and run again."
-            )
+            raise DamagedError(path, "holds labels of another set, teacher, recipe or epoch")
 
     def _count_epochs(self, starts: Iterable[int]) -> int:
         return sum(self._end(first) - first for first in starts)
@@ -240,6 +241,12 @@ class StoredLabels:
         tensors = {name: torch.stack([epoch[name] for epoch in epochs]) for name in epochs[0]}
         save_tensors(self._path(first), tensors, {"key": self.key, "first": first})
 
+    def _labeller(self, device: torch.device | str) -> Callable[[int], dict[str, Tensor]]:
+        """Return what labels an epoch on a device."""
+        teacher = self.teacher.eval().requires_grad_(False).to(device)
+        training = self.training.to(device)
+        return lambda epoch: self._label(epoch, teacher, training)
+
     @torch.no_grad()
     def _label(
         self, epoch: int, teacher: Callable[[Tensor], Tensor], training: TrainingSet
@@ -266,16 +273,24 @@ class StoredLabels:
             What :func:`ddoq.labels.compact.expand` takes, on the CPU, row i for image i of the set.
 
         Raises:
-            UserError: If the file is missing or corrupt.
+            UserError: If the file is missing. One that is damaged is set aside and made again.
         """
         first = epoch // self.epochs_per_file * self.epochs_per_file
         if self._block is None or self._block[0] != first:
             self._block = None  # before the next one is read
             path = self._path(first)
-            tensors, metadata = load_tensors(path)
-            self._check_key(path, metadata)
+            tensors = self._read(path) if not path.exists() else read_or_set_aside(path, self._read)
+            if tensors is None:
+                device = next((p.device for p in self.teacher.parameters()), torch.device("cpu"))
+                self._locked(first, self._labeller(device), wait=True)
+                tensors = self._read(path)
             self._block = (first, tensors)
         return {name: part[epoch - first] for name, part in self._block[1].items()}
+
+    def _read(self, path: Path) -> dict[str, Tensor]:
+        tensors, metadata = load_tensors(path)
+        self._check_key(path, metadata)
+        return tensors
 
 
 def _metadata(path: Path) -> dict[str, Any]:
@@ -284,7 +299,7 @@ def _metadata(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, Any] = json.loads((file.metadata() or {})["metadata"])
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} is corrupt ({error}). Delete it and run again.") from None
+        raise DamagedError(path, f"is corrupt ({error})") from None
     return metadata
 
 

@@ -51,11 +51,8 @@ def write_boards(board: Board, output: Path, name: str) -> list[Path]:
     files = RunFolder(output).board_files(name)
     for kind, path in files.items():
         text = render(board, output, kind)
-        try:
-            with atomic_path(path) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"Cannot write {path}: {error.strerror}.") from None
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     return list(files.values())
 
 

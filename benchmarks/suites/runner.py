@@ -14,8 +14,11 @@ from itertools import count
 from pathlib import Path
 from typing import NoReturn
 
+from benchmarks.results.files import read_result
 from benchmarks.suites.board import finish_suite
 from benchmarks.suites.jobs import Job, Plan
+from ddoq.errors import UserError
+from ddoq.storage.damage import DamagedError
 from ddoq.storage.files import read_json
 from ddoq.storage.run_folder import RunFolder
 
@@ -85,8 +88,11 @@ class SuiteRunner:
         """Say whether all that a job made is still there."""
         if not self.report(job).is_file():
             return False
-        paths: list[str] = read_json(self.report(job))
-        return bool(paths) and all(Path(path).exists() for path in paths)
+        try:
+            paths = read_json(self.report(job))
+        except DamagedError:  # the job is quick where all that it made is there
+            return False
+        return isinstance(paths, list) and bool(paths) and all(_is_whole(path) for path in paths)
 
     def environment(self) -> dict[str, str]:
         """Return the environment of the next process."""
@@ -178,6 +184,20 @@ class SuiteRunner:
         finally:
             pool.shutdown()
         return failed
+
+
+def _is_whole(name: object) -> bool:
+    """Say whether what a job reported is there; a damaged result is as good as none, sets are checked when used."""
+    path = Path(str(name))
+    if path.suffix != ".json":
+        return path.exists()
+    try:
+        read_result(path)
+    except DamagedError:
+        return False
+    except UserError:  # of another format: it is not made again
+        return True
+    return True
 
 
 def _send(processes: Iterable[subprocess.Popen[bytes]], number: int) -> None:

@@ -13,6 +13,7 @@ from benchmarks.results.records import Result
 from benchmarks.tables.folding import in_order
 from benchmarks.tracking.loggers import WandbOptions, enabled, files_in, start_run
 from ddoq.errors import UserError
+from ddoq.storage.damage import read_or_set_aside
 from ddoq.storage.files import read_json, write_json
 from ddoq.storage.fingerprints import hash_config, plain
 from ddoq.storage.run_folder import RunFolder, SetFolder
@@ -180,7 +181,7 @@ def _destination(options: WandbOptions) -> dict[str, Any]:
 def _once(mark: Path, what: Mapping[str, Any]) -> Iterator[bool]:
     """Say whether something was not logged there before, and remember it if the block ends well."""
     key = hash_config(what)
-    logged: list[str] = read_json(mark) if mark.is_file() else []
+    logged: list[str] = read_or_set_aside(mark, read_json) or []
     yield key not in logged
     if key not in logged:
         write_json(mark, [*logged, key])

@@ -11,10 +11,11 @@ from filelock import FileLock
 from ddoq.console import say
 from ddoq.data.decoding import UnreadableImagesError
 from ddoq.errors import UserError
-from ddoq.storage.files import read_json, write_json
+from ddoq.storage.disk import WriteError
+from ddoq.storage.files import read_sealed, write_sealed
 from ddoq.storage.fingerprints import hash_config
 
-_FORMAT = 1
+_FORMAT = 2  # 1 had no checksum
 _WORTH_KEEPING = 2**28  # bytes of a dataset; less is hashed in a second or two
 # File systems keep times at steps of up to two seconds: a file as young as that may change once more unseen.
 _SETTLED = 2.0
@@ -110,7 +111,7 @@ def _stat(file: Path) -> os.stat_result:
         raise UserError(f"{file} cannot be read ({error}).") from None
 
 
-def _warn(store: Path, error: OSError) -> None:
+def _warn(store: Path, error: Exception) -> None:
     say(
         f"data: WARNING hashes of the dataset cannot be kept in {store.parent} ({error}), so that it is hashed in every "
         "run; set DDOQ_BENCH_CACHE to a folder that can be written to"
@@ -139,8 +140,8 @@ def _update(
             kept[name] = {"listing": listings[name].hash, "hashes": " ".join(hashed[name])}
     if fresh:
         try:
-            write_json(store, {"format": _FORMAT, "place": place, "groups": kept})
-        except OSError as error:
+            write_sealed(store, {"format": _FORMAT, "place": place, "groups": kept})
+        except WriteError as error:
             _warn(store, error)
     if faults:
         raise UnreadableImagesError(faults)
@@ -152,7 +153,7 @@ def _update(
 def _read(store: Path) -> dict[str, Any]:
     """Read what was kept; what cannot be read is as good as absent."""
     try:
-        content = read_json(store)
+        content = read_sealed(store)
         groups = content["groups"] if content["format"] == _FORMAT else {}
         return {
             name: entry

@@ -17,6 +17,7 @@ from ddoq.distillation.set_files import RESERVED, has_set_files, read_set_files,
 from ddoq.errors import UserError
 from ddoq.images import to_uint8
 from ddoq.labels.targets import Targets
+from ddoq.storage.damage import DamagedError
 from ddoq.storage.files import under_prefix
 from ddoq.storage.fingerprints import hash_config, hash_tensors
 from ddoq.storage.run_folder import SetFolder
@@ -24,7 +25,7 @@ from ddoq.storage.run_folder import SetFolder
 _PART, _TRANSFORM = "part.", "transform."  # how the names of their tensors begin
 
 
-class FingerprintError(UserError):
+class FingerprintError(DamagedError):
     """The tensors of a set are not those that its record was written for."""
 
 
@@ -228,7 +229,7 @@ class DistilledSet:
 
     @classmethod
     def assemble(
-        cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any], where: object
+        cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any], where: Path
     ) -> "DistilledSet":
         """Put a set together again.
 
@@ -260,7 +261,7 @@ class DistilledSet:
         )
         if distilled.fingerprint != record["fingerprint"]:
             raise FingerprintError(
-                f"{where}: the tensors and the record do not belong together (fingerprints differ)."
+                where, "and the tensors beside it do not belong together (fingerprints differ)"
             )
         return distilled
 
@@ -285,10 +286,18 @@ class DistilledSet:
             folder: What :meth:`save` wrote, in this format or an earlier one.
 
         Raises:
-            UserError: If it is missing, corrupt, of a newer format, or if its parts do not belong together.
+            DamagedError: If a file is missing or corrupt, or if they do not belong together.
+            UserError: If the folder is missing, or the set of a newer format.
         """
         folder = Path(folder)
-        return cls.assemble(*read_set_files(folder), SetFolder(folder).record)
+        try:
+            tensors, record = read_set_files(folder)
+            return cls.assemble(tensors, record, SetFolder(folder).record)
+        except DamagedError as error:
+            raise error.mended_by(
+                f"Copy {folder} again from where it came, or import or export it anew; in an output of this suite "
+                "`ddoq-bench distill` with its configuration sets it aside and makes it again."
+            ) from None
 
 
 def _column(values: Tensor, dtype: torch.dtype, n: int) -> bool:

@@ -25,6 +25,7 @@ from ddoq.errors import UserError
 from ddoq.precision import Precision
 from ddoq.priors.base import Prior
 from ddoq.seeding import check_seed
+from ddoq.storage.damage import read_or_set_aside
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.keys import seen_of
 from ddoq.storage.run_folder import RunFolder
@@ -186,7 +187,7 @@ class Distiller(ItemRunner, Configured, ABC):
         return {}
 
     def run(self, trainer: L.Trainer, root: Path) -> tuple[DistilledSet, Path]:
-        """Distil, or reuse what is there: only missing shards are made.
+        """Distil, or reuse what is there: only missing shards are made, and damaged ones again.
 
         Args:
             trainer: A trainer with ``inference_mode=False`` and the precision ``32-true``; its ranks share the work
@@ -197,7 +198,7 @@ class Distiller(ItemRunner, Configured, ABC):
             The distilled set and its folder.
 
         Raises:
-            UserError: If a stored shard is corrupt, or for a trainer of another precision.
+            UserError: If something cannot be read or written, or for a trainer of another precision.
         """
         _check_precision(trainer)
         if self.ingredients:
@@ -206,6 +207,9 @@ class Distiller(ItemRunner, Configured, ABC):
         self._context = self.context()
         self.enter(Run(RunFolder(root), self.shard_key(self._context), self.checkpoint_seconds))
         target = RunFolder(root).distilled(self.set_name(self._context)).path
+        stored = None
+        if trainer.is_global_zero and DistilledSet.exists(target):
+            stored = read_or_set_aside(target, DistilledSet.load)
         if trainer.world_size > 1 or (not DistilledSet.exists(target) and self._pending()):
             # With several ranks always: the other processes may start in here and must not miss it.
             trainer.predict(self, return_predictions=False)
@@ -214,7 +218,7 @@ class Distiller(ItemRunner, Configured, ABC):
             self._clear_checkpoints()
             self._merge().save(target)
         trainer.strategy.barrier("distilled set written")
-        return DistilledSet.load(target), target
+        return DistilledSet.load(target) if stored is None else stored, target
 
     def shard_key(self, context: Mapping[str, Any]) -> str:
         """Hash all that decides the shards.

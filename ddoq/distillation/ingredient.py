@@ -30,7 +30,7 @@ class Ingredient(Configured, ABC):
     def prepare(self, data: ImageDataModule, folder: Path, where: Mapping[str, Any]) -> None:
         """Train, record or load the ingredient.
 
-        Every rank calls it, at the same time and before there is a process group: :func:`ddoq.storage.files.build_once`
+        Every rank calls it, at the same time and before there is a process group: :func:`ddoq.storage.folders.build_once`
         lets one of them build while the others wait. What takes long keeps a checkpoint beside the folder
         (``Checkpoint.beside(folder, folder.name)``), so that a killed run goes on from there.
 

@@ -21,6 +21,7 @@ from ddoq.distillation.run import Run, Unsaved
 from ddoq.distillation.shard import Shard, WorkItem
 from ddoq.finite import NotFiniteError
 from ddoq.storage.checkpoints import INTERVAL, Checkpoint
+from ddoq.storage.damage import read_or_set_aside
 from ddoq.storage.provenance import peak_memory, provenance
 
 
@@ -212,13 +213,9 @@ class ItemRunner(L.LightningModule, ABC):
         return run.folder.shard(run.key, item.name)
 
     def _pending(self) -> list[WorkItem]:
-        pending = []
-        for item in self.work_items(self.data):
-            if self._path(item).exists():
-                Shard.load(self._path(item))  # raises where it is corrupt
-            else:
-                pending.append(item)
-        return pending
+        """Return the items without a shard; a damaged one is set aside."""
+        items = self.work_items(self.data)
+        return [item for item in items if read_or_set_aside(self._path(item), Shard.load) is None]
 
     def _clear_checkpoints(self) -> None:
         """Remove what a kill left between the writing of a shard and the removal of its checkpoint."""

@@ -84,12 +84,12 @@ class JointCheckpoint:
             The steps that are done, and the state of each of this rank's items; None where there is no such step.
 
         Raises:
-            UserError: If a file is damaged, or of other settings.
+            UserError: If a file is of other settings.
         """
         if self._path is None:
             return None
-        steps = [self._steps(item) for item in self._items]
-        newest = max(set.intersection(*steps), default=None) if steps else None
+        # Rank 0 reads all files: if one is damaged, all ranks must go back to the same step.
+        newest = self._newest_whole() if self._ranks.rank == 0 else None
         done: int | None = self._ranks.from_first(newest)
         self._started = self._saved = self._clock()
         if done is None:
@@ -101,6 +101,16 @@ class JointCheckpoint:
             self.earlier[index] = float(loaded[1]["seconds"])
             states.append(loaded[1]["item"])
         return done, states
+
+    def _newest_whole(self) -> int | None:
+        """Return the newest step that all items have; damaged files are set aside."""
+        while True:
+            steps = [self._steps(item) for item in self._items]
+            newest = max(set.intersection(*steps), default=None) if steps else None
+            if newest is None:
+                return None
+            if all(self._file(item, newest).load() is not None for item in self._items):
+                return newest
 
     def _file(self, item: WorkItem, step: int) -> Checkpoint:
         assert self._path is not None

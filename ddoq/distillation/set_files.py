@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from ddoq.errors import UserError
-from ddoq.storage.files import load_tensors, read_json, save_tensors, write_json
+from ddoq.storage.damage import DamagedError
+from ddoq.storage.files import load_tensors, read_sealed, save_tensors, write_sealed
 from ddoq.storage.run_folder import SetFolder
 
 # Raised when a reader of the old layout would misread the new one. 1: uint8 images, label and weight alone.
@@ -25,7 +26,7 @@ def write_set_files(folder: Path, tensors: Mapping[str, Tensor], record: Mapping
         tensors: Of the set, by name.
         record: JSON values.
     """
-    write_json(SetFolder(folder).record, {"format": FORMAT, **record})
+    write_sealed(SetFolder(folder).record, {"format": FORMAT, **record})
     save_tensors(SetFolder(folder).tensors, tensors, {"format": FORMAT})
 
 
@@ -44,29 +45,28 @@ def read_set_files(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         Tensors and record.
 
     Raises:
-        UserError: If it is missing, corrupt or of a newer format, or lacks what every set has.
+        DamagedError: If it is corrupt, or lacks what every set has.
+        UserError: If it is missing or of a newer format.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder with a distilled set.")
     path = SetFolder(folder).record
-    record = read_json(path)
+    record = read_sealed(path)
     if not isinstance(record, dict):
-        raise UserError(
-            f"{path} is no record of a distilled set. Restore it or make the set again."
-        )
+        raise DamagedError(path, "is no record of a distilled set")
     if "format" in record:  # a newer one may lack what follows
         check_format(record["format"], FORMAT, path)
     if record.get("format") == 1:
         record = {**record, "decoder": {"name": "pixels"}}
     missing = {"format", "decoder", "class_names", "fingerprint"} - set(record)
     if missing:
-        raise UserError(f"{path} lacks {', '.join(sorted(missing))}.")
+        raise DamagedError(path, f"lacks {', '.join(sorted(missing))}")
     tensors, _ = load_tensors(SetFolder(folder).tensors)
     absent = [name for name in ("weight",) if name not in tensors]
     absent += [] if tensors.keys() & {"images", "data"} else ["images"]
     absent += [] if tensors.keys() & {"label", "target"} else ["label"]
     if absent:
-        raise UserError(f"{SetFolder(folder).tensors} lacks the tensor {', '.join(absent)!r}.")
+        raise DamagedError(SetFolder(folder).tensors, f"lacks the tensor {', '.join(absent)!r}")
     return tensors, record
 
 

@@ -14,7 +14,7 @@ from ddoq.decoding.form import SetForm
 from ddoq.distillation.distilled_set import DistilledSet, FingerprintError
 from ddoq.distillation.set_files import check_format
 from ddoq.errors import UserError
-from ddoq.storage.files import load_tensors, read_json, save_tensors, write_json
+from ddoq.storage.files import load_tensors, read_sealed, save_tensors, write_sealed
 from ddoq.storage.run_folder import SetFolder
 
 # Raised when a reader of the old layout would misread the new one. 2: further tensors, decoder, transform and recipe;
@@ -103,7 +103,7 @@ def write_record(folder: Path, distilled: DistilledSet, layout: str) -> None:
     }
     if further:
         save_tensors(folder / _FURTHER, further, {"fingerprint": distilled.fingerprint})
-    write_json(folder / RECORD, record)
+    write_sealed(folder / RECORD, record)
 
 
 def restore(
@@ -157,7 +157,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     path = folder / RECORD
     if not path.is_file():
         return None
-    record = read_json(path)
+    record = read_sealed(path)
     if not isinstance(record, dict) or record.get("kind") != _KIND:
         return None
     check_format(record.get("format"), FORMAT, path)

@@ -1,6 +1,5 @@
 """Latents of a whole dataset, encoded once, kept as fp16, and read by every run that starts from them."""
 
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +9,6 @@ from typing import Any, Literal
 
 import torch
 from filelock import FileLock
-from safetensors import SafetensorError
 from torch import Tensor
 
 from ddoq.console import Progress, say
@@ -20,6 +18,8 @@ from ddoq.finite import NotFiniteError
 from ddoq.images import to_float
 from ddoq.priors.base import Prior
 from ddoq.seeding import generator_for
+from ddoq.storage.damage import DamagedError, read_or_set_aside
+from ddoq.storage.disk import WriteError, free_bytes, writing
 from ddoq.storage.files import load_tensors, save_tensors, write_json
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.run_folder import RunFolder
@@ -220,11 +220,11 @@ class LatentCache:
             f"{self.description['encoded_at']} pixels, "
             f"{size / 1e6:,.1f} MB in fp16, to {self.folder}"
         )
-        free = _free_bytes(self.folder)
+        free = free_bytes(self.folder)
         if free is not None and free < size:
             raise UserError(
                 f"{self.folder} needs {size / 1e6:,.1f} MB for latents, but its disk has {free / 1e6:,.1f} MB free. "
-                f"{_MEND}"
+                f"Free some space, or give another --output. {_MEND}"
             )
 
     def obtain(self, label: int, *, batch_size: int, device: torch.device) -> ClassLatents:
@@ -236,12 +236,13 @@ class LatentCache:
             device: Where the prior is.
 
         Raises:
-            UserError: If a file is corrupt, was made for other images or cannot be written, or if latents do
-                not fit into fp16.
+            UserError: If a file cannot be read or written, or if latents do not fit into fp16. A damaged file is set
+                aside, and the class encoded again.
         """
         path = self.path(label)
-        if path.is_file():
-            return self._read(label)
+        stored = read_or_set_aside(path, lambda _: self._read(label))
+        if stored is not None:
+            return stored
         with self._alone(path):
             if path.is_file():  # another process made it meanwhile
                 return self._read(label)
@@ -321,11 +322,11 @@ class LatentCache:
             or tuple(values.shape) != shape
             or any(not _same(tensors.get(name), tensor) for name, tensor in expected.items())
         ):
-            raise UserError(
-                f"{path} does not fit: class '{self.data.classes[label].name}' of {self.data.name} has "
+            raise DamagedError(
+                path,
+                f"does not fit: class '{self.data.classes[label].name}' of {self.data.name} has "
                 f"{len(positions)} training images and latents {shape[1:]}, the file holds {values.dtype} "
-                f"{tuple(values.shape)} of {metadata.get('class')!r}, perhaps of other images. Delete "
-                f"{self.folder} and run again."
+                f"{tuple(values.shape)} of {metadata.get('class')!r}, perhaps of other images",
             )
         return ClassLatents(values, float(metadata.get("seconds", 0.0)), reused=True)
 
@@ -351,25 +352,17 @@ class LatentCache:
         return sum(self._sizes[label] for label in range(count) if label not in missing)
 
 
-_MEND = "Free some space, give another --output, or encode anew in every run: model.init_args.latent_cache false."
+_MEND = "Without a cache latents are encoded anew in every run: model.init_args.latent_cache false."
 
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
     """Turn what a full disk or a read-only folder raises into an error that says what to do."""
     try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be written ({error}). {_MEND}") from error
-
-
-def _free_bytes(folder: Path) -> int | None:
-    """Return the free space of the disk that a folder is on, or will be; None where nobody knows."""
-    try:
-        present = next(parent for parent in (folder, *folder.parents) if parent.exists())
-        return shutil.disk_usage(present).free
-    except (OSError, StopIteration):
-        return None
+        with writing(path):
+            yield
+    except WriteError as error:
+        raise WriteError(f"{error} {_MEND}") from error
 
 
 def _same(stored: Tensor | None, expected: Tensor) -> bool:

@@ -20,6 +20,7 @@ from ddoq.errors import UserError, suggest
 from ddoq.priors.schedulers import check_scheduler, check_variance, make_scheduler
 from ddoq.priors.weight_files import check_weights
 from ddoq.storage.files import read_json
+from ddoq.storage.folders import check_given_folder
 
 # The files without which a folder is no DiT pipeline.
 PARTS = (
@@ -194,9 +195,10 @@ def _check_folder(folder: Path, kind: PipelineFormat) -> dict[str, Any]:
 
 
 def _local_folder(source: str, kind: PipelineFormat | None = None) -> Path | None:
-    """Return the folder where there is one, and None for what may be a hub id."""
+    """Return the folder where there is one, unless it is damaged, and None for what may be a hub id."""
     folder = Path(source).expanduser()
     if folder.is_dir():
+        check_given_folder(folder, "ddoq-bench prior")
         return folder
     if source.startswith((".", "/", "~")) or source.count("/") != 1:
         name, example = (kind.name, kind.example) if kind else ("DiT", DIT.example)

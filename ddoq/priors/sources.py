@@ -33,8 +33,10 @@ from ddoq.priors.training.workload import training_workload
 from ddoq.seeding import check_seed
 from ddoq.smoke import Tiny
 from ddoq.storage.checkpoints import Checkpoint
-from ddoq.storage.files import build_once, read_json, write_json
+from ddoq.storage.damage import DamagedError
+from ddoq.storage.files import read_json, write_json
 from ddoq.storage.fingerprints import hash_config
+from ddoq.storage.folders import build_once, obtain_folder
 from ddoq.storage.run_folder import RunFolder
 
 _RETRAIN = (
@@ -156,18 +158,20 @@ class TrainedPrior(PriorSource):
             checkpoints[0].clear()
             self._build_prior(target, vae_folder, data, trainer, checkpoints[1])
 
+        def load(target: Path) -> tuple[DiffusionPrior, float]:
+            prior = DiffusionPrior.from_pretrained(target)
+            check_weights(prior, f"The prior in {target}", _RETRAIN)
+            return prior, _psnr(target / "training.json")
+
         try:
-            built = build_once(folder, build)
+            (prior, psnr), built = obtain_folder(folder, build, load)
         except NotFiniteError:
             _clear(checkpoints)  # nobody shall go on from there
             raise
         _clear(checkpoints)
         took = f"trained in {time.perf_counter() - started:.0f} s" if built else "reused"
-        record = read_json(folder / "training.json")
-        say(f"prior: {took}, reconstruction PSNR {record['vae']['test_psnr']:.1f} dB, in {folder}")
-        prior = DiffusionPrior.from_pretrained(folder)
+        say(f"prior: {took}, reconstruction PSNR {psnr:.1f} dB, in {folder}")
         _check_classes(prior, data, str(folder))
-        check_weights(prior, f"The prior in {folder}", _RETRAIN)
         if self.compile:
             prior.compile_networks()
         return prior
@@ -223,6 +227,14 @@ class TrainedPrior(PriorSource):
         shutil.copy(vae_folder / "reconstructions.png", target)
         earlier = read_json(vae_folder / "training.json")
         write_json(target / "training.json", {**earlier, "dit": record})
+
+
+def _psnr(path: Path) -> float:
+    """Read how well an autoencoder reconstructs the test images, in dB."""
+    try:
+        return float(read_json(path)["vae"]["test_psnr"])
+    except (KeyError, TypeError, ValueError):
+        raise DamagedError(path, "does not say how its autoencoder was tested") from None
 
 
 class PretrainedPrior(PriorSource):

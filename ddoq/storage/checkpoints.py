@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from ddoq.errors import UserError
+from ddoq.storage.damage import DamagedError, set_aside
+from ddoq.storage.disk import WriteError
 from ddoq.storage.files import load_tensors, save_tensors
 
 # Raised whenever the layout of a checkpoint file changes.
@@ -78,7 +79,7 @@ class Checkpoint:
 
     @classmethod
     def beside(cls, folder: Path, key: str) -> "Checkpoint":
-        """Open the checkpoint of what :func:`ddoq.storage.files.build_once` builds, beside the folder that it fills.
+        """Open the checkpoint of what :func:`ddoq.storage.folders.build_once` builds, beside the folder that it fills.
 
         Args:
             folder: Where the product will be.
@@ -108,7 +109,7 @@ class Checkpoint:
             state: JSON values, e.g. the step; :func:`flatten` makes both out of an optimiser's state.
 
         Raises:
-            UserError: If the file cannot be written.
+            WriteError: If the file cannot be written.
         """
         began = self._clock()
         metadata = {
@@ -119,11 +120,8 @@ class Checkpoint:
         }
         try:
             save_tensors(self.path, tensors, metadata)
-        except (OSError, SafetensorError) as error:
-            raise UserError(
-                f"The checkpoint {self.path} cannot be written ({error}): free some space and run again; the work "
-                "goes on from the last checkpoint."
-            ) from error
+        except WriteError as error:
+            raise WriteError(f"{error} The work goes on from the last checkpoint.") from error
         self._saved = self._clock()
         self._cost = self._saved - began
 
@@ -131,20 +129,22 @@ class Checkpoint:
         """Read the checkpoint, and start the clock.
 
         Returns:
-            Tensors, on the CPU, and state, as :meth:`save` was given them; None where there is no checkpoint.
+            Tensors, on the CPU, and state, as :meth:`save` was given them; None where there is no checkpoint. A damaged
+            one is set aside.
 
         Raises:
-            UserError: If it is damaged, or of other settings.
+            UserError: If it is of other settings.
         """
         self._started = self._saved = self._clock()
         if not self.path.is_file():
             return None
         try:
             tensors, metadata = load_tensors(self.path)
-        except UserError as error:
-            raise UserError(
-                f"The checkpoint cannot be used: {error} The work then begins anew."
-            ) from None
+        except DamagedError as error:
+            set_aside(
+                self.path, error, "the work goes on from an earlier checkpoint, or begins anew"
+            )
+            return None
         if metadata.get("format") != CHECKPOINT_FORMAT or metadata.get("key") != self._key:
             raise UserError(
                 f"{self.path} is a checkpoint of other settings, or of another version of this package: delete it to "
@@ -162,7 +162,7 @@ class Checkpoint:
             state: All that later steps depend on, see :func:`flatten`.
 
         Raises:
-            UserError: If the file cannot be written.
+            WriteError: If the file cannot be written.
         """
         tensors, rest = flatten(state)
         self.save(tensors, {"done": done, "state": rest})
@@ -177,7 +177,8 @@ class Checkpoint:
 
     def clear(self) -> None:
         """Remove the checkpoint, and what killed processes left half written beside it."""
-        self.path.unlink(missing_ok=True)
+        if self.path.exists():  # a read-only disk refuses even what would do nothing
+            self.path.unlink(missing_ok=True)
         for left in self.path.parent.glob(f".{self.path.name}.*.tmp"):
             if time.time() - left.stat().st_mtime > _STALE:  # others may be writing
                 left.unlink(missing_ok=True)

@@ -13,7 +13,8 @@ from ddoq.data.base import ImageDataModule, ImageSplit, TensorSplit
 from ddoq.errors import UserError
 from ddoq.images import to_float
 from ddoq.optimisation.trainers import device_of
-from ddoq.storage.files import read_json, write_json
+from ddoq.storage.damage import DamagedError, read_or_set_aside
+from ddoq.storage.files import read_sealed, write_sealed
 from ddoq.teachers.teacher import Teacher
 
 TESTED_ON = "tested_on"  # in a teacher's record: the test images that its accuracy is of
@@ -107,22 +108,22 @@ def measure_again(
         trainer: Arguments of ``lightning.Trainer`` that say where to run.
 
     Raises:
-        UserError: If what was kept cannot be read.
+        UserError: If what was kept cannot be read; what is damaged is set aside, and measured again.
     """
     if teacher.training_record.get(TESTED_ON) == data.test_fingerprint:
         return
     path = folder / f"accuracy-{data.test_fingerprint}.json"
-    if not path.is_file():
-        top1, top5 = split_accuracies(teacher.to(device_of(trainer)), data.test)
+    kept = read_or_set_aside(path, _read_accuracies)
+    if kept is None:
+        kept = split_accuracies(teacher.to(device_of(trainer)), data.test)
         teacher.cpu()
-        write_json(path, {"accuracy": top1, "accuracy_top5": top5})
-    kept = read_json(path)
+        write_sealed(path, {"accuracy": kept[0], "accuracy_top5": kept[1]})
+    teacher.accuracy, teacher.accuracy_top5 = kept
+
+
+def _read_accuracies(path: Path) -> tuple[float, float]:
+    record = read_sealed(path)
     try:
-        teacher.accuracy, teacher.accuracy_top5 = (
-            float(kept["accuracy"]),
-            float(kept["accuracy_top5"]),
-        )
+        return float(record["accuracy"]), float(record["accuracy_top5"])
     except (KeyError, TypeError, ValueError):
-        raise UserError(
-            f"{path} holds no accuracies: delete it, and they are measured again."
-        ) from None
+        raise DamagedError(path, "holds no accuracies") from None

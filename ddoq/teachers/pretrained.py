@@ -18,8 +18,8 @@ from ddoq.data.base import ImageDataModule
 from ddoq.errors import UserError
 from ddoq.finite import NotFiniteError
 from ddoq.optimisation.trainers import device_of
-from ddoq.storage.files import build_once
 from ddoq.storage.fingerprints import hash_config, hash_files
+from ddoq.storage.folders import obtain_folder
 from ddoq.storage.run_folder import RunFolder
 from ddoq.teachers.accuracy import TESTED_ON, measure_again, split_accuracies
 from ddoq.teachers.sources import TeacherSource, announce, notice_constant
@@ -191,11 +191,10 @@ def obtain_named(
         }
         teacher.save(unfinished)
 
-    built = build_once(folder, build)
+    teacher, built = obtain_folder(folder, build, Teacher.load)
     how = f"weights {weights.what}, {'measured now and kept' if built else 'reused'} in {folder}"
     if weights.preset and weights.preset.image_size != data.image_size:
         how += f"; trained at {weights.preset.image_size} pixels, used at {data.image_size}"
-    teacher = Teacher.load(folder)
     measure_again(teacher, data, folder, trainer)
     return teacher, how
 

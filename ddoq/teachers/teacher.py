@@ -12,8 +12,9 @@ from ddoq.errors import UserError
 from ddoq.finite import NotFiniteError, check_weights
 from ddoq.networks import Normalize
 from ddoq.precision import without_autocast
-from ddoq.storage.files import load_tensors, read_json, save_tensors, write_json
+from ddoq.storage.files import load_tensors, read_sealed, save_tensors, write_sealed
 from ddoq.storage.fingerprints import hash_config, hash_module
+from ddoq.storage.folders import check_given_folder
 from ddoq.teachers.weights import build_classifier
 
 # Raised whenever teacher.json or the meaning of its keys changes.
@@ -175,7 +176,7 @@ class Teacher(nn.Module):
             "training": self.training_record,
             "fingerprint": self.fingerprint,
         }
-        write_json(folder / _RECORD, record)
+        write_sealed(folder / _RECORD, record)
 
     @classmethod
     def load(cls, folder: Path | str) -> "Teacher":
@@ -194,6 +195,7 @@ class Teacher(nn.Module):
         folder = Path(folder)
         if not folder.is_dir():
             raise UserError(f"There is no teacher in {folder}: the folder does not exist.")
+        check_given_folder(folder, "ddoq-bench teacher")
         path = folder / _RECORD
         network, record = build_from_record(folder)
         tensors, _ = load_tensors(folder / _WEIGHTS)
@@ -300,7 +302,7 @@ def build_from_record(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    record = read_json(path)
+    record = read_sealed(path)
     if not isinstance(record, dict) or record.get("format") != TEACHER_FORMAT:
         version = record.get("format") if isinstance(record, dict) else None
         raise UserError(

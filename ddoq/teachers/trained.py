@@ -23,8 +23,8 @@ from ddoq.optimisation.trainers import run_training
 from ddoq.precision import Precision, check_precision
 from ddoq.seeding import derive_seed
 from ddoq.storage.checkpoints import Checkpoint
-from ddoq.storage.files import build_once
 from ddoq.storage.fingerprints import hash_config
+from ddoq.storage.folders import obtain_folder
 from ddoq.storage.run_folder import RunFolder
 from ddoq.teachers.accuracy import TESTED_ON, measure_again, split_accuracies
 from ddoq.teachers.sources import TeacherSource, announce, notice_constant
@@ -143,14 +143,13 @@ class TrainedTeacher(TeacherSource):
         started = time.perf_counter()
         checkpoint = Checkpoint.beside(folder, key)
         try:
-            built = build_once(
-                folder, lambda t: self._build(t, data, trainer, settings, checkpoint)
+            teacher, built = obtain_folder(
+                folder, lambda t: self._build(t, data, trainer, settings, checkpoint), Teacher.load
             )
         except NotFiniteError:
             checkpoint.clear()  # nobody shall go on from there
             raise
         checkpoint.clear()
-        teacher = Teacher.load(folder)
         teacher.check_matches(data)
         measure_again(teacher, data, folder, trainer)
         notice_constant(teacher, data, trainer)

@@ -16,8 +16,9 @@ from ddoq.errors import UserError
 from ddoq.images import to_float, to_uint8
 from ddoq.optimisation.steps import StepLoop
 from ddoq.seeding import generator_for
-from ddoq.storage.files import build_once, load_tensors, save_tensors
+from ddoq.storage.files import load_tensors, save_tensors
 from ddoq.storage.fingerprints import hash_tensors
+from ddoq.storage.folders import build_once
 
 
 class KilledError(RuntimeError):

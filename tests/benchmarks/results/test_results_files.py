@@ -110,11 +110,40 @@ def test_corrupt_files_are_left_out_and_named(tmp_path, result_of, content):
     assert [str(path) in problem for problem in problems] == [True]
 
 
-def test_a_damaged_result_is_not_reused_silently(tmp_path, result_of):
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
+def test_a_damaged_result_is_set_aside_and_not_reused(tmp_path, capsys, result_of, damage):
+    result = result_of(top1=0.5)
+    path = write_result(tmp_path, result)
+    whole = path.read_text()
+    text = {"flip": whole.replace("0.5", "0.7"), "cut": whole[:-9], "empty": ""}[damage]
+    path.write_text(text)
+    assert find_result(tmp_path, result.config) is None
+    assert path.with_name(f"{path.name}.damaged-1").read_text() == text
+    assert str(path) in capsys.readouterr().err
+    assert read_results(tmp_path) == ([], [])  # whoever looks for results is not told of it again
+    write_result(tmp_path, result)
+    assert find_result(tmp_path, result.config) == result
+
+
+def test_a_result_of_a_newer_version_is_neither_used_nor_set_aside(tmp_path, result_of):
     result = result_of()
-    write_result(tmp_path, result).write_text("{")
-    with pytest.raises(UserError, match="not valid JSON"):
+    path = write_result(tmp_path, result)
+    edit(path, lambda r: (r.update(format=99), reseal(r)))
+    with pytest.raises(UserError, match=r"has format 99.*Use the version that wrote it"):
         find_result(tmp_path, result.config)
+    assert path.is_file()
+
+
+def test_a_changed_digit_in_a_failure_is_noticed(tmp_path, result_of):
+    result = result_of(seed=1)
+    path = write_failure(tmp_path, result.cell, "boom", result.config)
+    whole = path.read_text()
+    path.write_text(whole.replace('"seed": 1', '"seed": 2'))
+    failures, problems = read_failures(tmp_path, [])
+    assert (failures, len(problems)) == ([], 1)
+    assert f"{path} is not a readable failure file" in problems[0]
+    edit(path, lambda r: r.pop("checksum"))  # as those of earlier versions are
+    assert [failure.cell.seed for failure in read_failures(tmp_path, [])[0]] == [2]
 
 
 def test_renamed_files_are_noticed(tmp_path, result_of):

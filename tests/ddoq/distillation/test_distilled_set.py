@@ -12,6 +12,7 @@ from ddoq.decoding.transform import Transform, fit_zca
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
 from ddoq.labels.targets import Targets
+from ddoq.storage.damage import DamagedError
 
 FORMAT_1 = (
     Path(__file__).parents[2] / "stored" / "set_format_1"
@@ -123,10 +124,26 @@ def test_a_record_of_another_set_is_noticed(tmp_path):
 def test_records_of_other_versions_are_refused(tmp_path, change, message):
     make().save(tmp_path)
     record = json.loads((tmp_path / "metadata.json").read_text())
+    del record["checksum"]
     record = {k: v for k, v in {**record, **change}.items() if v is not None}
     (tmp_path / "metadata.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match=message):
         DistilledSet.load(tmp_path)
+
+
+def test_a_changed_digit_in_the_record_is_noticed(tmp_path):
+    make(metadata={"seed": 3}).save(tmp_path)
+    path = tmp_path / "metadata.json"
+    whole = path.read_text()
+    changed = whole.replace('"seed": 3', '"seed": 4')
+    assert changed != whole
+    path.write_text(changed)
+    with pytest.raises(DamagedError, match=r"metadata\.json was changed.*`ddoq-bench distill`"):
+        DistilledSet.load(tmp_path)
+    record = json.loads(changed)
+    del record["checksum"]  # which says that the change was meant
+    path.write_text(json.dumps(record))
+    assert DistilledSet.load(tmp_path).metadata["seed"] == 4
 
 
 def test_missing_folder_is_named(tmp_path):

@@ -130,20 +130,56 @@ def test_a_failure_keeps_the_shards_before_it(coloured_noise, trainer, tmp_path)
     assert resumed.fingerprint == whole.fingerprint
 
 
-def test_a_corrupt_shard_is_named_and_nothing_else_is_lost(coloured_noise, trainer, tmp_path):
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
+def test_a_corrupt_shard_is_set_aside_and_made_again(
+    coloured_noise, trainer, tmp_path, capsys, damage
+):
     first, folder = run(NoiseDistiller(2), coloured_noise(), trainer, tmp_path)
     for file in folder.iterdir():
         file.unlink()
     shard = shard_files(tmp_path)[0]
-    shard.write_bytes(shard.read_bytes()[:-7])
-    with pytest.raises(UserError, match=r"class-0000\.safetensors is corrupt.*Delete it"):
-        run(NoiseDistiller(2), coloured_noise(), trainer, tmp_path)
-    assert len(shard_files(tmp_path)) == 3
-    shard.unlink()
+    damaged = damage_file(shard, damage)
     again = NoiseDistiller(2)
     second, _ = run(again, coloured_noise(), trainer, tmp_path)
     assert again.done == ["class-0000"]
     assert second.fingerprint == first.fingerprint
+    assert shard.with_name(f"{shard.name}.damaged-1").read_bytes() == damaged
+    assert f"{shard} is corrupt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "missing"])
+@pytest.mark.parametrize("name", ["distilled.safetensors", "metadata.json"])
+def test_a_damaged_set_is_set_aside_and_merged_again(
+    coloured_noise, trainer, tmp_path, capsys, name, damage
+):
+    first, folder = run(NoiseDistiller(2), coloured_noise(), trainer, tmp_path)
+    tensors = (folder / "distilled.safetensors").read_bytes()
+    damaged = damage_file(folder / name, damage)
+    again = NoiseDistiller(2)
+    second, place = run(again, coloured_noise(), trainer, tmp_path)
+    assert (again.done, place) == ([], folder)
+    assert (
+        folder / "distilled.safetensors"
+    ).read_bytes() == tensors  # the same set, the same bytes
+    assert second.metadata == first.metadata
+    aside = folder.with_name(f"{folder.name}.damaged-1")
+    if (name, damage) == ("distilled.safetensors", "missing"):  # as after a kill between both
+        assert not aside.exists()
+    else:
+        assert str(folder / name) in capsys.readouterr().err
+        assert damaged is None or (aside / name).read_bytes() == damaged
+    assert run(NoiseDistiller(2), coloured_noise(), trainer, tmp_path)[0].metadata == first.metadata
+
+
+def damage_file(path, damage):
+    """Damage a file and return what it holds then, None if nothing is left of it."""
+    if damage == "missing":
+        path.unlink()
+        return None
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes({"flip": content, "cut": content[:-7], "empty": b""}[damage])
+    return path.read_bytes()
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"ipc": 3}])

@@ -8,8 +8,9 @@ from ddoq.distillation.ingredient import Ingredient, ingredients_of, prepare_all
 from ddoq.errors import UserError
 from ddoq.optimisation.steps import StepLoop
 from ddoq.storage.checkpoints import Checkpoint
-from ddoq.storage.files import build_once, load_tensors, save_tensors
+from ddoq.storage.files import load_tensors, save_tensors
 from ddoq.storage.fingerprints import hash_config, hash_tensors
+from ddoq.storage.folders import build_once
 from ddoq.storage.run_folder import RunFolder
 
 

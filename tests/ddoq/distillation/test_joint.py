@@ -79,16 +79,29 @@ def test_files_of_other_kinds_are_no_steps(checkpoint, folder):
     assert checkpoint().load_step()[0] == 4
 
 
-def test_other_settings_and_damage_are_refused(checkpoint, folder):
+def test_other_settings_are_refused(checkpoint, folder):
     checkpoint().save_step(4, states(4))
     with pytest.raises(
         UserError, match=r"class-0000\.000000004\.checkpoint is a checkpoint of oth"
     ):
         checkpoint(key="other").load_step()
-    path = folder / "class-0001.000000004.checkpoint"
+
+
+def test_damage_leads_back_to_the_newest_step_that_is_whole_for_all(
+    checkpoint, folder, tmp_path, capsys
+):
+    checkpoint().save_step(4, states(4))
+    folder.rename(tmp_path / "older")
+    checkpoint().save_step(8, states(8))
+    for path in (tmp_path / "older").iterdir():
+        path.rename(folder / path.name)
+    path = folder / "class-0001.000000008.checkpoint"
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(UserError, match=r"class-0001\.000000004\.checkpoint is corrupt.*Delete it"):
-        checkpoint().load_step()
+    assert checkpoint().load_step()[0] == 4
+    error = capsys.readouterr().err
+    assert f"set aside as {path}.damaged-1; the work goes on from an earlier" in error
+    (folder / "class-0002.000000004.checkpoint").write_bytes(b"")
+    assert checkpoint().load_step() is None
 
 
 def test_seconds_are_shared_by_items_and_add_up(checkpoint):

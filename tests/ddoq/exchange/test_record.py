@@ -35,9 +35,18 @@ def test_other_folders_have_no_record(tmp_path, make_set):
 def test_damaged_records_are_refused(tmp_path, make_set, change, message):
     write_record(tmp_path, make_set(), "parquet")
     record = {**json.loads((tmp_path / RECORD).read_text()), **change}
+    del record["checksum"]
     kept = {key: value for key, value in record.items() if value is not None}
     (tmp_path / RECORD).write_text(json.dumps(kept))
     with pytest.raises(UserError, match=message):
+        read_record(tmp_path)
+
+
+def test_a_changed_digit_in_a_record_is_noticed(tmp_path, make_set):
+    write_record(tmp_path, make_set(), "parquet")
+    whole = (tmp_path / RECORD).read_text()
+    (tmp_path / RECORD).write_text(whole.replace('"format": 1', '"format": 2'))
+    with pytest.raises(UserError, match="was changed after it was written"):
         read_record(tmp_path)
 
 

@@ -1,18 +1,23 @@
 """Priors trained end to end on tiny random data: cached, deterministic, and openable by diffusers."""
 
+import errno
 import json
+import os
 import random
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from diffusers import DiTPipeline
+from safetensors import SafetensorError
 from tiny_pipelines import build_dit
 
 from ddoq.data import load_registry
 from ddoq.errors import UserError
 from ddoq.priors import DiTConfig, PretrainedPrior, Sampling, TrainedPrior, VAEConfig, sources
 from ddoq.seeding import generator_for
+from ddoq.storage.disk import WriteError
 
 VAE = VAEConfig(channels=(8, 8), latent_channels=2, steps=20, batch_size=8)
 DIT = DiTConfig(layers=1, heads=2, head_dim=8, steps=20, batch_size=8)
@@ -189,3 +194,97 @@ def test_compile_reaches_the_networks_of_either_source(trained, cache, make_rand
             ):
                 with pytest.raises(RuntimeError, match="fail_on_recompile"):
                     call(images)
+
+
+@pytest.fixture
+def own_cache(trained, cache, tmp_path):
+    """A copy of the trained prior, to be damaged."""
+    shutil.copytree(cache, tmp_path / "own")
+    return tmp_path / "own"
+
+
+def flip(path, position=-5):
+    content = bytearray(path.read_bytes())
+    content[position] ^= 4
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "transformer/diffusion_pytorch_model.safetensors",
+        "scheduler/scheduler_config.json",
+        "vae/config.json",
+        "training.json",
+        "model_index.json",
+    ],
+)
+def test_a_flipped_bit_in_any_file_sets_the_prior_aside_and_trains_it_again(
+    part, own_cache, trained, make_random_data, quiet, monkeypatch, capsys
+):
+    data = make_random_data()
+    vae_folder, folder = TrainedPrior(VAE, DIT).folders(data, own_cache)
+    monkeypatch.setattr(sources, "train_vae", pytest.fail)  # the autoencoder's own folder is whole
+    flip(folder / part)
+    again = TrainedPrior(VAE, DIT).obtain(data, own_cache, quiet)
+    assert again.fingerprint == trained.fingerprint
+    error = capsys.readouterr().err
+    assert f"{folder / part} is corrupt" in error
+    assert (folder.with_name(f"{folder.name}.damaged-1") / part).is_file()
+
+
+def test_an_autoencoder_is_checked_before_a_transformer_is_trained_on_it(
+    own_cache, trained, make_random_data, quiet, capsys
+):
+    data = make_random_data()
+    vae_folder, folder = TrainedPrior(VAE, DIT).folders(data, own_cache)
+    shutil.rmtree(folder)
+    flip(vae_folder / "vae" / "diffusion_pytorch_model.safetensors")
+    assert TrainedPrior(VAE, DIT).obtain(data, own_cache, quiet).fingerprint == trained.fingerprint
+    assert f"set aside as {vae_folder}.damaged-1" in capsys.readouterr().err
+
+
+def test_a_given_prior_of_the_suite_is_checked_and_one_of_others_is_read(
+    own_cache, trained, make_random_data, quiet
+):
+    data = make_random_data()
+    _, folder = TrainedPrior(VAE, DIT).folders(data, own_cache)
+    weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    given = PretrainedPrior(str(folder))
+    assert given.obtain(data, own_cache, quiet).fingerprint == trained.fingerprint
+    flip(weights)
+    with pytest.raises(UserError, match=r"pytorch_model\.safetensors is corrupt.*ddoq-bench prior"):
+        given.obtain(data, own_cache, quiet)
+    assert weights.is_file()  # what is given is not renamed
+    (folder / "manifest.json").unlink()
+    assert given.obtain(data, own_cache, quiet).fingerprint != trained.fingerprint
+
+
+def test_a_prior_from_before_manifests_is_read_with_a_line_that_says_so(
+    own_cache, trained, make_random_data, quiet, no_training, capsys
+):
+    data = make_random_data()
+    _, folder = TrainedPrior(VAE, DIT).folders(data, own_cache)
+    (folder / "manifest.json").unlink()
+    assert TrainedPrior(VAE, DIT).obtain(data, own_cache, quiet).fingerprint == trained.fingerprint
+    assert f"{folder} has no manifest.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+def test_a_full_disk_while_the_prior_is_written_leaves_nothing_half(
+    number, own_cache, make_random_data, quiet, monkeypatch
+):
+    data = make_random_data()
+    _, folder = TrainedPrior(VAE, DIT).folders(data, own_cache)
+    shutil.rmtree(folder)
+
+    def refuse(place, *_):
+        (place / "half").write_text("half")
+        raise SafetensorError(f"I/O error: {os.strerror(number)} (os error {number})")
+
+    monkeypatch.setattr(sources, "save_pipeline", refuse)
+    with pytest.raises(WriteError, match=rf"prior-\w+.* cannot be written \({os.strerror(number)}"):
+        TrainedPrior(VAE, DIT).obtain(data, own_cache, quiet)
+    left = [path.name for path in folder.parent.iterdir() if folder.name in path.name]
+    assert not folder.exists()
+    assert not [name for name in left if "unfinished" in name or name.endswith(".tmp")]

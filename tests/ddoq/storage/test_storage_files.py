@@ -1,19 +1,24 @@
-import multiprocessing
+import errno
+import json
 import os
-import threading
-import time
+import resource
+import shutil
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from ddoq.errors import UserError
+from ddoq.storage.damage import DamagedError
+from ddoq.storage.disk import WriteError
 from ddoq.storage.files import (
     atomic_path,
-    build_once,
     load_tensors,
     read_json,
+    read_sealed,
     save_tensors,
     write_json,
+    write_sealed,
 )
 
 TENSORS = {
@@ -111,69 +116,83 @@ def test_load_tensors_names_a_missing_file(tmp_path):
         load_tensors(tmp_path / "none.safetensors")
 
 
-def test_build_once_builds_once_and_hides_the_unfinished(tmp_path):
-    folder = tmp_path / "priors" / "vae"
-    seen = []
-
-    def build(place):
-        seen.append((folder.exists(), place == folder))
-        (place / "weights").write_text("w")
-
-    assert build_once(folder, build)
-    assert not build_once(folder, build)
-    assert seen == [(False, False)]
-    assert (folder / "weights").read_text() == "w"
+def test_equal_contents_give_equal_bytes_that_the_library_reads(tmp_path):
+    for number in range(8):  # the library alone orders the keys of metadata at random
+        save_tensors(tmp_path / f"{number}", TENSORS, {"name": "Löwe", "seed": 3})
+    contents = {path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(contents) == 1
+    assert contents.pop()[8:].startswith(b'{"__metadata__":{"checksum":')
+    with safe_open(tmp_path / "0", framework="pt") as file:
+        assert file.metadata().keys() == {"checksum", "metadata"}
+        assert torch.equal(file.get_tensor("images"), TENSORS["images"])
 
 
-def test_build_once_starts_afresh_after_a_failure(tmp_path):
-    def fail(place):
-        (place / "rubbish").write_text("x")
-        raise RuntimeError("killed")
-
-    with pytest.raises(RuntimeError, match="killed"):
-        build_once(tmp_path / "a", fail)
-    assert not (tmp_path / "a").exists()
-    assert build_once(tmp_path / "a", lambda place: (place / "good").write_text("x"))
-    assert os.listdir(tmp_path / "a") == ["good"]
-
-
-def test_build_once_lets_threads_wait_for_the_first(tmp_path):
-    built = []
-
-    def build(place):
-        time.sleep(0.2)
-        built.append(place)
-
-    def ask(results):
-        results.append(build_once(tmp_path / "a", build))
-
-    results: list[bool] = []
-    threads = [threading.Thread(target=ask, args=(results,)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(results) == [False, False, False, True]
-    assert len(built) == 1
+def test_files_with_another_order_of_metadata_are_read(tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_tensors(path, TENSORS, {"ipc": 1})
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(reversed(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode().ljust(size)
+    assert content[8 : 8 + size] != text
+    path.write_bytes(content[:8] + text + content[8 + size :])
+    assert load_tensors(path)[1] == {"ipc": 1}
 
 
-def _build_in_process(folder, log):
-    def build(place):
-        time.sleep(0.3)
-        with log.open("a") as file:
-            file.write("built\n")
+def test_a_sealed_record_notices_a_change_of_any_byte(tmp_path):
+    path = tmp_path / "record.json"
+    record = {"accuracy": 0.5125, "names": ["a", "Löwe"], "none": None}
+    write_sealed(path, record)
+    assert read_sealed(path) == record
+    whole = path.read_bytes()
+    harmless = []
+    for position in range(len(whole)):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        try:
+            values = read_sealed(path)
+        except DamagedError:
+            continue
+        harmless.append({k: v for k, v in values.items() if k in record} == record)
+    assert all(harmless)
+    # The name of the seal itself and white space: nothing that was written is lost.
+    assert len(harmless) < 20
 
-    build_once(folder, build)
-    assert folder.is_dir()
+
+def test_records_without_a_seal_are_read_as_they_are(tmp_path):
+    path = tmp_path / "record.json"
+    write_json(path, {"accuracy": 0.5})
+    assert read_sealed(path) == {"accuracy": 0.5}
+    write_json(path, [1])
+    assert read_sealed(path) == [1]
+    write_json(path, {"accuracy": 0.6, "checksum": "0"})
+    with pytest.raises(DamagedError, match=r"record\.json was changed.*remove 'checksum'"):
+        read_sealed(path)
 
 
-def test_build_once_lets_processes_wait_for_the_first(tmp_path):
-    context = multiprocessing.get_context("fork")
-    arguments = (tmp_path / "a", tmp_path / "log")
-    workers = [context.Process(target=_build_in_process, args=arguments) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0, 0, 0]
-    assert (tmp_path / "log").read_text() == "built\n"
+def test_a_full_disk_is_named_with_what_is_free(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=2_500_000)
+    monkeypatch.setattr("ddoq.storage.disk.shutil.disk_usage", lambda path: usage)
+    target = tmp_path / "a.json"
+
+    def write():
+        with atomic_path(target) as temporary:
+            temporary.write_text("half of")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(
+        WriteError, match=r"a\.json cannot be written \(No space left on device; .* 2\.5 MB free"
+    ):
+        write()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_disk_that_fills_up_under_tensors_leaves_nothing(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, hard))
+    try:
+        with pytest.raises(WriteError, match=r"a\.safetensors cannot be written \(File too large"):
+            save_tensors(tmp_path / "a.safetensors", {"x": torch.zeros(10**5)}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert os.listdir(tmp_path) == []

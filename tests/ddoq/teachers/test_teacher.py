@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -138,8 +139,19 @@ def test_save_and_load_keep_everything(tmp_path, images, arch, changes):
 def edit(folder, **changes):
     path = folder / "teacher.json"
     record = json.loads(path.read_text())
+    record.pop("checksum", None)
     record.update(changes)
     path.write_text(json.dumps({k: v for k, v in record.items() if v is not ...}))
+
+
+def test_a_changed_digit_of_its_accuracy_is_noticed(tmp_path):
+    make_teacher().save(tmp_path)
+    path = tmp_path / "teacher.json"
+    whole = path.read_text()
+    path.write_text(re.sub(r'("accuracy": 0)\.\d', r"\1.1", whole))
+    assert path.read_text() != whole
+    with pytest.raises(UserError, match=r"teacher\.json was changed after it was written"):
+        Teacher.load(tmp_path)
 
 
 def test_damaged_folders_are_explained(tmp_path):

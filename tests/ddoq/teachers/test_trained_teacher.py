@@ -271,3 +271,29 @@ def test_training_on_cuda(tmp_path):
     source = TrainedTeacher(**SMALL, precision="bf16-mixed")
     trainer = {**TRAINER, "accelerator": "cuda"}
     assert source.obtain(Blobs(), tmp_path, trainer).accuracy > 0.9
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "teacher.json", "manifest.json"])
+def test_a_damaged_teacher_is_set_aside_and_trained_again(tmp_path, capsys, name):
+    source = TrainedTeacher(**{**SMALL, "epochs": 1})
+    first = source.obtain(Blobs(), tmp_path, TRAINER)
+    (record,) = (tmp_path / "teachers").glob("*/teacher.json")
+    for damage in (lambda content: content[:-8], lambda _: b""):
+        path = record.parent / name
+        path.write_bytes(damage(path.read_bytes()))
+        assert source.obtain(Blobs(), tmp_path, TRAINER).fingerprint == first.fingerprint
+        assert f"damaged: {path} " in capsys.readouterr().err
+    assert len(list((tmp_path / "teachers").glob("*.damaged-*"))) == 2
+
+
+def test_a_damaged_teacher_from_before_manifests_is_trained_again(tmp_path, capsys):
+    source = TrainedTeacher(**{**SMALL, "epochs": 1})
+    first = source.obtain(Blobs(), tmp_path, TRAINER)
+    (manifest,) = (tmp_path / "teachers").glob("*/manifest.json")
+    manifest.unlink()
+    assert source.obtain(Blobs(), tmp_path, TRAINER).fingerprint == first.fingerprint
+    path = manifest.with_name("model.safetensors")
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert source.obtain(Blobs(), tmp_path, TRAINER).fingerprint == first.fingerprint
+    assert f"{path} is corrupt (checksum mismatch): set aside" in capsys.readouterr().err
+    assert manifest.is_file()
