@@ -223,7 +223,7 @@ def test_a_flipped_bit_in_any_file_sets_the_prior_aside_and_trains_it_again(
     part, own_cache, trained, make_random_data, quiet, monkeypatch, capsys
 ):
     data = make_random_data()
-    vae_folder, folder = TrainedPrior(VAE, DIT).folders(data, own_cache)
+    _, folder = TrainedPrior(VAE, DIT).folders(data, own_cache)
     monkeypatch.setattr(sources, "train_vae", pytest.fail)  # the autoencoder's own folder is whole
     flip(folder / part)
     again = TrainedPrior(VAE, DIT).obtain(data, own_cache, quiet)

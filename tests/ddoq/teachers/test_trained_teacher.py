@@ -293,7 +293,8 @@ def test_a_damaged_teacher_from_before_manifests_is_trained_again(tmp_path, caps
     manifest.unlink()
     assert source.obtain(Blobs(), tmp_path, TRAINER).fingerprint == first.fingerprint
     path = manifest.with_name("model.safetensors")
-    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert source.obtain(Blobs(), tmp_path, TRAINER).fingerprint == first.fingerprint
     assert f"{path} is corrupt (checksum mismatch): set aside" in capsys.readouterr().err
     assert manifest.is_file()
