@@ -50,7 +50,8 @@ def teacher_warnings(
             f"{teacher.accuracy:.1%}"
         )
     chance = 1 / data.num_classes
-    if distilled_accuracy is not None and distilled_accuracy <= chance:
+    # Accuracies are float32.
+    if distilled_accuracy is not None and distilled_accuracy <= chance + 1e-6:
         texts.append(
             f"the teacher {teacher.arch} recognises {distilled_accuracy:.1%} of the distilled images, which is not above "
             f"chance ({chance:.1%})"

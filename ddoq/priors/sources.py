@@ -1,5 +1,6 @@
 """Where a prior comes from: trained on the dataset, or opened from a folder or the hub."""
 
+import math
 import shutil
 import time
 from abc import ABC, abstractmethod
@@ -210,6 +211,10 @@ class TrainedPrior(PriorSource):
         )
         vae.eval().requires_grad_(False)
         check_weights(vae, f"The autoencoder in {vae_folder}", _RETRAIN)
+        if not math.isfinite(vae.config.scaling_factor):  # of a version that kept what had diverged
+            raise NotFiniteError(
+                f"The autoencoder in {vae_folder} has a scaling_factor that is not finite. {_RETRAIN}"
+            )
         say(f"prior: training the diffusion transformer, {self.dit.steps} steps")
         dit, scheduler, record = train_dit(
             self.dit, vae, data, seed=self.seed, trainer=trainer, checkpoint=checkpoint

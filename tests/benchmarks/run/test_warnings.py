@@ -62,7 +62,7 @@ def test_teachers_at_chance(data):
     assert teacher_warnings(make_teacher(data), None, data) == []
     (real,) = teacher_warnings(make_teacher(data, accuracy=0.3), 0.5, data)
     assert real.startswith("the teacher convnet2-w8 is at chance: ")
-    (distilled,) = teacher_warnings(make_teacher(data), 1 / 3, data)
+    (distilled,) = teacher_warnings(make_teacher(data), float(torch.tensor(1 / 3)), data)
     assert (
         "recognises 33.3% of the distilled images, which is not above chance (33.3%)" in distilled
     )

@@ -141,3 +141,14 @@ def test_broken_weights_in_the_cache_are_named(train, tmp_path, monkeypatch):
     broken.weight.data.fill_(float("nan"))
     with pytest.raises(UserError, match=r"The prior in .*prior-.* not finite.*Delete that folder"):
         train(tmp_path)
+
+
+def test_a_scaling_factor_that_an_earlier_version_kept_is_named(train, tmp_path, monkeypatch):
+    def earlier(*args, **kwargs):
+        model, record = vae.train_vae(*args, **kwargs)
+        model.register_to_config(scaling_factor=float("nan"))
+        return model, record
+
+    monkeypatch.setattr(sources, "train_vae", earlier)
+    with pytest.raises(UserError, match=r"vae-.* scaling_factor that is not finite.*Delete that"):
+        train(tmp_path)
