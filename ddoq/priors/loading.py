@@ -164,7 +164,8 @@ def open_pipeline(
         check_scheduler(name, pipeline.scheduler.config, source)
     else:
         config = {**pipeline.scheduler.config, "_class_name": name}
-        pipeline.scheduler = make_scheduler(opening.scheduler, config, kind.schedule)
+        with _quiet():  # settings that the other one does not have
+            pipeline.scheduler = make_scheduler(opening.scheduler, config, kind.schedule)
     _check_scaling(pipeline.vae.config, source)
     kind.check(pipeline, source)
     return pipeline
@@ -316,6 +317,24 @@ _FURTHER_INPUTS = {
 }
 
 
+def check_inputs(unet: Mapping[str, Any], source: str) -> None:
+    """Refuse a UNet that wants more than latents, time and a prompt's embedding.
+
+    Args:
+        unet: Its configuration.
+        source: The model, for the error.
+
+    Raises:
+        UserError: If it does.
+    """
+    for name, what in _FURTHER_INPUTS.items():
+        if unet.get(name) is not None:
+            raise UserError(
+                f"{source}: unet/config.json has {name} {unet.get(name)!r}, so that the UNet wants {what} beside the "
+                "prompt. Take a Stable Diffusion 1 or 2 that is told classes by prompts alone."
+            )
+
+
 def _check_stable_diffusion(pipeline: Any, source: str) -> None:
     """Refuse parts that do not belong together."""
     vae, unet, text = pipeline.vae.config, pipeline.unet.config, pipeline.text_encoder.config
@@ -339,12 +358,7 @@ def _check_stable_diffusion(pipeline: Any, source: str) -> None:
         )
     if unet.time_cond_proj_dim is not None:
         raise UserError(f"{source}: guidance is distilled into this UNet; take the model it is of.")
-    for name, what in _FURTHER_INPUTS.items():
-        if unet.get(name) is not None:
-            raise UserError(
-                f"{source}: unet/config.json has {name} {unet.get(name)!r}, so that the UNet wants {what} beside the "
-                "prompt. Take a Stable Diffusion 1 or 2 that is told classes by prompts alone."
-            )
+    check_inputs(unet, source)
     check_variance(pipeline.scheduler, False, source)
 
 

@@ -73,10 +73,7 @@ def make_scheduler(
         >>> type(make_scheduler("DDPMScheduler", diffusers.DDIMScheduler().config)).__name__
         'DDPMScheduler'
     """
-    if name not in SCHEDULERS:
-        known = name in dir(diffusers) and name.endswith("Scheduler")
-        why = f"{name} cannot be used" if known else f"Unknown prior scheduler {name!r}"
-        raise UserError(f"{why}. {suggest(name, SCHEDULERS)}")
+    check_name(name)
     given = {**config, **(changes or {})}
     base = str(config.get("_class_name", "the model's scheduler"))
     if given.get("beta_schedule") is None and given.get("trained_betas") is None:
@@ -102,6 +99,18 @@ def make_scheduler(
             "take another one, or leave prior.scheduler out."
         )
     return made
+
+
+def check_name(name: str) -> None:
+    """Refuse what a user names as a scheduler and is none of :data:`SCHEDULERS`.
+
+    Raises:
+        UserError: With the names that are.
+    """
+    if name not in SCHEDULERS:
+        known = name in dir(diffusers) and name.endswith("Scheduler")
+        why = f"{name} cannot be used" if known else f"Unknown prior scheduler {name!r}"
+        raise UserError(f"{why}. {suggest(name, SCHEDULERS)}")
 
 
 def check_scheduler(name: str, config: Mapping[str, Any], source: str) -> None:

@@ -23,8 +23,8 @@ from ddoq.precision import Precision, check_precision
 from ddoq.priors.base import Prior
 from ddoq.priors.diffusion import DiffusionPrior, save_pipeline
 from ddoq.priors.latent import LatentDiffusionPrior
-from ddoq.priors.loading import STABLE_DIFFUSION, find_format, parse_dtype
-from ddoq.priors.schedulers import check_scheduler, make_scheduler
+from ddoq.priors.loading import STABLE_DIFFUSION, check_inputs, find_format, parse_dtype
+from ddoq.priors.schedulers import check_name, check_scheduler, make_scheduler
 from ddoq.priors.stable_diffusion import StableDiffusionPrior
 from ddoq.priors.training.config import DiTConfig, VAEConfig, check_image_size
 from ddoq.priors.training.dit import train_dit
@@ -280,6 +280,8 @@ class PretrainedPrior(PriorSource):
         allow_pickle: bool = False,
     ) -> None:
         parse_dtype(dtype)
+        if scheduler is not None:
+            check_name(scheduler)
         self.path = path
         self.dtype = dtype
         self.scheduler = scheduler
@@ -310,6 +312,7 @@ class PretrainedPrior(PriorSource):
         folder = Path(self.path).expanduser()
         if folder.is_dir():
             networks = folder_networks(folder)
+            check_inputs(networks.denoiser.config, self.path)
         elif self.path in RELEASED:
             networks = released_networks(self.path)
         else:

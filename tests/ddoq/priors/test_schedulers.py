@@ -125,6 +125,8 @@ def test_plan_refuses_them_too(stable_diffusion):
     sizes = Sizes(2, 8, 4, 16, 4, (0.5,) * 3, (0.5,) * 3)
     with pytest.raises(UserError, match="names IPNDMScheduler"):
         source.workload(sizes)
+    with pytest.raises(UserError, match=r"Unknown prior scheduler 'DDIM'\. Valid: DDIMPar"):
+        PretrainedPrior("anywhere", scheduler="DDIM")
 
 
 def test_one_takes_over_the_noise_schedule_of_another():

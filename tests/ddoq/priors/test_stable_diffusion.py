@@ -18,6 +18,7 @@ from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled
 from tiny_pipelines import build_stable_diffusion, write_tokenizer
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from ddoq.costs.workload import Sizes
 from ddoq.errors import UserError
 from ddoq.priors import DiffusionPrior, PretrainedPrior, Sampling, StableDiffusionPrior
 from ddoq.priors.loading import STABLE_DIFFUSION, STABLE_DIFFUSION_PARTS, find_format, open_pipeline
@@ -380,6 +381,8 @@ def test_unet_that_wants_more_than_a_prompt(copied, key, value):
     UNet2DConditionModel.from_config(config).save_pretrained(copied / "unet")
     with pytest.raises(UserError, match=rf"unet/config\.json has {key} '?{value}"):
         StableDiffusionPrior.from_pretrained(copied, prompts=PROMPTS)
+    with pytest.raises(UserError, match=f"has {key}"):
+        PretrainedPrior(str(copied)).workload(Sizes(2, 8, 4, 16, 4, (0.5,) * 3, (0.5,) * 3))
 
 
 @pytest.mark.parametrize(
