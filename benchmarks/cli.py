@@ -7,6 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.commands.names import COMMANDS
+from benchmarks.run.interruption import run_interruptible
+from benchmarks.run.parent import watch_parent
 from ddoq.errors import UserError, suggest
 
 _HELP = """usage: ddoq-bench COMMAND [options]
@@ -33,11 +35,17 @@ def main(args: list[str] | None = None) -> int:
         args: Arguments as on the command line; those of the process where omitted.
 
     Returns:
-        The exit status: 0 done, 1 some results were left out or failed, 2 a mistake in the input.
+        The exit status: 0 done, 1 some results were left out or failed, 2 a mistake in the input, 130 and 143 interrupted
+        (128 and the number of the signal).
     """
     name, *rest = (sys.argv[1:] if args is None else args) or ["--help"]
+    watch_parent()
+    return run_interruptible(lambda: _reported(name, rest))
+
+
+def _reported(name: str, arguments: list[str]) -> int:
     try:
-        return _run(name, rest)
+        return _run(name, arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,5 +1,6 @@
 """The LightningCLI behind the commands that need a dataset."""
 
+import functools
 import logging
 import sys
 import warnings
@@ -30,7 +31,8 @@ from benchmarks.configuration.trainer import (
     explained,
 )
 from benchmarks.run.bench import Bench
-from benchmarks.run.ranks import extend_timeouts, watch_launcher
+from benchmarks.run.interruption import current
+from benchmarks.run.ranks import end_ranks, extend_timeouts, leave_sigterm
 from benchmarks.run.smoke import smoke_config
 from benchmarks.students.recipes import check_recipe
 from ddoq.bounds import check_finite
@@ -246,7 +248,7 @@ def configure(
     """
     quiet()
     extend_timeouts()
-    watch_launcher()
+    leave_sigterm()
     given, allow_local = take_flag(arguments)
     notes: list[str] = []
     expanded = expand(given, notes)
@@ -282,7 +284,15 @@ def run(name: str, arguments: list[str]) -> int:
         say(note)
     bench = cli.bench()
     check_output(bench.output)
-    _RUNS[name](bench)
+    current().hint = lambda: (
+        f"everything finished so far is kept in {bench.output}; run the same command to go on"
+    )
+    with current().child(functools.partial(end_ranks, bench.trainer)):
+        try:
+            _RUNS[name](bench)
+        finally:
+            if current().number is not None:
+                end_ranks(bench.trainer, kill=True)
     return 0
 
 

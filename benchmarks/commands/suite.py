@@ -1,14 +1,14 @@
 """The command `ddoq-bench suite`."""
 
 import shlex
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.commands.options import CommandParser
+from benchmarks.run.interruption import PATIENCE, current
 from benchmarks.suites.jobs import plan_suite
-from benchmarks.suites.runner import INTERRUPTED, Progress, interruptible, list_jobs, run_plan
+from benchmarks.suites.runner import STOPPING, Progress, list_jobs, run_plan
 from ddoq.errors import UserError
 from ddoq.storage.disk import check_output
 
@@ -23,7 +23,7 @@ def _parser(name: str) -> CommandParser:
         "At the end leaderboard.md, leaderboard.csv and leaderboard.html are written to OUTPUT/leaderboards/NAME; "
         "they hold the cells of this suite alone, as the table that W&B gets does (`ddoq-bench leaderboard OUTPUT` folds "
         "all results of a folder). Exit status: 0 all is well, 1 a cell has failed or was not run, 2 a mistake in the "
-        "suite file or the options, 130 interrupted.",
+        "suite file or the options, 130 or 143 interrupted.",
     )
     parser.add_argument("suite", type=Path, help="the YAML file of the suite")
     parser.add_argument(
@@ -78,7 +78,7 @@ def run(name: str, arguments: list[str]) -> int:
         arguments: What follows it.
 
     Returns:
-        0, 1 if a cell failed or was not run, or 130 if it was interrupted.
+        0, or 1 if a cell failed or was not run.
 
     Raises:
         UserError: For a mistake in the suite file or the options.
@@ -95,14 +95,10 @@ def run(name: str, arguments: list[str]) -> int:
         list_jobs(plan)
         return 0
     progress = Progress(len(plan.sets) + len(plan.cells), started=time.monotonic())
-    try:
-        with interruptible():
-            return run_plan(plan, options.jobs, progress)
-    except KeyboardInterrupt:
-        command = shlex.join(["ddoq-bench", name, *arguments])
-        print(
-            f"\nInterrupted: {progress.done} of {progress.total} jobs have ended. What is done is kept; the same "
-            f"command goes on from there:\n  {command}",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
+    command = shlex.join(["ddoq-bench", name, *arguments])
+    current().patience = STOPPING + PATIENCE
+    current().hint = lambda: (
+        f"{progress.done} of {progress.total} jobs have ended; everything finished so far is kept in {plan.output}; the "
+        f"same command goes on from there: {command}"
+    )
+    return run_plan(plan, options.jobs, progress)

@@ -235,8 +235,7 @@ class Bench:
             ranks.destroy_process_group()
             cells = cells[ranks.rank :: ranks.world_size]
         started = now()
-        for student, seed in cells:
-            runner.run(student, seed, force=self.force)
+        runner.run_all(cells, force=self.force)
         ranks.barrier()
         return started
 

@@ -3,10 +3,13 @@
 import functools
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from filelock import Timeout
 
 from benchmarks.results.files import (
     Cell,
@@ -36,6 +39,7 @@ from ddoq.storage.checkpoints import Checkpoint
 from ddoq.storage.disk import disk_error
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.keys import precision_name
+from ddoq.storage.locks import locked
 from ddoq.storage.provenance import provenance
 from ddoq.storage.records import hashed_fields
 from ddoq.storage.run_folder import RunFolder, SetFolder
@@ -130,43 +134,83 @@ class CellRunner:
         write_result(folder, renamed)
         return renamed
 
-    def run(self, student: Student, seed: int, *, force: bool = False) -> Result | None:
+    def run_all(self, cells: Sequence[tuple[Student, int]], *, force: bool = False) -> None:
+        """Run cells; those that another process is at come last, when their results may be there.
+
+        Args:
+            cells: Students and seeds.
+            force: See :meth:`run`.
+        """
+        others = []
+        for student, seed in cells:
+            try:
+                self.run(student, seed, force=force, wait=self.joint is not None)
+            except Timeout:
+                others.append((student, seed))
+        for student, seed in others:
+            self.run(student, seed, force=force)
+
+    def run(
+        self, student: Student, seed: int, *, force: bool = False, wait: bool = True
+    ) -> Result | None:
         """Train and test one student, or reuse its result.
+
+        Of several processes in one output one trains it, the others wait and take its result.
 
         Args:
             student: Who learns.
             seed: Decides initialisation, order and augmentation.
             force: Train again even where a result is stored.
+            wait: Wait for another process that is at it.
 
         Returns:
             The result, or None where it failed; the failure is then in a file of its own.
+
+        Raises:
+            Timeout: If another process is at it and we do not wait.
         """
-        if self.joint is not None:
-            return self._run_jointly(self.joint, student, seed, force=force)
-        stored = None if force else self.find(student, seed)
+        stored = None if force else self._find_on_all(student, seed)
         if stored is not None:
             return stored
-        try:
-            return self._train(student, seed)
-        except Exception as error:  # recorded, told, and the run ends with an error
-            refused = disk_error(error, self.output)
-            if refused is not None:  # neither this failure nor any later student could be written
-                raise refused from error
-            self._record_failure(student, seed, error)
-            return None
+        with self._alone(student, seed, wait=wait):
+            stored = None if force else self._find_on_all(student, seed)  # made while we waited
+            if stored is not None:
+                return stored
+            if self.joint is not None:
+                return self._run_jointly(self.joint, student, seed)
+            try:
+                return self._train(student, seed)
+            except Exception as error:  # recorded, told, and the run ends with an error
+                refused = disk_error(error, self.output)
+                if refused is not None:  # neither this failure nor any later student could be written
+                    raise refused from error
+                self._record_failure(student, seed, error)
+                return None
 
-    def _run_jointly(
-        self, joint: JointRanks, student: Student, seed: int, *, force: bool
-    ) -> Result | None:
-        """Do as :meth:`run` on all ranks at once; rank 0 looks, writes and speaks for all.
+    @contextmanager
+    def _alone(self, student: Student, seed: int, *, wait: bool = True) -> Iterator[None]:
+        """Keep other processes from a cell: its logs and its checkpoint have room for one."""
+        if self.joint is not None and self.joint.rank > 0:
+            yield  # the first rank has the lock
+            return
+        path = RunFolder(self.output).student_lock(hash_config(self.cell_config(student, seed)))
+        waiting = f"waiting for {student.label}, seed {seed}: another process trains it"
+        with locked(path, waiting, wait=wait):
+            yield
+
+    def _find_on_all(self, student: Student, seed: int) -> Result | None:
+        """Find a result; where ranks train together the first looks for all."""
+        if self.joint is None:
+            return self.find(student, seed)
+        return self.joint.broadcast_from_first(lambda: self.find(student, seed))
+
+    def _run_jointly(self, joint: JointRanks, student: Student, seed: int) -> Result | None:
+        """Do as :meth:`run` on all ranks at once; rank 0 writes and speaks for all.
 
         What keeps any rank from training fails the student on all of them, and the run goes on. So does a training
         that diverges, of which all ranks learn at the same step. Otherwise, once training has begun, nobody knows where
         the other ranks are: an error then ends the run.
         """
-        stored = joint.broadcast_from_first(lambda: None if force else self.find(student, seed))
-        if stored is not None:
-            return stored
         started = time.time()
         gathered = training = False
 

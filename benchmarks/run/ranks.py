@@ -14,9 +14,11 @@ from typing import Any, Literal, TypeVar
 import lightning as L
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning_utilities.core.rank_zero import rank_zero_only
 from torch.distributed import FileStore  # type: ignore[attr-defined]
 
+from benchmarks.run.parent import release_parent
 from ddoq.distillation.ranks import start_ranks
 from ddoq.errors import UserError
 from ddoq.storage.run_folder import RunFolder
@@ -26,7 +28,6 @@ from ddoq.storage.run_folder import RunFolder
 TIMEOUT = timedelta(days=7)
 
 _Value = TypeVar("_Value")
-_finished = threading.Event()  # all ranks are done: nobody needs to watch the launcher any more
 
 
 _RENAMED = {"apart": "independent", "together": "ddp"}
@@ -80,26 +81,30 @@ def extend_timeouts() -> None:
             )
 
 
-def watch_launcher(interval: float = 2.0) -> None:
-    """End this process when the one that launched it as a rank is gone.
+def leave_sigterm() -> None:
+    """Keep Lightning from handling SIGTERM: :mod:`benchmarks.run.interruption` does.
 
-    A rank that waits for another cannot know that it waits for nobody: with NCCL it would wait until the timeout.
+    Lightning would end a training by an exception whose exit status is 0, as if it were done, and would wait for
+    the other ranks in a broadcast.
+    """
+    _SignalConnector._sigterm_notifier_fn = lambda *_: None  # type: ignore[method-assign]
+
+
+def end_ranks(trainer: L.Trainer, kill: bool) -> None:
+    """End the processes that Lightning launched.
 
     Args:
-        interval: Seconds between two looks.
+        trainer: Whose.
+        kill: End them at once; else each ends in order.
     """
-    if "LOCAL_RANK" not in os.environ:
-        return
-    launcher = os.getppid()
-
-    def watch() -> None:
-        while not _finished.wait(interval):
-            if os.getppid() != launcher:
-                print("error: the process that launched this rank is gone.", file=sys.stderr)
-                sys.stderr.flush()
-                os._exit(1)  # the main thread may hang in a collective
-
-    threading.Thread(target=watch, daemon=True, name="launcher-watch").start()
+    processes = getattr(trainer.strategy.launcher, "procs", [])
+    for process in processes:
+        if process.poll() is None:
+            process.kill() if kill else process.terminate()
+    # Lightning looks after them every few seconds, and would kill this process because of their end.
+    observers = [t for t in threading.enumerate() if t.name == "child-process-observer"]
+    for observer in observers:
+        setattr(observer, "_child_processes", [])  # noqa: B010 - unknown to type checkers
 
 
 class Ranks:
@@ -147,7 +152,7 @@ class Ranks:
         """Wait until every rank is done with its students; then only rank 0 speaks again, and each may end."""
         if not self._independent:
             self._trainer.strategy.barrier("students done")
-            _finished.set()
+            release_parent()
         elif self.world_size > 1:
             setattr(rank_zero_only, "rank", self.rank)  # noqa: B010
             self._file_barrier()
@@ -157,7 +162,7 @@ class Ranks:
         store = FileStore(str(self._file), self.world_size)
         store.set(f"done-{self.rank}", "1")
         store.wait([f"done-{rank}" for rank in ranks], TIMEOUT)
-        _finished.set()
+        release_parent()
         store.set(f"left-{self.rank}", "1")
         if self.rank == 0:
             store.wait([f"left-{rank}" for rank in ranks], TIMEOUT)

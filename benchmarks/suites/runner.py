@@ -7,23 +7,24 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
-from typing import NoReturn
 
 from benchmarks.results.files import read_result
+from benchmarks.run.interruption import current
+from benchmarks.run.parent import PARENT
 from benchmarks.suites.board import finish_suite
 from benchmarks.suites.jobs import Job, Plan
+from benchmarks.suites.queue import GpuPool, JobQueue
 from ddoq.errors import UserError
 from ddoq.storage.damage import DamagedError
 from ddoq.storage.files import read_json
 from ddoq.storage.run_folder import RunFolder
 
-INTERRUPTED = 130  # the exit status that shells give for Ctrl-C
-_PATIENCE = 20.0  # seconds that processes have to end after they were told to
+INTERRUPTED = 130  # the status of a job that was not begun any more; shells give it for Ctrl-C
+STOPPING = 20.0  # seconds that processes have to end after they were told to
 
 
 @dataclass
@@ -63,15 +64,14 @@ class SuiteRunner:
 
     Args:
         output: Root of caches and results; reports and logs go to its folder ``suite``.
-        workers: Processes at a time. Each has its share of the CPU threads and, in turn, one of the GPUs.
+        workers: Processes at a time. Each has its share of the CPU threads and the GPU that is free next.
     """
 
     def __init__(self, output: Path, workers: int) -> None:
         self.names = RunFolder(output)
         self.folder = self.names.jobs
         self.workers = workers
-        self.gpus = _visible_gpus() if workers > 1 else []
-        self._turn = count()
+        self.gpus = GpuPool(_visible_gpus() if workers > 1 else [])
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._stopped = False
@@ -94,31 +94,44 @@ class SuiteRunner:
             return False
         return isinstance(paths, list) and bool(paths) and all(_is_whole(path) for path in paths)
 
-    def environment(self) -> dict[str, str]:
-        """Return the environment of the next process."""
+    def environment(self, gpu: str | None) -> dict[str, str]:
+        """Return the environment of a process.
+
+        Args:
+            gpu: The one it works on; None leaves all that there are.
+        """
         threads = str(max(1, (os.cpu_count() or 1) // self.workers))
-        variables = {"OMP_NUM_THREADS": threads, **os.environ}
-        if self.gpus:
-            variables["CUDA_VISIBLE_DEVICES"] = self.gpus[next(self._turn) % len(self.gpus)]
+        variables = {"OMP_NUM_THREADS": threads, **os.environ, PARENT: str(os.getpid())}
+        if gpu is not None:
+            variables["CUDA_VISIBLE_DEVICES"] = gpu
         return variables
+
+    def command(self, job: Job) -> list[str]:
+        """Return the command line of a job."""
+        command = [sys.executable, "-m", "benchmarks", job.command, *job.defaults, *job.arguments]
+        return [
+            *command,
+            "--report",
+            str(self.report(job)),
+            "--trainer.enable_progress_bar=false",
+        ]
 
     def run(self, job: Job) -> int:
         """Run one job to its end and return its exit status."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.report(job).unlink(missing_ok=True)
-        command = [sys.executable, "-m", "benchmarks", job.command, *job.defaults, *job.arguments]
-        command += ["--report", str(self.report(job)), "--trainer.enable_progress_bar=false"]
-        with self.log(job).open("w", encoding="utf-8") as log:
+        self.log(job).unlink(missing_ok=True)  # what an orphan still writes to is another file
+        with self.gpus.lend() as gpu, self.log(job).open("w", encoding="utf-8") as log:
             with self._lock:
                 if self._stopped:
                     return INTERRUPTED
                 # A process group of its own: it and what it starts can be stopped together, in order.
                 process = subprocess.Popen(
-                    command,
+                    self.command(job),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=self.environment(),
+                    env=self.environment(gpu),
                     process_group=0,
                 )
                 self._running.add(process)
@@ -129,8 +142,20 @@ class SuiteRunner:
             self.report(job).unlink(missing_ok=True)
         return status
 
-    def stop(self, patience: float = _PATIENCE) -> None:
-        """End all processes, as Ctrl-C would; those that do not end in time, or at a second Ctrl-C, are killed.
+    def end(self, kill: bool) -> None:
+        """End all processes and start none any more.
+
+        Args:
+            kill: End them at once; else each ends in order.
+        """
+        self._stopped = (
+            True  # no lock: this is also called while the thread that holds it cannot go on
+        )
+        # SIGTERM, since a suite in the background of a script hands a deaf ear for SIGINT on to its processes.
+        _send(list(self._running), signal.SIGKILL if kill else signal.SIGTERM)
+
+    def stop(self, patience: float = STOPPING) -> None:
+        """End all processes in order; those that do not end in time are killed.
 
         Args:
             patience: Seconds to wait.
@@ -140,7 +165,7 @@ class SuiteRunner:
             running = list(self._running)
         deadline = time.monotonic() + patience
         try:
-            _send(running, signal.SIGINT)
+            self.end(kill=False)
             for process in running:
                 process.wait(max(0.0, deadline - time.monotonic()))
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
@@ -155,35 +180,63 @@ class SuiteRunner:
         return (named or lines or ["no output"])[-1]
 
     def run_all(self, jobs: list[Job], progress: Progress) -> list[Job]:
-        """Run those jobs that are not done, a number of them at a time; return those that failed."""
+        """Run those jobs that are not done, a number of them at a time; return those that failed.
+
+        What another suite on this output runs is waited for, and its result is taken.
+        """
         todo = []
         for job in jobs:
             if self.is_done(job):
-                progress.done += 1
-                print(progress.line(job, "already done", time.monotonic()), flush=True)
+                self._tell(job, "already done", progress)
             else:
                 todo.append(job)
-        failed = []
-        pool = ThreadPoolExecutor(self.workers)
-        try:
-            waiting = {pool.submit(_timed, self.run, job): job for job in todo}
-            for future in as_completed(waiting):
-                job = waiting[future]
-                status, seconds = future.result()
-                progress.done += 1
-                progress.ran += 1
-                outcome = f"done in {seconds:.0f} s"
+        if not todo:
+            return []
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+        def waiting(job: Job) -> None:
+            print(f"waiting for {job.name}, which another suite runs", flush=True)
+
+        queue = JobQueue(self.names, todo, waiting)
+        failed: list[Job] = []
+        with current().child(self.end), ThreadPoolExecutor(self.workers) as pool:
+            workers = min(self.workers, len(todo))
+            futures = [pool.submit(self._work, queue, progress, failed) for _ in range(workers)]
+            try:
+                for future in as_completed(futures):
+                    future.result()
+            except KeyboardInterrupt:
+                queue.close()
+                self.stop()
+                raise
+            finally:
+                queue.close()
+        return failed
+
+    def _work(self, queue: JobQueue, progress: Progress, failed: list[Job]) -> None:
+        """Run jobs until none is left."""
+        while True:
+            with queue.take() as job:
+                if job is None:
+                    return
+                if self.is_done(job):
+                    self._tell(job, "done by another suite", progress)
+                    continue
+                started = time.monotonic()
+                status = self.run(job)
+                if self._stopped:
+                    return
+                outcome = f"done in {time.monotonic() - started:.0f} s"
                 if status:
                     failed.append(job)
                     outcome = f"FAILED ({self.last_line(job)})"
-                print(progress.line(job, outcome, time.monotonic()), flush=True)
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            self.stop()
-            raise
-        finally:
-            pool.shutdown()
-        return failed
+                self._tell(job, outcome, progress, ran=1)
+
+    def _tell(self, job: Job, outcome: str, progress: Progress, ran: int = 0) -> None:
+        with self._lock:
+            progress.done += 1
+            progress.ran += ran
+            print(progress.line(job, outcome, time.monotonic()), flush=True)
 
 
 def _is_whole(name: object) -> bool:
@@ -206,12 +259,6 @@ def _send(processes: Iterable[subprocess.Popen[bytes]], number: int) -> None:
             os.killpg(process.pid, number)
 
 
-def _timed(run: Callable[[Job], int], job: Job) -> tuple[int, float]:
-    started = time.monotonic()
-    status = run(job)
-    return status, time.monotonic() - started
-
-
 def _visible_gpus() -> list[str]:
     """List the GPUs that processes may be given, as ``CUDA_VISIBLE_DEVICES`` names them."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -220,25 +267,6 @@ def _visible_gpus() -> list[str]:
     import torch
 
     return [str(index) for index in range(torch.cuda.device_count())]
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Let a request to end, whoever makes it, act as Ctrl-C: else processes would go on without the suite."""
-
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python lets only the main thread set handlers
-        return
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def list_jobs(plan: Plan) -> None:

@@ -16,6 +16,7 @@ from ddoq.errors import UserError
 from ddoq.storage.damage import read_or_set_aside
 from ddoq.storage.files import read_json, write_json
 from ddoq.storage.fingerprints import hash_config, plain
+from ddoq.storage.locks import locked
 from ddoq.storage.run_folder import RunFolder, SetFolder
 
 _LONGEST_NAME = 100  # W&B takes 128 characters
@@ -56,8 +57,7 @@ def log_distilled_set(
         place = ("distill", f"{name}-{record['fingerprint']}")
         home = RunFolder(output).tracked(*place)
         with _once(
-            RunFolder(output).tracked_mark(*place),
-            _destination(options) | {"set": record["fingerprint"]},
+            RunFolder(output), place, _destination(options) | {"set": record["fingerprint"]}
         ) as new:
             if new:
                 _log_set(options, home, name, folder, record, config)
@@ -127,10 +127,11 @@ def log_leaderboard(
 
     def log() -> bool:
         home = RunFolder(output).tracked("leaderboard", name)
-        mark = RunFolder(output).tracked_mark("leaderboard", name)
+        place = ("leaderboard", name)
         # Anyone who can see what W&B has sees all of them, so one that changed makes another table.
         rows = [[result.config_hash, result.created] for result in in_order(results)]
-        with _once(mark, _destination(options) | {"group": options.group, "rows": rows}) as new:
+        what = _destination(options) | {"group": options.group, "rows": rows}
+        with _once(RunFolder(output), place, what) as new:
             if new:
                 _log_table(options, home, name, results)
         return new
@@ -178,13 +179,18 @@ def _destination(options: WandbOptions) -> dict[str, Any]:
 
 
 @contextmanager
-def _once(mark: Path, what: Mapping[str, Any]) -> Iterator[bool]:
+def _once(run: RunFolder, place: tuple[str, str], what: Mapping[str, Any]) -> Iterator[bool]:
     """Say whether something was not logged there before, and remember it if the block ends well."""
     key = hash_config(what)
-    logged: list[str] = read_or_set_aside(mark, read_json) or []
-    yield key not in logged
-    if key not in logged:
-        write_json(mark, [*logged, key])
+    mark = run.tracked_mark(*place)
+    if key in (read_or_set_aside(mark, read_json) or []):
+        yield False
+        return
+    with locked(run.tracked_lock(*place), "waiting for another process that logs the same to W&B"):
+        logged: list[str] = read_or_set_aside(mark, read_json) or []
+        yield key not in logged
+        if key not in logged:
+            write_json(mark, [*logged, key])
 
 
 @contextmanager

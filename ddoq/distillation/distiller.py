@@ -2,7 +2,8 @@
 
 import math
 from abc import ABC
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,6 +29,7 @@ from ddoq.seeding import check_seed
 from ddoq.storage.damage import read_or_set_aside
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.keys import seen_of
+from ddoq.storage.locks import locked
 from ddoq.storage.run_folder import RunFolder
 from ddoq.teachers import Teacher
 
@@ -210,15 +212,27 @@ class Distiller(ItemRunner, Configured, ABC):
         stored = None
         if trainer.is_global_zero and DistilledSet.exists(target):
             stored = read_or_set_aside(target, DistilledSet.load)
-        if trainer.world_size > 1 or (not DistilledSet.exists(target) and self._pending()):
-            # With several ranks always: the other processes may start in here and must not miss it.
-            trainer.predict(self, return_predictions=False)
-        trainer.strategy.barrier("shards written")  # of every rank, before one of them merges
-        if trainer.is_global_zero and not DistilledSet.exists(target):
-            self._clear_checkpoints()
-            self._merge().save(target)
-        trainer.strategy.barrier("distilled set written")
+        with self._alone(trainer, target):
+            if trainer.world_size > 1 or (not DistilledSet.exists(target) and self._pending()):
+                # With several ranks always: the other processes may start in here and must not miss it.
+                trainer.predict(self, return_predictions=False)
+            trainer.strategy.barrier("shards written")  # of every rank, before one of them merges
+            if trainer.is_global_zero and not DistilledSet.exists(target):
+                self._clear_checkpoints()
+                self._merge().save(target)
+            trainer.strategy.barrier("distilled set written")
         return DistilledSet.load(target) if stored is None else stored, target
+
+    @contextmanager
+    def _alone(self, trainer: L.Trainer, target: Path) -> Iterator[None]:
+        """Let the first rank keep other runs from making the same shards, and take what they made meanwhile."""
+        if not trainer.is_global_zero or DistilledSet.exists(target):
+            yield
+            return
+        run = self._running()
+        waiting = f"waiting for {target}: another process makes it, or shards that it shares"
+        with locked(run.folder.shards_lock(run.key), waiting):
+            yield
 
     def shard_key(self, context: Mapping[str, Any]) -> str:
         """Hash all that decides the shards.

@@ -110,21 +110,17 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> bool:
     """
     if folder.is_dir() and _whole(folder) is None:
         return False
-    from filelock import FileLock
+    from ddoq.storage.locks import locked
 
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
-    with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    try:
+    with locked(
+        folder.with_name(f".{folder.name}.lock"), f"waiting for {folder}: another process makes it"
+    ):
         if folder.is_dir():
             damage = _whole(folder)
             if damage is None:
                 return False
             set_aside(folder, damage)
         _build(folder, build)
-    finally:
-        lock.release()
     return True
 
 

@@ -106,6 +106,10 @@ class RunFolder:
         """File of the checkpoint of a work item, as long as its shard is not written."""
         return self.shards(key) / f"{item}.checkpoint"
 
+    def shards_lock(self, key: str) -> Path:
+        """File that the process that makes shards holds a lock on."""
+        return self.shards(key).with_name(f".{key}.lock")
+
     def ingredient(self, name: str) -> Path:
         """Folder of what a method needs beyond a prior and a teacher."""
         return self.root / "ingredients" / name
@@ -142,6 +146,10 @@ class RunFolder:
         """File of the checkpoint of a student, as long as its training goes on."""
         return self.students / f".{config_hash}.checkpoint"
 
+    def student_lock(self, config_hash: str) -> Path:
+        """File that the process that trains a student holds a lock on."""
+        return self.students / f".{config_hash}.lock"
+
     @property
     def jobs(self) -> Path:
         """Folder of what the jobs of suites report and print."""
@@ -154,6 +162,10 @@ class RunFolder:
     def job_log(self, key: str) -> Path:
         """File with what a job of a suite printed."""
         return self.jobs / f"{key}.log"
+
+    def job_lock(self, key: str) -> Path:
+        """File that the suite that runs a job holds a lock on."""
+        return self.jobs / f".{key}.lock"
 
     def board(self, suite: str) -> Path:
         """Folder of the tables of a suite and of its report.
@@ -179,6 +191,10 @@ class RunFolder:
     def tracked_mark(self, job_type: str, name: str) -> Path:
         """File that says what W&B got; its own folders may be deleted once they were sent."""
         return self.tracked(job_type, name) / "logged.json"
+
+    def tracked_lock(self, job_type: str, name: str) -> Path:
+        """File that the process that gives W&B something holds a lock on."""
+        return self.tracked(job_type, name) / ".lock"
 
     def ranks(self, token: str) -> Path:
         """File through which the ranks of one run meet."""

@@ -3,7 +3,10 @@
 import multiprocessing
 import os
 import signal
+import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 from lightning.pytorch.callbacks import Callback
 
@@ -48,3 +51,46 @@ def run_until_killed(function: Callable[..., object], *args: object) -> None:
     if process.exitcode is None:
         process.kill()
     assert process.exitcode == -signal.SIGKILL
+
+
+class Fork:
+    """A function in a process of its own, a fork, with all that it prints in a file.
+
+    Args:
+        output: The file.
+        function: Returns the exit status.
+        args: Its arguments.
+    """
+
+    def __init__(self, output: Path, function: Callable[..., int], *args: object) -> None:
+        self.output = output
+        context = multiprocessing.get_context("fork")
+        self.process = context.Process(target=self._run, args=(function, *args))
+        self.process.start()
+
+    def _run(self, function: Callable[..., int], *args: object) -> None:
+        with self.output.open("w", buffering=1) as stream:
+            os.dup2(stream.fileno(), 1)
+            os.dup2(stream.fileno(), 2)
+            sys.stdout = sys.stderr = stream
+            status = function(*args)
+        os._exit(status)  # what pytest has registered for the end is not the fork's
+
+    def wait_for(self, condition: Callable[[], object]) -> None:
+        """Wait until something is true, as long as the process runs."""
+        deadline = time.monotonic() + 120
+        while not condition():
+            assert self.process.exitcode is None, self.output.read_text()
+            assert time.monotonic() < deadline, self.output.read_text()
+            time.sleep(0.02)
+
+    def signal(self, number: int) -> None:
+        os.kill(self.process.pid, number)
+
+    def status(self) -> int:
+        """Wait for its end and return its status, negative for a signal that killed it."""
+        self.process.join(timeout=120)
+        if self.process.exitcode is None:
+            self.process.kill()
+        assert self.process.exitcode is not None, self.output.read_text()
+        return self.process.exitcode

@@ -1,14 +1,15 @@
 """What ranks need that can be seen without several of them; the rest is in tests/ddp."""
 
 import os
+import signal
 import subprocess
 import sys
 from datetime import timedelta
-from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from timm.layers import BatchNormAct2d
 from torch import nn
@@ -19,6 +20,7 @@ from benchmarks.run.ranks import (
     EvaluationOptions,
     Ranks,
     check_strategy,
+    end_ranks,
     extend_timeouts,
     joint_arguments,
 )
@@ -133,25 +135,16 @@ def test_one_rank_waits_for_nobody(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_rank_ends_with_its_launcher(tmp_path):
-    rank = (
-        "import os, pathlib, time; from benchmarks.run.ranks import watch_launcher\n"
-        "watch_launcher(0.1)\n"
-        f"pathlib.Path({str(tmp_path / 'up')!r}).write_text(str(os.getpid()))\n"
-        "time.sleep(100)\n"
-    )
-    launcher = (
-        "import os, pathlib, subprocess, sys, time\n"
-        f"subprocess.Popen([sys.executable, '-c', {rank!r}], env=os.environ | {{'LOCAL_RANK': '1'}})\n"
-        f"while not pathlib.Path({str(tmp_path / 'up')!r}).exists(): time.sleep(0.1)\n"
-    )
-    root = str(Path(__file__).parents[3])
-    done = subprocess.run(
-        [sys.executable, "-c", launcher],
-        env={**os.environ, "PYTHONPATH": root},
-        check=True,
-        capture_output=True,  # ends when the rank, too, has closed its output
-        text=True,
-        timeout=90,
-    )
-    assert "the process that launched this rank is gone" in done.stderr
+def test_ranks_are_ended_and_nobody_is_killed_because_of_their_end():
+    launched = trainer("ddp", devices=2)
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+    launcher = launched.strategy.launcher
+    launcher.procs = [process]
+    observer = _ChildProcessObserver(os.getpid(), launcher.procs, sleep_period=1)
+    observer.start()
+    end_ranks(launched, kill=False)
+    assert process.wait(timeout=60) == -signal.SIGTERM
+    observer.join(timeout=60)  # it would end this process
+    assert not observer.is_alive()
+    end_ranks(launched, kill=True)  # of those that are gone none is left to end
+    end_ranks(trainer(), kill=True)

@@ -1,8 +1,8 @@
 import csv
 import json
 import os
+import re
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from killing import Fork
 
 from benchmarks.cli import main
+from benchmarks.run.interruption import run_interruptible
 from benchmarks.suites.jobs import Job
-from benchmarks.suites.runner import INTERRUPTED, Progress, SuiteRunner, interruptible
+from benchmarks.suites.runner import INTERRUPTED, Progress, SuiteRunner
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny.yaml"
 
@@ -60,14 +62,111 @@ def test_a_job_whose_product_is_gone_is_run_again(tmp_path):
     assert not runner.is_done(job)
 
 
-def test_processes_share_threads_and_take_turns_on_gpus(tmp_path, monkeypatch):
+def test_processes_share_threads(tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     monkeypatch.setattr("os.cpu_count", lambda: 8)
-    runner = SuiteRunner(tmp_path, 4)
-    given = [runner.environment() for _ in range(3)]
-    assert [item["CUDA_VISIBLE_DEVICES"] for item in given] == ["3", "5", "3"]
-    assert {item["OMP_NUM_THREADS"] for item in given} == {"2"}
+    given = SuiteRunner(tmp_path, 4).environment("5")
+    assert given["CUDA_VISIBLE_DEVICES"] == "5"
+    assert given["OMP_NUM_THREADS"] == "2"
+    assert given["DDOQ_BENCH_PARENT"] == str(os.getpid())
+
+
+class Scripted(SuiteRunner):
+    """Runs Python code, the argument of a job, instead of a command; ``here`` is the folder of the suite."""
+
+    def command(self, job: Job) -> list[str]:
+        head = (
+            "import os, pathlib, time\n"
+            "from benchmarks.run.parent import watch_parent\n"
+            f"watch_parent(0.1)\nhere = pathlib.Path({str(self.folder)!r})\n"
+            "def note(file, text): (here / file).open('a').write(f'{text}\\n')\n"
+            "def wait(file):\n    while not (here / file).exists(): time.sleep(0.02)\n"
+        )
+        made = self.folder / f"{job.name}.made"
+        tail = f"\npathlib.Path({str(made)!r}).touch()\n"
+        tail += f"pathlib.Path({str(self.report(job))!r}).write_text('[{json.dumps(str(made))}]')"
+        return [sys.executable, "-c", head + job.arguments[0] + tail]
+
+
+def scripts(**codes: str) -> list[Job]:
+    return [Job(name, "fit", (code,), "") for name, code in codes.items()]
+
+
+def test_the_next_job_gets_the_free_gpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    note = "note('{}', os.environ['CUDA_VISIBLE_DEVICES'])"
+    work = scripts(
+        long=note.format("long") + "\nwait('third')",
+        short="wait('long')\n" + note.format("short"),
+        third=note.format("third"),
+    )
+    assert Scripted(tmp_path, 2).run_all(work, Progress(3)) == []
+    gpus = {job.name: (tmp_path / "suite" / job.name).read_text().strip() for job in work}
+    assert gpus == {"long": "3", "short": "5", "third": "5"}
+
+
+def test_two_suites_on_one_output_share_the_work(tmp_path, capsys):
+    work = scripts(
+        a="note('a', 1)\nwait('b')\nprint('log of a')",
+        b="note('b', 1)\nwait('a')",
+        c="note('c', 1)",
+    )
+    runners = [Scripted(tmp_path, 1), Scripted(tmp_path, 1)]
+    failed = []
+
+    def suite(runner: SuiteRunner) -> None:
+        failed.extend(runner.run_all(work, Progress(3)))
+
+    threads = [threading.Thread(target=suite, args=(runner,)) for runner in runners]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert [(tmp_path / "suite" / name).read_text() for name in "abc"] == ["1\n"] * 3
+    assert runners[0].log(work[0]).read_text() == "log of a\n"
+    printed = capsys.readouterr().out
+    assert len(re.findall(r"\] \w: done in", printed)) == 3
+    assert len(re.findall(r"\] \w: (already done|done by another suite)", printed)) == 3
+
+
+def test_a_suite_says_what_it_waits_for_and_takes_over_from_one_that_was_killed(tmp_path, capsys):
+    code = "note('pids', os.getpid())\nif not (here / 'free').exists(): wait('never')"
+    (job,) = work = scripts(job=code)
+
+    def killed() -> int:
+        return len(Scripted(tmp_path, 1).run_all(work, Progress(1)))
+
+    pids = tmp_path / "suite" / "pids"
+    first = Fork(tmp_path / "printed", killed)
+    first.wait_for(lambda: pids.exists() and pids.read_text())
+    second = Scripted(tmp_path, 1)
+    thread = threading.Thread(target=second.run_all, args=(work, Progress(1)))
+    thread.start()
+    said = ""
+    while "waiting for job, which another suite runs" not in said:
+        assert thread.is_alive()
+        said += capsys.readouterr().out
+        time.sleep(0.02)
+    assert len(pids.read_text().split()) == 1
+    (tmp_path / "suite" / "free").touch()
+    first.signal(signal.SIGKILL)
+    thread.join()
+    assert first.status() == -signal.SIGKILL
+    assert second.is_done(job)
+    orphan, _ = pids.read_text().split()
+    deadline = time.monotonic() + 30
+    while lives(int(orphan)):  # it ends with its suite
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def lives(process: int) -> bool:
+    """Say whether a process runs; one that ended may wait for ever for somebody to ask for its status."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
 
 
 def test_time_to_go_counts_only_what_was_run():
@@ -133,43 +232,42 @@ def test_a_failed_distillation_keeps_its_cells_from_running(tmp_path, capsys):
     assert not (tmp_path / "runs" / "leaderboards").exists()
 
 
-def test_ctrl_c_stops_what_runs_starts_nothing_more_and_can_be_repeated(tmp_path):
-    (job, never) = jobs(2)
-    runner = SuiteRunner(tmp_path, 1)
-    children = []
+def test_a_signal_stops_what_runs_starts_nothing_more_and_can_be_repeated(tmp_path):
+    job, never = scripts(
+        job="import signal\nsignal.signal(signal.SIGTERM, lambda *_: os._exit(143))\nnote('up', 1)\nwait('never')",
+        never="note('never', 1)",
+    )
 
-    def interrupt():
-        while not runner._running:
-            time.sleep(0.01)
-        children.extend(runner._running)
-        os.kill(os.getpid(), signal.SIGTERM)
+    def suite() -> int:
+        runner, progress = Scripted(tmp_path, 1), Progress(2)
+        try:
+            runner.run_all([job, never], progress)
+        finally:
+            assert progress.done == 0
+            assert not runner._running
+            assert runner.run(never) == INTERRUPTED
+        return 0
 
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    progress = Progress(2)
-    with pytest.raises(KeyboardInterrupt), interruptible():
-        runner.run_all([job, never], progress)
-    thread.join()
-    assert children[0].poll() is not None
-    assert not runner.log(never).exists() or runner.log(never).stat().st_size == 0
-    assert progress.done == 0
+    fork = Fork(tmp_path / "printed", run_interruptible, suite)
+    fork.wait_for((tmp_path / "suite" / "up").exists)
+    fork.signal(signal.SIGTERM)
+    assert fork.status() == 143, fork.output.read_text()
+    runner = Scripted(tmp_path, 1)
+    assert not (runner.folder / "never").exists()
     assert not runner.is_done(job)
-    assert runner.run(never) == INTERRUPTED
+    assert fork.output.read_text().count("\n") == 1
 
 
 def test_an_interrupted_suite_says_how_to_go_on(tmp_path):
     suite = write_suite(tmp_path)
-    command = [sys.executable, "-m", "benchmarks", "suite", str(suite)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 60
-        while not list((tmp_path / "runs").rglob("*.log")):
-            assert time.monotonic() < deadline, "no process was started"
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        told = process.stderr.read()
-    assert process.returncode == INTERRUPTED
-    assert "0 of 2 jobs have ended" in told
-    assert f"ddoq-bench suite {suite}" in told
+    fork = Fork(tmp_path / "printed", main, ["suite", str(suite)])
+    fork.wait_for(lambda: list((tmp_path / "runs").rglob("*.log")))
+    fork.signal(signal.SIGINT)
+    assert fork.status() == 130
+    (told,) = fork.output.read_text().splitlines()
+    assert told.startswith("interrupted: 0 of 2 jobs have ended")
+    assert f"is kept in {tmp_path / 'runs'}" in told
+    assert told.endswith(f"ddoq-bench suite {suite}")
 
 
 def test_a_failure_is_told_by_the_line_that_names_the_student(tmp_path):
