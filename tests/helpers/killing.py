@@ -64,9 +64,10 @@ class Fork:
 
     def __init__(self, output: Path, function: Callable[..., int], *args: object) -> None:
         self.output = output
+        output.touch()
         context = multiprocessing.get_context("fork")
-        self.process = context.Process(target=self._run, args=(function, *args))
-        self.process.start()
+        self.process = context.Process(target=self._run, args=(function, *args), daemon=True)
+        self.process.start()  # whoever is left at the end of the tests is ended
 
     def _run(self, function: Callable[..., int], *args: object) -> None:
         with self.output.open("w", buffering=1) as stream:
