@@ -182,7 +182,9 @@ class CellRunner:
                 return self._train(student, seed)
             except Exception as error:  # recorded, told, and the run ends with an error
                 refused = disk_error(error, self.output)
-                if refused is not None:  # neither this failure nor any later student could be written
+                if (
+                    refused is not None
+                ):  # neither this failure nor any later student could be written
                     raise refused from error
                 self._record_failure(student, seed, error)
                 return None
