@@ -54,7 +54,10 @@ def arguments(folder: Path, students: list[str], *extra: str) -> list[str]:
         },
         "model": {"class_path": "RandomSelection", "init_args": {"ipc": 2}},
         "recipe": {"name": "hard", "overrides": {"epochs": 2, "batch_size": 10}},
-        "students": [{"name": name, "arch": "convnet2-w8"} for name in students],
+        "students": [
+            {"name": name, "arch": f"convnet2-w{8 * number}"}
+            for number, name in enumerate(students, 1)
+        ],
     }
     config = folder / "config.yaml"
     config.write_text(json.dumps(content))
