@@ -19,7 +19,7 @@ FOLDERS = {
 PREFIXES = (".ranks-", "class-")  # of names that go on
 # What else is spelled there: endings, kinds of tables, a format, a pattern; and a word that is in use elsewhere.
 OTHERS = {".safetensors", ".json", ".log", ".checkpoint", ".", "markdown", "csv", "html", "_"}
-OTHERS |= {"04d", r"[^\w.-]+", "smoke"}
+OTHERS |= {"04d", r"[^\w.-]+", "smoke", ".lock"}
 PATH_CALLS = ("Path", "joinpath", "with_name", "glob", "rglob")
 
 
