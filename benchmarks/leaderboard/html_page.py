@@ -31,6 +31,7 @@ from ddoq.storage.run_folder import RunFolder, SetFolder
 
 _SHADES = 10  # classes h0 to h9 of the style sheet
 _LARGEST_SHEET = 200_000  # bytes of a picture that is taken as it is; larger ones are reduced
+_MOST_PIXELS = 2**25  # of a picture that is opened at all; sheets have up to ten million
 _SHEET_SIDE = 900  # pixels of a reduced picture
 
 
@@ -262,7 +263,7 @@ def sheets(results: Iterable[Result], folder: Path) -> dict[str, str]:
             fingerprint = str(record.get("fingerprint")) if isinstance(record, dict) else ""
             if fingerprint in wanted and fingerprint not in addresses:
                 addresses[fingerprint] = _data_address(path)
-        except (UserError, OSError, ValueError):
+        except (UserError, OSError, ValueError, SyntaxError):
             continue
     return addresses
 
@@ -271,7 +272,13 @@ def _data_address(path: Path) -> str:
     from PIL import Image
 
     content, kind = path.read_bytes(), "png"
-    with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+    try:
+        opened = Image.open(io.BytesIO(content), formats=["PNG"])
+    except Image.DecompressionBombError as error:
+        raise ValueError(str(error)) from None
+    with opened as image:
+        if image.width * image.height > _MOST_PIXELS:
+            raise ValueError("no sheet of this package is as large")
         image.load()  # raises for what is no picture
         if len(content) > _LARGEST_SHEET:
             small = image.convert("RGB")

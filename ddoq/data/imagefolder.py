@@ -183,7 +183,11 @@ def _read_annotations(folder: Path) -> dict[str, list[Path]]:
     file = folder / _ANNOTATIONS
     members: dict[str, list[Path]] = {}
     named = set()
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read ({error}). Unpack the dataset again.") from None
+    for number, line in enumerate(lines, 1):
         name, _, rest = line.partition("\t")
         key = rest.partition("\t")[0].strip()
         if not key or name in named:

@@ -287,7 +287,13 @@ def test_large_pictures_are_reduced_and_broken_ones_left_out(result_of, tmp_path
     (tmp_path / "b" / "images.png").write_bytes(b"<script>")
     sheet(tmp_path / "c", "d4m-0")
     (tmp_path / "c" / "metadata.json").write_text("[1")
-    results = [result_of(method=m) for m in ("ddoq", "random", "d4m")]
+    for folder, width in (
+        ("d", 10_000),
+        ("e", 20_000),
+    ):  # 13 kB that ask for 100 and 400 million pixels
+        sheet(tmp_path / folder, f"{folder}-0")
+        Image.new("1", (width, width)).save(tmp_path / folder / "images.png")
+    results = [result_of(method=m) for m in ("ddoq", "random", "d4m", "d", "e")]
     found = sheets(results, tmp_path)
     assert list(found) == ["ddoq-0"]
     assert decoded(found["ddoq-0"]).size == (900, 600)

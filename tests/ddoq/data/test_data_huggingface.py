@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from ddoq.data import HuggingFaceImages, imagenet_indices, load_registry
-from ddoq.data.tables import ParquetSource
+from ddoq.data.tables import ParquetSource, RowSplit
 from ddoq.errors import UserError
 
 NAMES = ["apple", "aquarium_fish", "baby", "beaver"]
@@ -180,6 +180,24 @@ def test_all_corrupt_images_are_named_at_the_start(tmp_path):
         ready(str(train), str(test))
     for place in ("train.parquet, row 1", "train.parquet, row 3", "test.parquet, row 0"):
         assert place in str(caught.value)
+
+
+def test_rows_of_the_hub_may_name_files_of_its_cache(tmp_path):
+    inside, outside = tmp_path / "cache" / "a.png", tmp_path / "cache" / ".." / "b.png"
+    inside.parent.mkdir()
+    for path in (inside, outside):
+        path.write_bytes(encode(pixels_of(1)[0])["bytes"])
+    cells = [{"bytes": None, "path": str(path)} for path in (inside, outside)] + [None]
+    rows = {"image": cells, "label": [0, 1, 2]}
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    table = datasets.Dataset.from_dict(rows, features)
+    split = RowSplit(
+        table, "image", torch.arange(3), 6, lambda row: f"row {row}", folders=[tmp_path / "cache"]
+    )
+    assert split.load([0]).shape == (1, 3, 6, 6)
+    with pytest.raises(UserError, match=r"row 1: it is the file '.*b\.png' and not in the table"):
+        split.load([1])
+    assert [fault.partition(":")[0] for fault in split.faults()] == ["row 1", "row 2"]
 
 
 def test_bounds_hold_for_rows(files):

@@ -245,6 +245,13 @@ def test_tiny_imagenets_own_layout(tmp_path, registry):
     assert (reds - 20 * torch.arange(10)).abs().max() < 4
 
 
+def test_annotations_that_are_not_utf8(tmp_path):
+    file = write_tiny_layout(tmp_path, TEN) / "val" / "val_annotations.txt"
+    file.write_bytes(file.read_bytes() + b"caf\xe9\tn1\n")
+    with pytest.raises(UserError, match=r"val_annotations\.txt cannot be read"):
+        ready(tmp_path)
+
+
 def test_annotations_that_do_not_fit_their_images(tmp_path):
     file = write_tiny_layout(tmp_path, TEN) / "val" / "val_annotations.txt"
     text = file.read_text()
