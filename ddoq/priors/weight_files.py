@@ -60,15 +60,25 @@ def check_weights(
                 f"{min(readable)}."
             )
         if pickled:
-            raise UserError(
-                f"{folder / part} holds its weights as a pickle (.bin) alone, which may run code when it is opened. Fetch "
-                "the model's .safetensors, or convert the file by safetensors.torch.save_file(torch.load(PATH, "
-                "weights_only=True), NEW). Where its origin is trusted, prior.init_args.allow_pickle: true opens it."
-            )
+            raise UserError(_pickle_error(folder / part))
     if variant is not None and everything and variant not in everything:
         others = everything - {""}
         mend = f"it has {_listed(others)}" if others else "leave prior.init_args.variant out"
         raise UserError(f"{folder} has no weights of the variant {variant!r}: {mend}.")
+
+
+def _pickle_error(folder: Path) -> str:
+    """Say which file of a model is a pickle, and how it becomes none."""
+    path = min(path for path in folder.glob("*.bin") if _FILE.fullmatch(path.name))
+    new = path.with_suffix(".safetensors").name
+    if new.startswith("pytorch_model"):  # transformers calls the other kind by another name
+        new = new.removeprefix("pytorch_")
+    return (
+        f"{folder} holds its weights as a pickle alone ({path.name}), which may run code when it is opened. Fetch the "
+        "model's .safetensors, or convert it without running anything: python -c \"import torch; from safetensors.torch "
+        f"import save_file; save_file(torch.load('{path}', weights_only=True), '{folder / new}', "
+        "{'format': 'pt'})\". Where its origin is trusted, prior.init_args.allow_pickle: true opens it."
+    )
 
 
 def _listed(variants: set[str]) -> str:
