@@ -2,7 +2,7 @@
 
 from scipy.stats import binom
 
-# Guessing goes beyond the bound once in so many thousands.
+# Of one-sided tests: so often guessing goes beyond the bound, and a correct set is stopped (ddoq.teachers.label_check).
 SIGNIFICANCE = 1e-3
 
 

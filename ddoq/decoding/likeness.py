@@ -3,10 +3,13 @@
 import hashlib
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 # Root mean square distance from the mean image, of 255 levels, below which nobody tells images from one another.
 NEARLY_EQUAL = 2.0
+
+_BLOCK = 256  # images
 
 
 def spread(images: Tensor) -> float:
@@ -19,19 +22,22 @@ def spread(images: Tensor) -> float:
         The root of the mean squared distance per value, in levels of 255.
 
     Example:
-        >>> import torch
         >>> spread(torch.tensor([0, 20], dtype=torch.uint8).reshape(2, 1, 1, 1))
         10.0
     """
-    values = images.flatten(1).float()
-    return float((values - values.mean(dim=0)).square().mean().sqrt())
+    # Levels are whole numbers, of which float64 adds up any set without rounding; in blocks, since sets may be large.
+    sums = squares = torch.zeros(images[0].numel(), dtype=torch.float64)
+    for block in images.flatten(1).split(_BLOCK):
+        values = block.double()
+        sums, squares = sums + values.sum(dim=0), squares + values.square().sum(dim=0)
+    variance = squares / len(images) - (sums / len(images)).square()
+    return float(variance.clamp_min(0).mean().sqrt())
 
 
 def copies(images: Tensor) -> int:
     """Count the images that are exact copies of an earlier one.
 
     Example:
-        >>> import torch
         >>> copies(torch.tensor([5, 7, 5, 5], dtype=torch.uint8).reshape(4, 1, 1, 1))
         2
     """
@@ -54,7 +60,6 @@ def likeness_warnings(
         exact copies within classes. None for a set that is as it should be.
 
     Example:
-        >>> import torch
         >>> likeness_warnings(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]), ["cat", "dog"])
         ['all 2 images of the set are (nearly) equal']
     """

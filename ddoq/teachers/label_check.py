@@ -2,10 +2,8 @@
 
 from scipy.stats import binomtest
 
+from ddoq.chance import SIGNIFICANCE
 from ddoq.errors import UserError
-
-# Both one-sided tests below use it: at most one correct set in a thousand is stopped.
-SIGNIFICANCE = 1e-3
 
 # Distilled images are harder than real ones (blurred, off the manifold). A set whose labels are right is expected to
 # keep at least this share of the teacher's margin over chance; it takes fewer images to tell a larger share from none.

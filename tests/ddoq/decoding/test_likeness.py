@@ -1,7 +1,9 @@
 """Sets whose images are (nearly) equal say so, and others do not."""
 
+import pytest
 import torch
 
+from ddoq.decoding import likeness
 from ddoq.decoding.likeness import likeness_warnings
 
 NAMES = ["cat", "dog", "eel"]
@@ -42,3 +44,12 @@ def test_copies_count_within_classes_alone():
     images[9] = images[8]
     expected = "1 of 12 images are exact copies of others of their class"
     assert likeness_warnings(images, LABELS, NAMES) == [expected]
+
+
+def test_the_spread_is_that_of_all_images_whatever_the_blocks(monkeypatch):
+    images = noise()
+    values = images.flatten(1).double()
+    expected = values.var(dim=0, correction=0).mean().sqrt()
+    for block in (1, 5, 256):
+        monkeypatch.setattr(likeness, "_BLOCK", block)
+        assert likeness.spread(images) == pytest.approx(float(expected), rel=1e-12)
