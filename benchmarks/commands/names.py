@@ -47,6 +47,9 @@ COMMANDS = {
         "read a set made elsewhere (class folders, parquet), or an export, as a distilled set",
         "import_",
     ),
+    "verify": Command(
+        "derive a result anew from its stored configuration, and say what differs", "verify"
+    ),
     "compare": Command(
         "compare two methods on the same seeds, with intervals and p-values", "compare"
     ),

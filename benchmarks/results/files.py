@@ -102,6 +102,7 @@ def read_result(path: Path) -> Result:
     try:
         known = {key: record[key] for key in _KEYS if key not in ("cell", "metrics")}
         known["warnings"] = record.get("warnings", [])  # older files have none
+        known["run"] = record.get("run")
         return Result(cell=_cell(record["cell"]), metrics=_metrics(record["metrics"]), **known)
     except UserError as error:
         raise DamagedError(path, f"is not a result file: {str(error).rstrip('.')}", _MEND) from None

@@ -173,6 +173,8 @@ class Result:
         created: When, as ISO 8601 in UTC.
         warnings: What makes its numbers mean little, a sentence each; left out of the file where there is none, as in all
             older files.
+        run: What of the run's configuration decides numbers, see :func:`benchmarks.results.rerun.rerun_config`; None in
+            older files.
     """
 
     cell: Cell
@@ -184,6 +186,7 @@ class Result:
     provenance: dict[str, Any]
     created: str
     warnings: list[str] = field(default_factory=list, metadata={"since": 2})
+    run: dict[str, Any] | None = field(default=None, metadata={"since": 2})
 
     @functools.cached_property
     def config_hash(self) -> str:
@@ -229,6 +232,7 @@ def make_result(
     provenance: Mapping[str, Any],
     device: str | None = None,
     warnings: Sequence[str] = (),
+    run: Mapping[str, Any] | None = None,
 ) -> Result:
     """Put together what is known of a cell after its training.
 
@@ -241,6 +245,7 @@ def make_result(
         provenance: See :class:`Result`.
         device: Name of the device; taken from ``provenance`` where omitted.
         warnings: See :class:`Result`.
+        run: See :class:`Result`.
 
     Returns:
         The result, made of JSON values; numbers that are not finite become None outside of ``config``.
@@ -277,6 +282,7 @@ def make_result(
         provenance=plain(provenance),
         created=now(),
         warnings=list(warnings),
+        run=None if run is None else plain(run),
     )
 
 

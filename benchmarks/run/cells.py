@@ -22,6 +22,7 @@ from benchmarks.results.files import (
 )
 from benchmarks.results.outcome import Outcome
 from benchmarks.results.records import CellConfig, JointConfig, SetConfig
+from benchmarks.results.rerun import rerun_config
 from benchmarks.run.ranks import JointRanks
 from benchmarks.run.warnings import student_warnings
 from benchmarks.students.evaluation import Run, evaluate_student
@@ -66,7 +67,7 @@ class CellRunner:
         wandb: Weights & Biases options.
         output: Root of results.
         trainer: Arguments of the students' trainers.
-        config: The whole resolved configuration, for the loggers.
+        config: The whole resolved configuration, for the loggers and the record.
         joint: The ranks that train each student together; None where this process trains alone.
         warnings: What rows must say of their teacher and their set.
     """
@@ -316,6 +317,7 @@ class CellRunner:
             distilled=distilled,
             provenance=provenance(),
             warnings=[*self.warnings, *student_warnings(outcome.top1_last, self.data)],
+            run=rerun_config(self.config),
         )
 
 
