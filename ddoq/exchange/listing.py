@@ -122,7 +122,14 @@ def _fault(listing: Listing, position: int, limits: ImageLimits) -> str:
 def _decode(listing: Listing, image_size: int | None, limits: ImageLimits) -> Decoded:
     first, _ = decode_whole(listing.images[0], listing.place(0), limits)
     shape = (image_size, image_size) if image_size else (first.shape[1], first.shape[2])
-    images = torch.empty(len(listing.images), 3, *shape, dtype=torch.uint8)
+    try:
+        images = torch.empty(len(listing.images), 3, *shape, dtype=torch.uint8)
+    except RuntimeError:  # a set is held in memory
+        size = len(listing.images) * 3 * shape[0] * shape[1] / 2**30
+        raise UserError(
+            f"{len(listing.images)} images of {shape[1]}x{shape[0]} pixels need {size:,.0f} GiB of memory. Bring them to a "
+            "smaller size with --image-size."
+        ) from None
 
     def fill(position: int) -> tuple[str, tuple[int, int]]:
         image, codec = decode_whole(listing.images[position], listing.place(position), limits)

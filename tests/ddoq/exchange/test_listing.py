@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,3 +87,14 @@ def test_classes_without_images_are_named():
     check_classes_present(listing(encoded(), encoded(), encoded()), "here")
     with pytest.raises(UserError, match=r"here has no image of 2 of 3 classes: 0 \(a\), 2 \(c\)"):
         check_classes_present(listing(encoded(), labels=[1]), "here")
+
+
+class Countless(list):
+    def __len__(self):
+        return 10**12
+
+
+def test_a_set_that_no_memory_holds_is_refused():
+    single = listing(encoded())
+    with pytest.raises(UserError, match=r"images of 6x6 pixels need .* GiB .*--image-size"):
+        decode_listing(replace(single, images=Countless(single.images)))
