@@ -45,6 +45,8 @@ def main(args: list[str] | None = None) -> int:
 
 def _reported(name: str, arguments: list[str]) -> int:
     try:
+        for argument in (name, *arguments):
+            _check_text(argument)
         return _run(name, arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -60,6 +62,16 @@ def _reported(name: str, arguments: list[str]) -> int:
             raise
         print(f"error: {refused}", file=sys.stderr)
         return 2
+
+
+def _check_text(argument: str) -> None:
+    """Refuse an argument that no file here could keep: results, records and YAML are UTF-8."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{argument!r} is not UTF-8: rename the file or folder.") from None
+    if "\0" in argument:
+        raise UserError(f"{argument!r} has a character that no name can have.")
 
 
 def _run(name: str, arguments: list[str]) -> int:

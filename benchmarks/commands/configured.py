@@ -67,6 +67,7 @@ class BenchCLI(LightningCLI):
         name: The command, for its help.
         arguments: Its options.
         add_options: Adds the options that this command alone has.
+        build_trainer: Whether to build the trainer, which asks for the devices that it names.
     """
 
     def __init__(
@@ -74,8 +75,11 @@ class BenchCLI(LightningCLI):
         name: str,
         arguments: list[str],
         add_options: Callable[[LightningArgumentParser], None] | None = None,
+        *,
+        build_trainer: bool = True,
     ) -> None:
         self._add_options = add_options
+        self._build_trainer = build_trainer
         self.notes: list[str] = []
         super().__init__(
             trainer_class=L.Trainer,
@@ -124,6 +128,8 @@ class BenchCLI(LightningCLI):
 
     def instantiate_trainer(self, **settings: Any) -> L.Trainer:
         """Build the trainer that distils: without a terminal it has no bar, and long work prints lines instead."""
+        if not self._build_trainer:
+            return None  # type: ignore[return-value]
         callbacks = self._get(self.config_init, "trainer")["callbacks"]  # one may be a bar
         if not sys.stdout.isatty() and not callbacks:
             settings["enable_progress_bar"] = False
@@ -232,6 +238,8 @@ def configure(
     name: str,
     arguments: list[str],
     add_options: Callable[[LightningArgumentParser], None] | None = None,
+    *,
+    build_trainer: bool = True,
 ) -> BenchCLI:
     """Build what a configuration describes, for one command.
 
@@ -239,6 +247,7 @@ def configure(
         name: The command.
         arguments: Its options.
         add_options: Adds the options that this command alone has.
+        build_trainer: Whether to build the trainer.
 
     Returns:
         The parts, and the values of the command's own options in ``config``.
@@ -256,7 +265,7 @@ def configure(
         print(note, file=sys.stderr)
     with installed_code([content for _, content in read(expanded)], allow_local=allow_local):
         try:
-            return BenchCLI(name, expanded, add_options)
+            return BenchCLI(name, expanded, add_options, build_trainer=build_trainer)
         except ValueError as error:  # jsonargparse wraps what a constructor raises
             raise _user_error(error) from None
 

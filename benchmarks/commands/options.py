@@ -1,5 +1,6 @@
 """The parser of the commands that need no configuration."""
 
+import itertools
 import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -31,6 +32,18 @@ class CommandParser(ArgumentParser):
             allow_abbrev=False,
             **more,
         )
+
+    def parse_args(self, args: Any = None, *more: Any, **settings: Any) -> Any:
+        """Parse the options; empty ones are refused, since an empty path would be the working directory.
+
+        Raises:
+            UserError: For a mistake in them.
+        """
+        for before, argument in itertools.pairwise(["", *(args or [])]):
+            if argument == "" or (argument.startswith("--") and argument.endswith("=")):
+                flag = argument[:-1] or (before if before.startswith("--") else "An argument")
+                raise UserError(f"{flag} is empty. See `{self.prog} --help`.")
+        return super().parse_args(args, *more, **settings)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Report a mistake in the options.

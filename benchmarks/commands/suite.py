@@ -33,7 +33,7 @@ def _parser(name: str) -> CommandParser:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="list the jobs and which of them are done; run nothing",
+        help="look at every combination, list the jobs and which of them are done; run nothing",
     )
     return parser
 
@@ -92,6 +92,9 @@ def run(name: str, arguments: list[str]) -> int:
         print(line, flush=True)
     check_output(plan.output)
     if options.dry_run:
+        from benchmarks.commands.suite_check import check_plan  # it imports torch
+
+        check_plan(plan)
         list_jobs(plan)
         return 0
     progress = Progress(len(plan.sets) + len(plan.cells), started=time.monotonic())

@@ -53,17 +53,21 @@ class ParquetSource:
         self.files = self._find()
         counts, schemas = [], []
         for file in self.files:
+            if not file.stat().st_size:
+                raise UserError(f"{file} is empty (0 bytes), no parquet file. Fetch it again.")
             try:
                 with pq.ParquetFile(file) as parquet:
                     counts.append(parquet.metadata.num_rows)
                     schemas.append(datasets.Features.from_arrow_schema(parquet.schema_arrow))
             except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
                 raise UserError(
-                    f"{file} is not a readable parquet file ({error}). Fetch it again."
+                    f"{file} is not a readable parquet file ({_first_line(error)}). Fetch it again."
                 ) from None
             # `datasets` would read every file with the class names of the first, without a word.
             if schemas[-1] != schemas[0]:
                 raise UserError(f"{file} has other columns or class names than {self.files[0]}.")
+        if not sum(counts):
+            raise UserError(f"{self.title} has no rows.")
         self._starts = list(accumulate(counts, initial=0))[:-1]
         paths = [
             glob.escape(str(file)) for file in self.files

@@ -17,6 +17,7 @@ from ddoq.costs.memory import weight_bytes
 from ddoq.costs.stages import forward_stage, training_stage
 from ddoq.costs.workload import Sizes, Stage
 from ddoq.data.base import ImageDataModule
+from ddoq.errors import UserError
 from ddoq.finite import NotFiniteError
 from ddoq.networks import build_network
 from ddoq.optimisation.trainers import run_training
@@ -114,8 +115,16 @@ class TrainedTeacher(TeacherSource):
 
         Args:
             data: The dataset, set up.
+
+        Raises:
+            UserError: If crops may lie outside of the images.
         """
         crop_pad = data.image_size // 8 if self.crop_pad is None else self.crop_pad
+        if crop_pad >= data.image_size:
+            raise UserError(
+                f"teacher.crop_pad must be below the side of the images ({data.image_size} pixels), not {crop_pad}: it is "
+                "how far they are shifted."
+            )
         return {
             "format": [TEACHER_FORMAT, TRAINING_FORMAT],
             "arch": self.arch,

@@ -258,6 +258,12 @@ def test_mistakes_in_files(tmp_path, files):
     (tmp_path / "half.parquet").write_bytes((tmp_path / "train.parquet").read_bytes()[:100])
     with pytest.raises(UserError, match=r"half\.parquet is not a readable parquet file"):
         ready(str(tmp_path / "half.parquet"), files[1])
+    (tmp_path / "nothing.parquet").touch()
+    with pytest.raises(UserError, match=r"nothing\.parquet is empty \(0 bytes\), no parquet file"):
+        ready(str(tmp_path / "nothing.parquet"), files[1])
+    rowless = write(tmp_path / "rowless.parquet", [])
+    with pytest.raises(UserError, match=r"train_files \(.*rowless\.parquet\) has no rows"):
+        ready(str(rowless), files[1])
 
 
 @pytest.mark.parametrize(

@@ -231,6 +231,16 @@ def test_bad_settings_are_refused_at_once(options, message):
         TrainedTeacher(**options)
 
 
+@pytest.mark.parametrize("pad", [16, 1000])
+def test_crops_beside_the_images_are_refused(pad, tmp_path):
+    data = Blobs()
+    assert TrainedTeacher(crop_pad=data.image_size - 1).settings_for(data)
+    with pytest.raises(
+        UserError, match=rf"teacher\.crop_pad must be below .*\(16 pixels\), not {pad}"
+    ):
+        TrainedTeacher(**{**SMALL, "crop_pad": pad}).obtain(data, tmp_path, TRAINER)
+
+
 def test_failures_leave_no_teacher_behind(tmp_path):
     with pytest.raises(UserError, match="resnet18"):
         TrainedTeacher("resnet_18").obtain(Blobs(), tmp_path, TRAINER)
