@@ -2,17 +2,20 @@
 
 import contextlib
 import io
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Sequence
+from typing import Any
 
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from benchmarks.commands.configured import BenchCLI, configure
 from benchmarks.students.student import Student
 from benchmarks.suites.file import DISTILL_SEED
-from benchmarks.suites.jobs import Job, Plan
+from benchmarks.suites.jobs import Plan
 from ddoq.costs.workload import Sizes
 from ddoq.errors import UserError
 
+_VARIED = ("--students", "--seeds", f"--{DISTILL_SEED}")
 _LISTED = 10  # problems that are printed
 _CLASSES = 10  # how many a dataset has is known once it is read
 
@@ -21,26 +24,21 @@ def check_plan(plan: Plan) -> None:
     """Parse every combination of a suite and build its method, dataset source and students, but read no dataset.
 
     Args:
-        plan: The jobs. Those that differ in seeds alone are looked at once.
+        plan: The jobs. Those that differ in student and seed alone are looked at once.
 
     Raises:
         UserError: If some would fail; it names them and says why.
     """
     problems: dict[str, str] = {}
-    looked_at: set[tuple[str, ...]] = set()
     built: set[tuple[str, int]] = set()
-    for job in (*plan.sets, *plan.cells):
-        arguments = tuple(_without_seeds((*job.defaults, *job.arguments)))
-        if arguments in looked_at:
-            continue
-        looked_at.add(arguments)
+    for arguments, (name, students) in _combinations(plan).items():
         try:
-            cli = _parsed(job, arguments)
+            cli = _parsed((*arguments, f"--students={json.dumps(students)}"))
             if cli.model is not None and cli.model.ipc < 1:
                 raise UserError(f"ipc must be at least 1, not {cli.model.ipc}.")
             _check_students(cli, built)
         except UserError as error:
-            problems.setdefault(str(error), job.name)
+            problems.setdefault(str(error), name)
     if problems:
         lines = [f"{name}: {text}" for text, name in problems.items()]
         more = [f"and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
@@ -51,9 +49,24 @@ def check_plan(plan: Plan) -> None:
         )
 
 
-def _parsed(job: Job, arguments: Sequence[str]) -> BenchCLI:
+def _combinations(plan: Plan) -> dict[tuple[str, ...], tuple[str, list[Any]]]:
+    """Group cells that differ in student and seed alone: their arguments, with a name and all students of these."""
+    groups: dict[tuple[str, ...], tuple[str, list[Any]]] = {}
+    for cell in plan.cells:
+        options = [(argument, *argument.split("=", 1)) for argument in cell.arguments]
+        kept = tuple(argument for argument, key, *_ in options if key not in _VARIED)
+        _, students = groups.setdefault(
+            (*cell.defaults, *kept), (cell.name.rpartition(": ")[0] or cell.name, [])
+        )
+        for _, key, *value in options:
+            if key == "--students":
+                students += [item for item in json.loads(value[0]) if item not in students]
+    return groups
+
+
+def _parsed(arguments: Sequence[str]) -> BenchCLI:
     with contextlib.redirect_stderr(io.StringIO()):  # notes, which the process gives itself
-        return configure(job.command, list(arguments), build_trainer=False)
+        return configure("fit", list(arguments), build_trainer=False)
 
 
 def _check_students(cli: BenchCLI, built: set[tuple[str, int]]) -> None:
@@ -66,10 +79,3 @@ def _check_students(cli: BenchCLI, built: set[tuple[str, int]]) -> None:
             with isolate_rng():
                 student.build(sizes)
             built.add(key)
-
-
-def _without_seeds(arguments: Sequence[str]) -> Iterator[str]:
-    for argument in arguments:
-        key = argument.partition("=")[0]
-        if key not in ("--seeds", f"--{DISTILL_SEED}"):
-            yield argument

@@ -210,7 +210,8 @@ class _Writer:
         content = read_layer(item)
         self._replace_parts(content, item)
         self._replace_records(set(content))
-        self.arguments += ["--config", str(item)]
+        # The parser takes `a/../b` for `b`, which it is not where `a` is a link.
+        self.arguments += ["--config", str(item.resolve() if ".." in item.parts else item)]
         self._add_overrides(content.get("recipe"))
 
     def _write_argument(self, item: str) -> None:

@@ -22,6 +22,7 @@ _NOISE = (
     "Expected a path but",
 )
 _KEY = re.compile(r'Parser key "([^"]*)"')
+_CALLED = re.compile(r'Parser key "([^"]*)":')
 _CLASS = re.compile(r"Problem with given class_path '(?:[^']*\.)?(\w+)'")
 _MISSING = re.compile(r"the following arguments are required: ([\w, ]+)")
 _PART = ("class_path", "init_args", "dict_kwargs")
@@ -64,11 +65,13 @@ def _shortened(message: str) -> str:
             return f"{names} is missing: name a file that has it with --config, or give --{first}."
         option = f"--{place[1]}.{'init_args.' if place[1] in PARTS else ''}{first}"
         return f"`{place[1]}` ({kind[1]}) needs {names}: give {option}, or write it into a file."
-    if place and place[1] in PARTS and "Not a valid subclass of" in message:
-        return f"`{place[1]}` must name a class, or hold `class_path` and `init_args`."
+    if place and "Not a valid subclass of" in message:
+        form = "name a class, or hold `class_path` and `init_args`"
+        form = form if place[1] in PARTS else "hold keys and values: a required one is missing"
+        return f"`{place[1]}` must {form}."
     lines = [line.strip().removeprefix("- ") for line in message.splitlines() if line.strip()]
     kept = [line for line in lines if not line.startswith(_NOISE) and "NoneType" not in line]
-    return " ".join(kept) or message
+    return _CALLED.sub(r"`\1`:", " ".join(dict.fromkeys(kept)) or message)
 
 
 def find_mistake(
@@ -262,6 +265,8 @@ def find_class(name: str, base: type) -> type | None:
     module, _, short = name.rpartition(".")
     if not module:
         return next((c for c in concrete_subclasses(base) if c.__name__ == short), None)
+    if not all(part.isidentifier() for part in name.split(".")):
+        return None
     try:
         named = getattr(import_module(module), short)
     except (ImportError, AttributeError, ValueError):

@@ -277,3 +277,13 @@ def test_a_distilled_set_of_other_classes_is_refused(tmp_path, capsys):
     capsys.readouterr()
     assert main(["evaluate", *config(tmp_path, model=None, distilled=str(folder))]) == 2
     assert "other classes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [("--output=caf\udce9", "is not UTF-8: rename"), ("--config=a\0b", "no name can have")],
+)
+def test_names_that_nothing_can_store_are_one_error(argument, message, capsys):
+    for command in ("fit", "suite", "leaderboard"):
+        assert main([command, argument]) == 2
+        assert message in capsys.readouterr().err

@@ -118,6 +118,7 @@ def test_a_wrong_class_or_argument_of_a_part_gets_the_nearest(name, write):
         (["--model.init_args.sampling.strngth=1"], "Unknown key 'sampling.strngth' of DDOQ. Did you mean 'strength'?"),
         (["--model", "D4M", "--model.weight_power=1"], "Unknown key 'weight_power' of D4M."),
         (["--model", "ddoq.ddoq.DDOK"], "Unknown class 'ddoq.ddoq.DDOK' for `model`. Did you mean 'DDOQ'?"),
+        (["--model", "../.."], "Unknown class '../..' for `model`."),
         (["--model", "TrainedPrior"], "Unknown class 'TrainedPrior' for `model`. "),
         (["--model", "ddoq.priors.TrainedPrior"], "Unknown class 'ddoq.priors.TrainedPrior' for `model`. "),
         (["--trainer.max_epoks=1"], "Unknown key 'max_epoks' of Trainer. Did you mean 'max_epochs'?"),
