@@ -23,7 +23,7 @@ from ddoq.distillation.ranks import one_device, start_ranks
 from ddoq.distillation.run import Run
 from ddoq.distillation.shard import Shard
 from ddoq.errors import UserError
-from ddoq.precision import Precision
+from ddoq.precision import Precision, without_autocast
 from ddoq.priors.base import Prior
 from ddoq.seeding import check_seed
 from ddoq.storage.damage import read_or_set_aside
@@ -188,6 +188,7 @@ class Distiller(ItemRunner, Configured, ABC):
         """Return what else decides the contents of shards and set, yet is no choice: it only enters their keys."""
         return {}
 
+    @without_autocast()
     def run(self, trainer: L.Trainer, root: Path) -> tuple[DistilledSet, Path]:
         """Distil, or reuse what is there: only missing shards are made, and damaged ones again.
 

@@ -20,7 +20,9 @@ def make(data, kill_at=None, **arguments):
 
 
 def names(root):
-    return sorted(path.name for path in (root / "shards").rglob("*") if path.is_file())
+    """List the files of shards, but not the lock that runs on the same ones wait for."""
+    files = (path.name for path in (root / "shards").rglob("*") if path.is_file())
+    return sorted(name for name in files if not name.endswith(".lock"))
 
 
 @pytest.fixture
@@ -88,7 +90,7 @@ def test_a_corrupt_checkpoint_is_set_aside_and_the_item_begins_anew(killed, data
 
 def test_what_a_kill_left_beside_a_whole_shard_is_removed(data, trainer, tmp_path):
     make(data).run(trainer, tmp_path)
-    shards = next((tmp_path / "shards").iterdir())
+    shards = next(path for path in (tmp_path / "shards").iterdir() if path.is_dir())
     left = [shards / f"class-0001{name}.checkpoint" for name in ("", ".000000003", ".stage-1")]
     other = shards / "class-00012.checkpoint"  # of another item, whose name begins alike
     for path in (*left, other):
@@ -178,3 +180,23 @@ def test_long_runs_say_how_many_items_are_done(data, trainer, tmp_path, monkeypa
         "descent: 1 of 3 work items",
         "descent: 2 of 3 work items",
     ]
+
+
+def test_items_are_done_in_float32_whatever_is_around(data, trainer, tmp_path):
+    dtypes = []
+
+    class Looking(Descent):
+        def distill(self, item):
+            ones = torch.ones(2, 2, dtype=torch.float32)
+            dtypes.extend([(ones @ ones).dtype, torch.zeros(1).dtype])
+            return super().distill(item)
+
+    distiller = Looking(2)
+    distiller.attach(data)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            distiller.run(trainer, tmp_path)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert set(dtypes) == {torch.float32}
