@@ -229,7 +229,11 @@ class TrainedPrior(PriorSource):
                 f"prior: the diffusion transformer diverged: {error} Lower prior.init_args.dit.learning_rate (now "
                 f"{self.dit.learning_rate:g})."
             ) from None
-        shutil.copy(vae_folder / "reconstructions.png", target)
+        picture = vae_folder / "reconstructions.png"
+        if picture.is_file():
+            shutil.copy(picture, target)
+        else:
+            save_reconstructions(target / picture.name, vae, data)
         earlier = read_json(vae_folder / "training.json")
         write_json(target / "training.json", {**earlier, "dit": record})
 

@@ -13,6 +13,7 @@ import yaml
 from killing import Fork
 
 from benchmarks.cli import main
+from benchmarks.results.files import write_result
 from benchmarks.run.interruption import run_interruptible
 from benchmarks.suites.jobs import Job
 from benchmarks.suites.runner import INTERRUPTED, Progress, SuiteRunner
@@ -276,3 +277,24 @@ def test_a_failure_is_told_by_the_line_that_names_the_student(tmp_path):
     runner.folder.mkdir()
     runner.log(job).write_text("failed: vit, seed 0: no memory (details)\nerror: 1 of 1 failed\n")
     assert runner.last_line(job).startswith("failed: vit, seed 0: no memory")
+
+
+@pytest.mark.parametrize("content", ["", "[", "{}", "[]", "3", '["results/none.json"]'])
+def test_a_damaged_report_is_a_job_to_do_again(tmp_path, content):
+    runner = SuiteRunner(tmp_path, 1)
+    (job,) = jobs(1)
+    runner.folder.mkdir()
+    runner.report(job).write_text(content)
+    assert not runner.is_done(job)
+
+
+def test_a_job_whose_result_is_damaged_is_to_do_again(tmp_path, result_of):
+    runner = SuiteRunner(tmp_path, 1)
+    (job,) = jobs(1)
+    runner.folder.mkdir()
+    result = write_result(tmp_path / "results", result_of(top1=0.5))
+    runner.report(job).write_text(json.dumps([str(result)]))
+    assert runner.is_done(job)
+    result.write_text(result.read_text().replace("0.5", "0.6"))
+    assert not runner.is_done(job)
+    assert result.is_file()  # the job itself sets it aside

@@ -244,6 +244,19 @@ def test_an_autoencoder_is_checked_before_a_transformer_is_trained_on_it(
     assert f"set aside as {vae_folder}.damaged-1" in capsys.readouterr().err
 
 
+def test_a_picture_that_is_missing_is_drawn_again(
+    own_cache, trained, make_random_data, quiet, monkeypatch
+):
+    data = make_random_data()
+    vae_folder, folder = TrainedPrior(VAE, DIT).folders(data, own_cache)
+    drawn = (folder / "reconstructions.png").read_bytes()
+    shutil.rmtree(folder)
+    (vae_folder / "reconstructions.png").unlink()
+    monkeypatch.setattr(sources, "train_vae", pytest.fail)
+    assert TrainedPrior(VAE, DIT).obtain(data, own_cache, quiet).fingerprint == trained.fingerprint
+    assert (folder / "reconstructions.png").read_bytes() == drawn
+
+
 def test_a_given_prior_of_the_suite_is_checked_and_one_of_others_is_read(
     own_cache, trained, make_random_data, quiet
 ):
