@@ -48,7 +48,7 @@ def test_every_command_says_what_is_missing_in_one_line(command, capsys):
 
 
 def test_light_commands_show_their_help_without_torch():
-    assert len(LIGHT) == 7
+    assert len(LIGHT) == 8
     code = (
         "import sys\n"
         "from benchmarks.cli import main\n"
