@@ -1,8 +1,10 @@
 import json
+import time
 
 import lightning as L
 import pytest
 import torch
+from killing import Fork
 
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.distillation.distiller import Distiller
@@ -169,6 +171,29 @@ def test_a_damaged_set_is_set_aside_and_merged_again(
         assert str(folder / name) in capsys.readouterr().err
         assert damaged is None or (aside / name).read_bytes() == damaged
     assert run(NoiseDistiller(2), coloured_noise(), trainer, tmp_path)[0].metadata == first.metadata
+
+
+def test_of_two_runs_at_once_one_distils_and_the_other_waits(coloured_noise, trainer, tmp_path):
+    started, go = tmp_path / "started", tmp_path / "go"
+
+    class Waiting(NoiseDistiller):
+        def distill(self, item: WorkItem) -> Shard:
+            started.touch()
+            while not go.exists():
+                time.sleep(0.02)
+            return super().distill(item)
+
+    def work() -> int:
+        distiller = Waiting(2)
+        run(distiller, coloured_noise(), trainer, tmp_path / "runs")
+        return len(distiller.done)
+
+    first = Fork(tmp_path / "first", work)
+    first.wait_for(started.exists)
+    second = Fork(tmp_path / "second", work)
+    second.wait_for(lambda: "another process makes it" in second.output.read_text())
+    go.touch()
+    assert [first.status(), second.status()] == [3, 0]
 
 
 def damage_file(path, damage):
