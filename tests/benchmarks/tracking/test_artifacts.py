@@ -1,11 +1,13 @@
 import json
 import sys
+import threading
 
 import pytest
 import torch
 
 from benchmarks.results.columns import flat
 from benchmarks.tracking.artifacts import (
+    _once,
     artifact_name,
     log_distilled_set,
     log_leaderboard,
@@ -16,6 +18,7 @@ from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.distillation.figures import image_sheet
 from ddoq.storage.files import write_json
 from ddoq.storage.fingerprints import hash_config
+from ddoq.storage.run_folder import RunFolder
 
 OFFLINE = WandbOptions(group="a suite")
 
@@ -157,3 +160,20 @@ def test_rows_are_those_of_the_csv_and_columns_have_one_type(result_of, monkeypa
 def test_names_fit_wandb():
     assert artifact_name("sre2l", "a b/ü", 1) == "sre2l-a-b-ipc1"
     assert len(artifact_name("m" * 300, "d", 10)) <= 128
+
+
+def test_of_two_at_once_one_logs(tmp_path, capsys):
+    place, what, heard = ("distill", "set"), {"set": "0123"}, []
+
+    def second() -> None:
+        with _once(RunFolder(tmp_path), place, what) as new:
+            heard.append(new)
+
+    thread = threading.Thread(target=second)
+    with _once(RunFolder(tmp_path), place, what) as new:
+        assert new
+        thread.start()
+        while "another process" not in capsys.readouterr().out:
+            assert not heard
+    thread.join()
+    assert heard == [False]
