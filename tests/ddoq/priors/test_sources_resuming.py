@@ -1,6 +1,8 @@
 """A prior whose training is killed, in either part, ends with the same bits."""
 
+import errno
 import json
+import os
 
 import pytest
 import torch
@@ -13,6 +15,8 @@ from ddoq.priors import DiTConfig, TrainedPrior, VAEConfig, sources
 from ddoq.priors.training import dit, vae
 from ddoq.storage import checkpoints
 from ddoq.storage.checkpoints import Checkpoint
+from ddoq.storage.disk import WriteError, writing
+from ddoq.storage.files import save_tensors
 
 VAE = {"channels": (8, 8), "latent_channels": 2, "steps": 5, "batch_size": 8}
 DIT = {"layers": 1, "heads": 2, "head_dim": 8, "steps": 5, "batch_size": 8}
@@ -152,3 +156,25 @@ def test_a_scaling_factor_that_an_earlier_version_kept_is_named(train, tmp_path,
     monkeypatch.setattr(sources, "train_vae", earlier)
     with pytest.raises(UserError, match=r"vae-.* scaling_factor that is not finite.*Delete that"):
         train(tmp_path)
+
+
+def test_a_disk_that_is_full_at_a_checkpoint_ends_the_training_and_keeps_the_last_one(
+    train, tmp_path, monkeypatch
+):
+    whole = train(tmp_path / "whole")
+    saved = []
+
+    def save(path, *content):
+        if len(saved) == 2:
+            with writing(path):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        saved.append(path)
+        save_tensors(path, *content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save_tensors", save)
+        with pytest.raises(WriteError, match=r"\.checkpoint cannot be written .* MB free.*goes on"):
+            train(tmp_path / "full")
+    assert left(tmp_path / "full") == [saved[0].name]
+    assert not list((tmp_path / "full" / "priors").glob("*unfinished*"))
+    assert train(tmp_path / "full").fingerprint == whole.fingerprint
