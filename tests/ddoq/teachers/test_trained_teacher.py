@@ -261,7 +261,10 @@ def test_other_test_images_measure_it_again_and_train_nothing(tmp_path, capsys):
         teacher = source.obtain(part, tmp_path, TRAINER)
         assert (teacher.fingerprint, teacher.accuracy) == (whole.fingerprint, measured)
         assert "reused" in capsys.readouterr().out
-    assert len(list(tmp_path.glob("teachers/*/accuracy-*.json"))) == 1
+    (kept,) = tmp_path.glob("teachers/*/accuracy-*.json")
+    kept.write_text(kept.read_text().replace(f'"accuracy": {measured}', '"accuracy": 0.125'))
+    assert source.obtain(part, tmp_path, TRAINER).accuracy == measured
+    assert f"damaged: {kept} was changed" in capsys.readouterr().err
     assert source.obtain(Blobs(), tmp_path, TRAINER).accuracy == whole.accuracy
 
 
