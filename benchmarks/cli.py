@@ -1,5 +1,6 @@
 """The command line: `ddoq-bench fit --config ...` and its kin."""
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -57,6 +58,9 @@ def _reported(name: str, arguments: list[str]) -> int:
     except Exception as error:
         from ddoq.storage.disk import disk_error
 
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            print(f"error: the name {str(error.filename)[:80]}... is too long", file=sys.stderr)
+            return 2
         refused = disk_error(error, Path.cwd())
         if refused is None:
             raise

@@ -158,6 +158,8 @@ class _Names:
         what = f"`{self._inside(place, owner)}`{self._of(owner)}{self.where}"
         if key is not None and key.folder and value == "":
             return f"{what} must be the name of a file or folder: it is empty."
+        if value is None and _needs_keys(annotation):
+            return f"{what} must hold keys and values, not null: leave it out for its defaults."
         emptied = key is not None and key.part and value is None
         if not emptied and (self.values or (key is not None and value is None)):
             form = expected(value, annotation, typed=not self.where)
@@ -238,6 +240,12 @@ class _Names:
 
 def _is_file(value: Any) -> bool:
     return isinstance(value, str) and value.endswith((".yaml", ".yml", ".json"))
+
+
+def _needs_keys(annotation: Any) -> bool:
+    """Say whether an annotation is a dataclass alone: the parser takes null for one, and fails when it is built."""
+    kinds = members(annotation)
+    return all(isinstance(kind, type) and dataclasses.is_dataclass(kind) for kind in kinds)
 
 
 def _is_ours(kind: type) -> bool:

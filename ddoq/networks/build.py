@@ -180,6 +180,8 @@ def _try_out(network: nn.Module, name: str, num_classes: int, image_size: int) -
     try:
         with torch.no_grad():
             logits: Tensor = network(torch.zeros(1, 3, image_size, image_size))
+    except (AttributeError, TypeError, IndexError) as error:  # built of arguments that do not fit
+        raise UserError(f"{name} cannot be used with its `kwargs`: {error}.") from error
     except (RuntimeError, AssertionError, ValueError) as error:
         raise UserError(
             f"{name} does not take images of {image_size} pixels ({error}). Choose another network, or for a "

@@ -287,3 +287,14 @@ def test_names_that_nothing_can_store_are_one_error(argument, message, capsys):
     for command in ("fit", "suite", "leaderboard"):
         assert main([command, argument]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_name_that_is_too_long_is_one_error(tmp_path, capsys):
+    long = "x" * 5000
+    assert main(["fit", f"--config={long}.yaml"]) == 2
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(f"{{datasets: [digits], methods: [{long}]}}")
+    assert main(["suite", str(suite)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("error: ") and "xxx" in line for line in lines)

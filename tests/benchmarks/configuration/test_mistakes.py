@@ -149,6 +149,7 @@ def test_a_class_of_an_earlier_layer_takes_the_arguments_of_the_next(write, tmp_
         (["--prior=TrainedPrior", "--prior.vae.channels=3"], "`vae.channels` of TrainedPrior must be a list, each item a whole number, not 3."),
         (["--wandb.mode=x"], "`wandb.mode` must be 'offline' or 'online' or 'disabled', not 'x'."),
         (["--trainer.max_epochs=x"], "`max_epochs` of Trainer must be a whole number or null, not 'x'."),
+        (["--prior=TrainedPrior", "--prior.dit=null"], "`dit` of TrainedPrior must hold keys and values, not null"),
         (["--model=3"], "`model` must name a class, or hold `class_path` and `init_args`, not 3."),
         (["--model=D4M"], "`model` (D4M) needs ipc: give --model.init_args.ipc, or write it into a file."),
         (["--trainer=3"], "`trainer` must hold keys and values, not 3."),

@@ -126,6 +126,7 @@ def test_small_stem_of_resnet18_is_the_fields():
         ("resnet18", 32, {"foo": 1}, "no argument 'foo'"),
         ("vit_tiny_patch16_224", 32, {"bar": 1}, "no argument 'bar'"),
         ("vit_tiny_patch16_224", 32, {"patch_size": "x"}, "patch_size='x'"),
+        ("resnet10t", 32, {"channels": [16, 32, 64]}, "cannot be used with its `kwargs`"),
         ("vit_tiny_patch16_224", 32, {"img_size": 64, "depth": 1}, "does not take images of 32"),
         ("resnet18", 32, {"pretrained": True}, "pretrained cannot be set"),
         ("resnet18", 32, {"checkpoint_path": "x.pth"}, "checkpoint_path cannot be set"),
