@@ -225,10 +225,10 @@ def test_defaults_are_the_official_imagenet_script():
         ({"iterations": 0}, "iterations must be at least 1"),
         ({"class_block": 0}, "class_block must be at least 1"),
         ({"r_bn": -1.0}, "r_bn must be at least 0"),
-        ({"r_bn": float("nan")}, "r_bn must be at least 0"),
+        ({"r_bn": float("nan")}, "SRe2L.r_bn must be a finite number, not nan"),
         (
             {"first_bn_multiplier": float("inf")},
-            "first_bn_multiplier must be at least 0 and finite",
+            "SRe2L.first_bn_multiplier must be a finite number, not inf",
         ),
         ({"lr": 0.0}, "lr must be above 0"),
         ({"jitter": -1}, "jitter must be in"),
