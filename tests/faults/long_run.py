@@ -1,0 +1,68 @@
+"""The long run of the fault tests: hundreds of kills, damaged files and malformed inputs, written down as a page.
+
+Run from the root of the checkout: ``PYTHONPATH=.:tests/helpers python tests/faults/long_run.py --output docs/reliability.md``.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from faults.campaign import Chunk, campaign, chunks
+from faults.report import page
+from faults.trials import Trial
+
+_CHUNK = {"inputs": 50, "files": 25, "kill": 10, "keys": 10, "kill suites": 3}
+_COUNTS = {
+    "kill": 200,
+    "terminate": 40,
+    "interrupt": 40,
+    "kill suites": 9,
+    "terminate suites": 3,
+    "files": 200,
+    "disks": 30,
+    "keys": 60,
+    "inputs": 1000,
+    "together": 20,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the campaign, write its page, and say by the exit status whether all outcomes are allowed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for kind, count in _COUNTS.items():
+        parser.add_argument(f"--{kind.replace(' ', '-')}", type=int, default=count, metavar="TRIES")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--output", type=Path, required=True, help="the page")
+    parser.add_argument("--failures", type=Path, help="JSON of what was not allowed")
+    given = vars(parser.parse_args(arguments))
+    started = time.monotonic()
+    todo = [
+        chunk
+        for kind in _COUNTS
+        for chunk in chunks(kind, given[kind.replace(" ", "_")], _CHUNK.get(kind, 10))
+    ]
+    trials = campaign(todo, given["workers"], _show)
+    command = ["PYTHONPATH=.:tests/helpers", "python", "tests/faults/long_run.py", *sys.argv[1:]]
+    given["output"].write_text(
+        page(trials, " ".join(command), time.monotonic() - started), encoding="utf-8"
+    )
+    wrong = [vars(trial) for trial in trials if not trial.allowed]
+    if given["failures"]:
+        given["failures"].write_text(json.dumps(wrong, indent=2, ensure_ascii=False))
+    print(f"{len(trials)} faults, {len(wrong)} outcomes that are not allowed")
+    return 1 if wrong else 0
+
+
+def _show(chunk: Chunk, trials: list[Trial]) -> None:
+    wrong = [trial for trial in trials if not trial.allowed]
+    print(f"{chunk.kind} {chunk.seed}: {len(trials)} tries, {len(wrong)} not allowed", flush=True)
+    for trial in wrong:
+        last = (trial.detail.strip().splitlines() or [""])[-1]
+        print(f"  {trial.fault} | {trial.target} | {trial.outcome} | {last[:200]}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

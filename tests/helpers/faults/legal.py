@@ -1,0 +1,43 @@
+"""Odd values that are legal in their place, with the reason: all else that is accepted counts as silence."""
+
+import fnmatch
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Legal:
+    """Values that some keys take although they look wrong.
+
+    Attributes:
+        keys: Patterns of dotted keys.
+        accepts: Says whether a value is meant.
+        values: The values in words.
+        why: Why they are legal.
+    """
+
+    keys: tuple[str, ...]
+    accepts: Callable[[Any], bool]
+    values: str
+    why: str
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+TABLE: tuple[Legal, ...] = ()
+
+
+def reason(key: str, value: Any) -> str | None:
+    """Return why a value is legal at a key; None where nothing says so."""
+    for item in TABLE:
+        if any(fnmatch.fnmatch(key, pattern) for pattern in item.keys) and item.accepts(value):
+            return item.why
+    return None
