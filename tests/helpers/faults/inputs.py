@@ -137,13 +137,15 @@ def odd_arguments(draw: st.DrawFn, config: dict[str, Any]) -> Malformed:
 
 def malformed(config: dict[str, Any]) -> st.SearchStrategy[Malformed]:
     """Draw any kind of malformed input from a valid configuration with every key."""
-    return st.one_of(
-        junk_values(config),
-        misspelt_keys(config),
-        doubled_keys(config),
-        broken_text(config),
-        odd_arguments(config),
-    )
+    kinds = {
+        junk_values(config): 8,
+        misspelt_keys(config): 3,
+        doubled_keys(config): 2,
+        broken_text(config): 2,
+        odd_arguments(config): 5,
+    }
+    weighted = [kind for kind, weight in kinds.items() for _ in range(weight)]
+    return st.sampled_from(weighted).flatmap(lambda kind: kind)
 
 
 def attempt(given: Malformed, scenario: Scenario, folder: Path, whole: Path) -> Trial:
