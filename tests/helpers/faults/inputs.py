@@ -41,6 +41,7 @@ JUNK: tuple[Any, ...] = (
     {"class_path": "os.system", "init_args": {"command": "true"}},
 )
 _LIMIT = 90.0  # seconds that an accepted input may take
+_FILE = "malformed.yaml"
 _FREE = ("kwargs", "lr_by_arch")
 _TYPOS = "abcdefghijklmnopqrstuvwxyz_"
 
@@ -73,7 +74,7 @@ def _dump(config: Any) -> bytes:
 @st.composite
 def junk_values(draw: st.DrawFn, config: dict[str, Any]) -> Malformed:
     """Put junk in the place of one value."""
-    place, old = draw(st.sampled_from(list(leaves(config))))
+    place, old = draw(st.sampled_from([item for item in leaves(config) if item[0] != ("output",)]))
     value = draw(st.sampled_from([item for item in JUNK if repr(item) != repr(old)]))
     changed = replaced(config, place, value)
     return Malformed("junk value", dotted(place), _dump(changed), value=value)
@@ -160,7 +161,7 @@ def attempt(given: Malformed, scenario: Scenario, folder: Path, whole: Path) -> 
     Returns:
         What came of it.
     """
-    file, output = folder / "malformed.yaml", folder / "malformed"
+    file, output = folder / _FILE, folder / "malformed"
     shutil.rmtree(output, ignore_errors=True)
     shutil.copytree(whole, output)
     file.write_bytes(given.text)
@@ -187,9 +188,10 @@ def _accepted(given: Malformed, rows: Mapping[str, Any]) -> str:
 
 
 def _names(place: str) -> list[str]:
-    """Return the names in a place of which an error must hold one: its last two."""
+    """Return what an error may name: the last two names of a place, the line of the file, an inner key."""
     words = [word for word in place.split(".") if not word.isdigit()]
-    return [word for word in words[-2:] if word not in ("init_args",)]
+    inner = [word for word in words[-2:] if word != "init_args"]
+    return [*inner, f"{_FILE}, line", "key 'a'"]
 
 
 def _sound(value: Any) -> bool:

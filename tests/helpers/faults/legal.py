@@ -32,7 +32,14 @@ def _text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-TABLE: tuple[Legal, ...] = ()
+TABLE: tuple[Legal, ...] = (
+    Legal(
+        ("wandb.group", "wandb.entity", "wandb.project"),
+        lambda value: value is None or _text(value),
+        "any text, null",
+        "names that only W&B reads",
+    ),
+)
 
 
 def reason(key: str, value: Any) -> str | None:
