@@ -168,7 +168,7 @@ def attempt(given: Malformed, scenario: Scenario, folder: Path, whole: Path) -> 
     arguments = ["fit", "--config", str(file), "--output", str(output), *given.arguments]
     finished = run(arguments, limit=_LIMIT, prepare=lambda: os.chdir(folder))
     target = f"{scenario.name}, {given.place}={given.value!r:.40} {' '.join(given.arguments):.80}"
-    outcome = reaction(finished, _names(given.place))
+    outcome = reaction(finished, _names(given.place, given.value))
     rows = signature(output)
     shutil.rmtree(output, ignore_errors=True)
     if outcome is None:
@@ -187,11 +187,12 @@ def _accepted(given: Malformed, rows: Mapping[str, Any]) -> str:
     return LEGAL if reason(given.place, given.value) else SILENT
 
 
-def _names(place: str) -> list[str]:
+def _names(place: str, value: Any) -> list[str]:
     """Return what an error may name: the last two names of a place, the line of the file, an inner key."""
     words = [word for word in place.split(".") if not word.isdigit()]
     inner = [word for word in words[-2:] if word != "init_args"]
-    return [*inner, f"{_FILE}, line", "key 'a'"]
+    text = [str(value)] if isinstance(value, str) and len(value) > 2 else []
+    return [*inner, *text, f"{_FILE}, line", "key 'a'"]
 
 
 def _sound(value: Any) -> bool:
