@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from benchmarks.configuration.keys import KEYS, PARTS
 from benchmarks.configuration.options import loose, read
-from benchmarks.configuration.values import expected, members, takes_plain
+from benchmarks.configuration.values import expected, has_form, members, takes_plain
 from ddoq.errors import suggest
 
 _NOISE = (
@@ -147,8 +147,14 @@ class _Names:
             for inner in [key for key in self.classes if f"{key}.".startswith(f"{place}.")]:
                 del self.classes[inner]
         elif not takes_plain(value, kinds):  # such as false for `logger`, which takes classes, too
-            hints = (hint for kind in kinds for hint in self._hints(value, kind, place, owner))
-            if hint := next(filter(None, hints), ""):
+            hints = [
+                next(filter(None, self._hints(value, kind, place, owner)), "") for kind in kinds
+            ]
+            shaped = [
+                hint for hint, kind in zip(hints, kinds, strict=True) if has_form(value, kind)
+            ]
+            # Of several types of the value's form, such as tables in tables, one that takes it is enough.
+            if hint := next(filter(None, hints), "") if all(shaped) else "":
                 return hint
         return self._check_kind(value, annotation, place, owner)
 
@@ -161,7 +167,9 @@ class _Names:
         if value is None and _needs_keys(annotation):
             return f"{what} must hold keys and values, not null: leave it out for its defaults."
         emptied = key is not None and key.part and value is None
-        if not emptied and (self.values or (key is not None and value is None)):
+        # The parser takes null for any argument of a class.
+        ours = not owner or _is_ours(self.classes[owner])
+        if not emptied and (self.values or (value is None and ours)):
             form = expected(value, annotation, typed=not self.where)
             if form:
                 return f"{what} must be {form}, not {'null' if value is None else repr(value)}."

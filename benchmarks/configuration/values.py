@@ -59,6 +59,21 @@ def takes_plain(value: Any, kinds: Sequence[Any]) -> bool:
     return any(kind in _PLAIN and _is_plain(value, kind, False) for kind in kinds)
 
 
+def has_form(value: Any, kind: Any) -> bool:
+    """Say whether a mapping or a list is what a type is written as; its entries are not looked at.
+
+    Example:
+        >>> has_form({1: 0.1}, dict[int, float]), has_form({1: 0.1}, float), has_form([1], list[int])
+        (True, False, True)
+    """
+    origin = get_origin(kind) or kind
+    if not isinstance(origin, type) or kind in _PLAIN:
+        return False
+    if isinstance(value, list):
+        return issubclass(origin, Sequence)
+    return isinstance(value, Mapping) and not issubclass(origin, Sequence)
+
+
 def _fits(value: Any, kind: Any, typed: bool) -> bool:
     origin, arguments = get_origin(kind) or kind, get_args(kind)
     if kind in _PLAIN:

@@ -228,3 +228,22 @@ def test_a_whole_printed_configuration_is_not_blamed_for_what_is_right(write):
     """`logger` takes classes and `false`: the mistake is elsewhere."""
     message = refused([], write(trainer={"logger": False}, force="maybe"))
     assert message.startswith("`force` in ")
+
+
+def test_tables_of_tables_are_not_blamed_for_what_is_right(write):
+    """`lr` of DM takes a number, a table, or a table of tables."""
+    model = {"class_path": "DM", "init_args": {"ipc": 2, "lr": {1: 1.0, 10: {2: 0.5}}}}
+    assert refused([], write(model=model, force="maybe")).startswith("`force` in ")
+    model["init_args"]["lr"] = {1: {2: "fast"}}
+    assert "'fast'" in refused([], write(model=model))
+
+
+@pytest.mark.parametrize(
+    "option", ["--teacher.channels_last", "--prior.dit.schedule", "--model.ipc"]
+)
+def test_null_is_refused_where_it_is_no_value(option, write):
+    parts = {"teacher": "TrainedTeacher", "prior": "TrainedPrior"}
+    name = option.rpartition(".")[2]
+    message = refused([f"{option}=null"], write(**parts))
+    assert name in message
+    assert message.endswith("not null.")
