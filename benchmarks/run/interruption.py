@@ -14,6 +14,7 @@ from typing import Any
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, a scheduler, a terminal that was closed
 PATIENCE = 10.0  # seconds that the main thread has to end in order
 _ECHO = 1.0  # seconds in which a second signal is the first one, sent by two (the terminal and a launcher)
+_AGAIN = 0.02  # seconds until a main thread is asked again, out of the destructor that it was in
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 
 
@@ -83,7 +84,10 @@ class Interruption:
             target=self._watch, args=(reader,), daemon=True, name="interruption"
         ).start()
 
+        unraisable, sys.unraisablehook = sys.unraisablehook, self._swallowed
+
         def undo() -> None:
+            sys.unraisablehook = unraisable
             self.restore(wakeup)
             writer.close()  # ends the thread, which closes the other end
 
@@ -109,6 +113,18 @@ class Interruption:
         if self._armed:
             self._armed = False  # once: what ends in order is left in peace
             raise Interrupted
+
+    def _swallowed(self, lost: "sys.UnraisableHookArgs") -> None:
+        """Ask again where an :class:`Interrupted` was raised in a destructor, which Python lets nothing out of."""
+        if not issubclass(lost.exc_type, Interrupted) or self.number is None:
+            sys.__unraisablehook__(lost)
+            return
+        self._armed = True
+        main = threading.main_thread().ident
+        if main is not None and hasattr(
+            signal, "pthread_kill"
+        ):  # which also wakes what it sleeps in
+            threading.Timer(_AGAIN, signal.pthread_kill, (main, self.number)).start()
 
     def _watch(self, reader: socket.socket) -> None:
         with reader:

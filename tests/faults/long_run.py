@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for kind in _COUNTS
         for chunk in chunks(kind, given[kind.replace(" ", "_")], _CHUNK.get(kind, 10))
     ]
+    todo.sort(key=lambda chunk: chunk.seed)  # of every kind some early, so that faults show soon
     trials = campaign(todo, given["workers"], _show)
     command = ["PYTHONPATH=.:tests/helpers", "python", "tests/faults/long_run.py", *sys.argv[1:]]
     given["output"].write_text(

@@ -166,6 +166,25 @@ def test_whatever_a_library_makes_of_an_interrupt_the_status_tells_the_signal(ca
     assert capsys.readouterr().err.startswith("interrupted: ")
 
 
+class Destroyed:
+    """Is asked to end in its destructor, which lets no exception out."""
+
+    def __del__(self):
+        ask(signal.SIGTERM)
+
+
+def test_a_signal_in_a_destructor_is_not_lost(capsys):
+    def destroy() -> int:
+        Destroyed()
+        time.sleep(60)
+        return 0
+
+    began = time.monotonic()
+    assert run_interruptible(destroy) == 143
+    assert time.monotonic() - began < 5  # before patience ends
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_other_threads_go_without():
     statuses = []
     thread = threading.Thread(target=lambda: statuses.append(main(["--help"])))
