@@ -51,6 +51,7 @@ def generator_for(seed: int, *keys: int | str) -> "torch.Generator":
         A fresh ``torch.Generator`` on the CPU.
 
     Example:
+        >>> import torch
         >>> bool((torch.randn(3, generator=generator_for(0, "a"))
         ...       == torch.randn(3, generator=generator_for(0, "a"))).all())
         True

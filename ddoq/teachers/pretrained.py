@@ -22,7 +22,7 @@ from ddoq.storage.fingerprints import hash_config, hash_files
 from ddoq.storage.folders import obtain_folder
 from ddoq.storage.run_folder import RunFolder
 from ddoq.teachers.accuracy import TESTED_ON, measure_again, split_accuracies
-from ddoq.teachers.sources import TeacherSource, announce, notice_constant
+from ddoq.teachers.sources import TeacherSource, announce, notice_constant, passes_over_test
 from ddoq.teachers.teacher import TEACHER_FORMAT, Teacher, build_from_record
 from ddoq.teachers.weights import (
     Preset,
@@ -136,7 +136,7 @@ class PretrainedTeacher(TeacherSource):
                 self.arch, sizes.num_classes, sizes.image_size, stem=self.stem, **self.kwargs
             )
         )
-        test = forward_stage("teacher: test", self.arch, network, sizes, sizes.test_images)
+        test = forward_stage("teacher: test", self.arch, network, sizes, passes_over_test(sizes))
         return network, [test]
 
 

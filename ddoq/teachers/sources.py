@@ -17,6 +17,8 @@ from ddoq.optimisation.trainers import device_of
 from ddoq.smoke import Tiny
 from ddoq.teachers.teacher import Teacher
 
+SHOWN = 64  # test images, at most, on which a teacher has to have more than one answer
+
 
 class TeacherSource(Tiny, ABC):
     """Obtains a teacher for a dataset."""
@@ -50,9 +52,14 @@ class TeacherSource(Tiny, ABC):
         return None, [Stage.unknown("teacher: obtain", note)]
 
 
+def passes_over_test(sizes: Sizes) -> int:
+    """Count the test images that a teacher sees until it is had: all for its accuracy, some for :func:`notice_constant`."""
+    return sizes.test_images + min(SHOWN, sizes.test_images)
+
+
 @torch.no_grad()
 def notice_constant(
-    teacher: Teacher, data: ImageDataModule, trainer: Mapping[str, Any], images: int = 64
+    teacher: Teacher, data: ImageDataModule, trainer: Mapping[str, Any], images: int = SHOWN
 ) -> None:
     """Show a teacher some real test images; note in its ``warnings`` if it has one answer to all of them.
 

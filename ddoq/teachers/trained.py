@@ -28,7 +28,7 @@ from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.folders import obtain_folder
 from ddoq.storage.run_folder import RunFolder
 from ddoq.teachers.accuracy import TESTED_ON, measure_again, split_accuracies
-from ddoq.teachers.sources import TeacherSource, announce, notice_constant
+from ddoq.teachers.sources import TeacherSource, announce, notice_constant, passes_over_test
 from ddoq.teachers.teacher import TEACHER_FORMAT, Teacher
 from ddoq.teachers.training import TeacherModule, TeacherTraining
 
@@ -189,7 +189,7 @@ class TrainedTeacher(TeacherSource):
             moments=1 if self.training.optimizer == "sgd" else 2,
             files={"weights": weight_bytes(network)},
         )
-        test = forward_stage("teacher: test", self.arch, network, sizes, sizes.test_images)
+        test = forward_stage("teacher: test", self.arch, network, sizes, passes_over_test(sizes))
         return network, [training, test]
 
     def _build(

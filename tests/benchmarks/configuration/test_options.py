@@ -31,7 +31,11 @@ def test_what_each_option_says_is_read_in_order(tmp_path):
 def test_an_overlay_wins_over_files_and_options(tmp_path, capsys):
     text = "data: {class_path: Digits}\nstudents: [{arch: resnet18, stem: small}]\nseeds: [1, 2]"
     given = ["--config", str(write(tmp_path, "a.yaml", text)), "--data.limit_per_class=7"]
-    content = {"students": [{"arch": "vit"}], "seeds": [3], "data": {"init_args": {"mean": None}}}
+    content = {
+        "students": [{"arch": "vit"}],
+        "seeds": [3],
+        "data": {"init_args": {"test_limit_per_class": None}},
+    }
     arguments = overlay(expand(given), {**content, "output": "x: y"})
     assert list(read(arguments))[-1] == ("", {**content, "output": "x: y"})
     config = BenchCLI("fit", arguments).resolved()

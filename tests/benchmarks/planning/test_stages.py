@@ -182,7 +182,9 @@ def test_stored_parts_cost_nothing_to_obtain(world, tmp_path):
     assert not stages
     named = PretrainedTeacher(arch="torchvision/resnet18", weights="IMAGENET1K_V1")
     network, stages = named.workload(Sizes(1000, 1000, 70, 64, 1))
-    assert [(stage.name, stage.passes) for stage in stages] == [("teacher: test", 70)]
+    assert [(stage.name, stage.passes) for stage in stages] == [
+        ("teacher: test", 70 + 64)
+    ]  # 64 more than once
     # torchvision states 11,689,512 parameters.
     assert sum(parameter.numel() for parameter in network.parameters()) == 11_689_512
 
