@@ -125,13 +125,19 @@ class Recipe:
             "betas": (all(0 <= beta < 1 for beta in self.betas), "two numbers in [0, 1)"),
             "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
             "zeta": (1 <= self.zeta < math.inf, "at least 1: below, the rate would rise again"),
-            "temperature": (0 < self.temperature < math.inf, "above 0"),
+            "temperature": (
+                0 < self.temperature <= 1000,
+                "in (0, 1000]: above, all labels are equal",
+            ),
             "crop_scale": (
                 _shares(self.crop_scale),
                 f"two ascending numbers in (0, 1]{_in_table(self.crop_scale)}",
             ),
             "crop_ratio": (0 < narrow <= wide < math.inf, "two ascending numbers above 0"),
-            "cutmix_alpha": (0 <= self.cutmix_alpha < math.inf, "at least 0"),
+            "cutmix_alpha": (
+                0 <= self.cutmix_alpha <= 1000,
+                "in [0, 1000]: above, all mixes are halves",
+            ),
             "milestones": (
                 list(self.milestones) == sorted(self.milestones)
                 and all(0 < share < 1 for share in self.milestones)
@@ -140,7 +146,7 @@ class Recipe:
             ),
             "gamma": (0 < self.gamma <= 1, "in (0, 1]"),
             "color_jitter": (0 <= self.color_jitter <= 1, "in [0, 1]"),
-            "pca_lighting": (0 <= self.pca_lighting < math.inf, "at least 0"),
+            "pca_lighting": (0 <= self.pca_lighting <= 10, "in [0, 10]: above, no image is left"),
             "label_seed": (
                 self.labels == "stored" or self.label_seed == 0,
                 "0 unless labels is 'stored': elsewhere augmentation follows the student's seed",

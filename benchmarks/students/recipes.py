@@ -156,3 +156,5 @@ def _check_fields(values: Mapping[str, Any], source: str) -> None:
     for key in values:
         if key not in _KEYS:
             raise UserError(f"{source}: unknown key {key!r}. {suggest(str(key), _KEYS)}")
+        if values[key] is None:  # which the parser takes for any type
+            raise UserError(f"{source}: {key} must not be null; leave it out instead.")
