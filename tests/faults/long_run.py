@@ -14,18 +14,18 @@ from faults.campaign import Chunk, campaign, chunks
 from faults.report import page
 from faults.trials import Trial
 
-_CHUNK = {"inputs": 50, "files": 25, "kill": 10, "keys": 10, "kill suites": 3}
+_CHUNK = {"inputs": 50, "files": 25, "kill": 20, "keys": 10, "kill suites": 3}
 _COUNTS = {
     "kill": 200,
-    "terminate": 40,
-    "interrupt": 40,
-    "kill suites": 9,
-    "terminate suites": 3,
+    "terminate": 20,
+    "interrupt": 20,
+    "kill suites": 3,
+    "terminate suites": 1,
     "files": 200,
-    "disks": 30,
-    "keys": 60,
+    "disks": 20,
+    "keys": 40,
     "inputs": 1000,
-    "together": 20,
+    "together": 12,
 }
 
 

@@ -19,6 +19,7 @@ from faults.kills import kills, reference, together
 from faults.scenarios import SCENARIOS, SUITE, Scenario
 from faults.trials import Trial
 
+_PATIENCE = 3  # runs for each kill that is wanted
 _BLOCK = 4096  # bytes of a file system's block
 
 
@@ -41,9 +42,11 @@ def _kills(scenario: Scenario, number: signal.Signals) -> Callable[[Chunk, Path]
     def do(chunk: Chunk, folder: Path) -> list[Trial]:
         draw, trials = random.Random(chunk.seed), []
         expected, seconds = reference(scenario, folder)
-        while len(trials) < chunk.tries:
+        for _ in range(_PATIENCE * chunk.tries):  # some moments come after the end
             trials += kills(scenario, folder, expected, seconds, draw, number)
-        return trials
+            if len(trials) >= chunk.tries:
+                return trials
+        raise RuntimeError(f"{number.name} hardly ever reaches a run of {scenario.name}.")
 
     return do
 

@@ -13,7 +13,7 @@ from faults.warm import Finished, Strike, run, run_together
 
 # What shells give for a process that such a signal ended.
 _STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130}
-_TOO_OFTEN = 3  # kills of one run before it may end
+_TOO_OFTEN = 5  # kills of one run before it may end
 
 
 def reference(scenario: Scenario, folder: Path) -> tuple[dict[str, Any], float]:
@@ -45,7 +45,7 @@ def kills(
     draw: random.Random,
     number: signal.Signals = signal.SIGKILL,
 ) -> Iterator[Trial]:
-    """Kill a run up to three times at random moments, then let it end; a trial for each kill that hit.
+    """Kill a run up to five times at random moments, then let it end; a trial for each kill that hit.
 
     Args:
         scenario: What to run.

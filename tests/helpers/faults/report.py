@@ -16,7 +16,7 @@ What was done to the suite on purpose, how often, and what came of it. Allowed a
 names the key or the file (exit status 2; 1 where cells failed and are named). Not allowed are other numbers, tracebacks, runs without an end, errors that name nothing, and
 odd values that are accepted although no line below says that they are legal.
 
-- **Kills** hit `fit` at random moments, up to three times a run; then the run goes on to its end. Checkpoints are kept after every step here. Processes are forks of one that has
+- **Kills** hit `fit` at random moments, up to five times a run; then the run goes on to its end. Checkpoints are kept after every step here. Processes are forks of one that has
   imported torch, so the moments lie in the work, not in the imports.
 - **Files**: the list is that of a finished run. One file of a copy is damaged, everything outside of its top folder is deleted so that the run has to read it, and the run is
   started again. Results are also folded into a table.

@@ -127,6 +127,12 @@ def _child(
             os.dup2(handle, number)
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False, errors="backslashreplace")  # noqa: SIM115
+        for number in (
+            signal.SIGTERM,
+            signal.SIGHUP,
+        ):  # a background job may have been told to ignore them
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
         if prepare is not None:
             prepare()
