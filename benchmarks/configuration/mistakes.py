@@ -49,10 +49,24 @@ def explain(message: str, arguments: Sequence[str], keys: Mapping[str, Any]) -> 
     """
     if hint := find_mistake(arguments, keys):
         return hint
+    if "expected one argument" in message and (bare := _without_value(arguments)):
+        return f"{bare} needs a value."
     for argument in loose(arguments):
         hint = f" Did you mean `--config {argument}`?" if _is_file(argument) else ""
         return f"{argument!r} is no option.{hint}"
     return find_mistake(arguments, keys, values=True) or _shortened(message)
+
+
+def _without_value(arguments: Sequence[str]) -> str:
+    """Find the first option that another one, or nothing, follows; the parser names but the part that it belongs to."""
+    following = [*arguments[1:], "--"]
+    pairs = zip(arguments, following, strict=True)
+    options = (
+        first
+        for first, second in pairs
+        if first.startswith("--") and len(first) > 2 and "=" not in first and second[:2] == "--"
+    )
+    return next(options, "")
 
 
 def _shortened(message: str) -> str:

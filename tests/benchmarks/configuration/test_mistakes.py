@@ -247,3 +247,9 @@ def test_null_is_refused_where_it_is_no_value(option, write):
     message = refused([f"{option}=null"], write(**parts))
     assert name in message
     assert message.endswith("not null.")
+
+
+@pytest.mark.parametrize("more", [[], ["--"], ["--force", "true"]])
+def test_an_option_without_its_value_is_named(more, write):
+    option = "--teacher.init_args.stem"
+    assert refused([option, *more], write(teacher="TrainedTeacher")) == f"{option} needs a value."

@@ -34,6 +34,31 @@ def _text(value: Any) -> bool:
 
 TABLE: tuple[Legal, ...] = (
     Legal(
+        ("*",),
+        lambda value: value is None,
+        "null",
+        "keys whose type has no null refuse it; elsewhere it means all images, the dataset's own value, or that a part is left out",
+    ),
+    Legal(
+        ("*.kwargs", "*.lr_by_arch", "wandb"),
+        lambda value: value == {},
+        "{}",
+        "mappings may be empty",
+    ),
+    Legal(
+        ("recipe.overrides.batch_size", "*.batch_size"),
+        lambda value: _number(value) and value > 1,
+        "more than there are images",
+        "a batch is never larger than what it is of",
+    ),
+    Legal(
+        ("recipe.overrides.label_top_k",),
+        lambda value: value == 0,
+        "0",
+        "keeps all classes",
+    ),
+    Legal(("report",), _text, "any text", "the name of a file"),
+    Legal(
         ("wandb.group", "wandb.entity", "wandb.project"),
         lambda value: value is None or _text(value),
         "any text, null",
