@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{kind.replace(' ', '-')}", type=int, default=count, metavar="TRIES")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--output", type=Path, required=True, help="the page")
+    parser.add_argument("--append", action="store_true", help="keep the runs that the page has")
     parser.add_argument("--failures", type=Path, help="JSON of what was not allowed")
     given = vars(parser.parse_args(arguments))
     started = time.monotonic()
@@ -47,9 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     todo.sort(key=lambda chunk: chunk.seed)  # of every kind some early, so that faults show soon
     trials = campaign(todo, given["workers"], _show)
     command = ["PYTHONPATH=.:tests/helpers", "python", "tests/faults/long_run.py", *sys.argv[1:]]
-    given["output"].write_text(
-        page(trials, " ".join(command), time.monotonic() - started), encoding="utf-8"
-    )
+    before = given["output"].read_text(encoding="utf-8") if given["append"] else ""
+    text = page(trials, " ".join(command), time.monotonic() - started, before)
+    given["output"].write_text(text, encoding="utf-8")
     wrong = [vars(trial) for trial in trials if not trial.allowed]
     if given["failures"]:
         given["failures"].write_text(json.dumps(wrong, indent=2, ensure_ascii=False))

@@ -108,7 +108,11 @@ def test_places_in_configurations():
 
 def test_the_page_counts_and_marks():
     some = [Trial("kill", "a", trials.SAME)] * 3 + [Trial("kill", "b", trials.WRONG)]
-    text = page(some, "command", 60.0)
-    assert "4 faults, 1 outcomes that are not allowed" in text
+    text = page(some, "command 1", 60.0)
+    assert "4 faults in 1 minutes, 1 outcomes that are not allowed" in text
     assert "**wrong number**" in text
     assert "| kill    |       3 | same result" in text
+    both = page(some, "command 2", 60.0, text)
+    assert both.count("## Run of ") == 2
+    assert both.index("command 1") < both.index("command 2")
+    assert both.count("# Reliability") == 1

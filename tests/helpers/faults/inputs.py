@@ -184,7 +184,8 @@ def _accepted(given: Malformed, rows: Mapping[str, Any]) -> str:
         return WRONG
     if given.fault == "damaged YAML":  # what is left is a configuration like any other
         return LEGAL
-    return LEGAL if reason(given.place, given.value) else SILENT
+    value = yaml.safe_load(given.value) if given.arguments else given.value
+    return LEGAL if reason(given.place, value) else SILENT
 
 
 def _names(place: str, value: Any) -> list[str]:

@@ -13,6 +13,8 @@ from faults.warm import Finished, Strike, run, run_together
 
 # What shells give for a process that such a signal ended.
 _STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130}
+_SHOWN = 800  # characters of each log of a suite that failed
+_LAST = 300.0  # seconds that a run may take to its end, a suite with its processes included
 _TOO_OFTEN = 5  # kills of one run before it may end
 
 
@@ -69,9 +71,11 @@ def kills(
         if finished.status == 0:
             break
         hits.append((f"{scenario.name}, after {moment:.2f} s of {seconds:.1f}", finished))
-    last = run(arguments, prepare=save_always)
+    last = run(arguments, limit=_LAST, prepare=save_always)
+    jobs = sorted(output.glob("suite/*.log")) if last.status else []
+    logs = "".join(path.read_text(errors="replace")[-_SHOWN:] for path in jobs)
     for target, finished in hits:
-        yield _trial(fault, target, finished, last, number, signature(output) == expected)
+        yield _trial(fault, target, finished, last, number, signature(output) == expected, logs)
     shutil.rmtree(output, ignore_errors=True)
 
 
@@ -103,6 +107,7 @@ def _trial(
     last: Finished,
     number: signal.Signals,
     same: bool,
+    logs: str = "",
 ) -> Trial:
     if number is signal.SIGKILL:
         if finished.status != -number:
@@ -113,5 +118,5 @@ def _trial(
         if finished.status != _STATUS[number]:
             return Trial(fault, target, CRASH, shown(finished))
     if (outcome := reaction(last)) is not None:
-        return Trial(fault, target, CRASH if outcome != TRACEBACK else outcome, shown(last))
+        return Trial(fault, target, CRASH if outcome != TRACEBACK else outcome, shown(last) + logs)
     return Trial(fault, target, SAME) if same else Trial(fault, target, WRONG, shown(last))

@@ -57,6 +57,7 @@ TABLE: tuple[Legal, ...] = (
         "0",
         "keeps all classes",
     ),
+    Legal(("smoke", "force"), lambda value: value is True, "true", "asks for what it says"),
     Legal(("report",), _text, "any text", "the name of a file"),
     Legal(
         ("wandb.group", "wandb.entity", "wandb.project"),

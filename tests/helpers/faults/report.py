@@ -10,6 +10,7 @@ from ddoq.storage.provenance import provenance
 from faults.legal import TABLE
 from faults.trials import Trial
 
+_RUN = "## Run of "
 _INTRODUCTION = """# Reliability
 
 What was done to the suite on purpose, how often, and what came of it. Allowed are the numbers of an undisturbed run, or one error line that
@@ -26,28 +27,30 @@ odd values that are accepted although no line below says that they are legal.
 """
 
 
-def page(trials: Sequence[Trial], command: str, seconds: float) -> str:
+def page(trials: Sequence[Trial], command: str, seconds: float, before: str = "") -> str:
     """Write the page as Markdown.
 
     Args:
         trials: All trials.
         command: How they were made.
         seconds: How long that took.
+        before: A page whose runs are kept, ahead of this one.
 
     Returns:
         The page.
     """
     git = provenance()["git"] or {}
-    commit = str(git.get("commit") or "unknown")[:12] + (
-        ", modified" if git.get("modified") else ""
-    )
+    commit = str(git.get("commit") or "unknown")[:12]
+    commit += ", modified" if git.get("modified") else ""
     wrong = sum(not trial.allowed for trial in trials)
-    head = (
-        f"{datetime.now(UTC):%Y-%m-%d}, commit {commit}, {seconds / 60:.0f} minutes: "
-        f"**{len(trials):,} faults, {wrong:,} outcomes that are not allowed.**"
+    head = f"{_RUN}{datetime.now(UTC):%Y-%m-%d}, commit {commit}"
+    total = (
+        f"**{len(trials):,} faults in {seconds / 60:.0f} minutes, "
+        f"{wrong:,} outcomes that are not allowed.**"
     )
-    parts = [_INTRODUCTION, head, f"```bash\n{command}\n```", _outcomes(trials), _legal()]
-    return "\n\n".join(part.strip() for part in parts if part) + "\n"
+    runs = _RUN.join(["", *before.split(_RUN)[1:]])
+    parts = [_INTRODUCTION, _legal(), runs, head, total, f"```bash\n{command}\n```"]
+    return "\n\n".join(part.strip() for part in [*parts, _outcomes(trials)] if part) + "\n"
 
 
 def _outcomes(trials: Sequence[Trial]) -> str:
