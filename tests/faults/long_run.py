@@ -47,7 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     todo.sort(key=lambda chunk: chunk.seed)  # of every kind some early, so that faults show soon
     trials = campaign(todo, given["workers"], _show)
-    command = ["PYTHONPATH=.:tests/helpers", "python", "tests/faults/long_run.py", *sys.argv[1:]]
+    command = ["PYTHONPATH=.:tests/helpers", "python", "tests/faults/long_run.py"]
+    for kind, count in _COUNTS.items():  # nothing that names a place on this machine
+        option = kind.replace(" ", "-")
+        if given[option.replace("-", "_")] != count:
+            command += [f"--{option}", str(given[option.replace("-", "_")])]
+    command += ["--output", "docs/reliability.md", *(["--append"] if given["append"] else [])]
     before = given["output"].read_text(encoding="utf-8") if given["append"] else ""
     text = page(trials, " ".join(command), time.monotonic() - started, before)
     given["output"].write_text(text, encoding="utf-8")

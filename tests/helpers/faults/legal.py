@@ -46,10 +46,10 @@ TABLE: tuple[Legal, ...] = (
         "mappings may be empty",
     ),
     Legal(
-        ("recipe.overrides.batch_size", "*.batch_size"),
+        ("*.batch_size", "*.limit_per_class", "*.test_limit_per_class"),
         lambda value: _number(value) and value > 1,
         "more than there are images",
-        "a batch is never larger than what it is of",
+        "all images: neither a batch nor a limit is larger than what it is of",
     ),
     Legal(
         ("recipe.overrides.label_top_k",),
@@ -57,8 +57,15 @@ TABLE: tuple[Legal, ...] = (
         "0",
         "keeps all classes",
     ),
+    Legal(("recipe.overrides.momentum",), lambda value: value == 0, "0", "no momentum"),
+    Legal(
+        ("model.init_args.lr.*", "model.init_args.iterations.*"),
+        lambda value: True,
+        "anything",
+        "rows of a table that is for other budgets; a row is checked where it is used",
+    ),
     Legal(("smoke", "force"), lambda value: value is True, "true", "asks for what it says"),
-    Legal(("report",), _text, "any text", "the name of a file"),
+    Legal(("report", "output"), _text, "any text", "the name of a file or folder"),
     Legal(
         ("wandb.group", "wandb.entity", "wandb.project"),
         lambda value: value is None or _text(value),
