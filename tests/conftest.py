@@ -1,6 +1,13 @@
 """Tiny stand-ins that many tests share: a dataset of coloured noise, a prior without weights, a trainer."""
 
+import contextlib
 import os
+import signal
+
+# A shell lets its background jobs ignore Ctrl-C, and they hand that on; tests of interruption need it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    with contextlib.suppress(ValueError):  # of a thread
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two torch processes of two threads each starve one another; one thread a test process is fastest on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
