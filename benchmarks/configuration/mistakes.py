@@ -26,6 +26,7 @@ _CALLED = re.compile(r'Parser key "([^"]*)":')
 _CLASS = re.compile(r"Problem with given class_path '(?:[^']*\.)?(\w+)'")
 _MISSING = re.compile(r"the following arguments are required: ([\w, ]+)")
 _PART = ("class_path", "init_args", "dict_kwargs")
+_NAMED = "name a class, or hold `class_path` and `init_args`"  # what the value of a part must do
 _OURS = ("ddoq", "baselines", "benchmarks")
 
 
@@ -80,8 +81,7 @@ def _shortened(message: str) -> str:
         option = f"--{place[1]}.{'init_args.' if place[1] in PARTS else ''}{first}"
         return f"`{place[1]}` ({kind[1]}) needs {names}: give {option}, or write it into a file."
     if place and "Not a valid subclass of" in message:
-        form = "name a class, or hold `class_path` and `init_args`"
-        form = form if place[1] in PARTS else "hold keys and values: a required one is missing"
+        form = _NAMED if place[1] in PARTS else "hold keys and values: a required one is missing"
         return f"`{place[1]}` must {form}."
     lines = [line.strip().removeprefix("- ") for line in message.splitlines() if line.strip()]
     kept = [line for line in lines if not line.startswith(_NOISE) and "NoneType" not in line]
@@ -215,8 +215,7 @@ class _Names:
         name = content.get("class_path", "")
         if not isinstance(name, str) or value == "":
             top = None if owner else KEYS.get(place)
-            form = "name a class, or hold `class_path` and `init_args`"
-            form = form if top is None or top.part else "hold keys and values"
+            form = _NAMED if top is None or top.part else "hold keys and values"
             return (
                 f"`{self._inside(place, owner)}`{self._of(owner)}{self.where} must {form}, "
                 f"not {name if name else value!r}."
@@ -232,9 +231,8 @@ class _Names:
         elif place not in self.classes:
             if inspect.isabstract(base):
                 # Which class is meant within another one, only the parser may know: it has defaults.
-                form = "name a class, or hold `class_path` and `init_args`"
                 judged = not owner and not _is_file(name)
-                return "" if not judged else f"`{place}`{self.where} must {form}, not {value!r}."
+                return "" if not judged else f"`{place}`{self.where} must {_NAMED}, not {value!r}."
             self.classes[place] = base
         if self.certain and not _is_ours(self.classes[place]):
             return ""
