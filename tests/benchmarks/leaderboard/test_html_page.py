@@ -239,6 +239,7 @@ def test_published_numbers_stand_apart(result_of, tmp_path):
         tables[published(table)] += table["text"]
     assert "sre2l++" in tables[True]
     assert "second-hand" in tables[True]
+    assert "21.3 ± 0.6" in tables[True]  # deviations, where their source gives them
     assert "unified [" not in tables[True]
     assert "sre2l++" not in tables[False]
     assert "50.0 (n=1)" in tables[False]
