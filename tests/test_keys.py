@@ -305,6 +305,11 @@ def test_every_key_of_methods(cli, kind):
     bench = bench_of(cli, {})
     given = {"ipc": 1} if "ipc" in inspect.signature(kind).parameters else {}
     walk(bench, "distiller", "model", kind, given, kind.__name__)
+    if (
+        "quantizer" in inspect.signature(kind).parameters
+    ):  # which may be left out: now field by field
+        fields = {**given, "quantizer": Quantizer()}
+        walk(bench, "distiller", "model", kind, fields, kind.__name__, without=("faithful",))
     method = kind(**given)
     base = keys_of(dataclasses.replace(bench, distiller=method))
     data = bench.data

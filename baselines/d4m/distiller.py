@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,9 +11,9 @@ from torch import Tensor
 
 from ddoq.data import ImageDataModule
 from ddoq.distillation.shard import Shard
-from ddoq.errors import UserError
 from ddoq.images import to_uint8
 from ddoq.latents.cache import Posterior
+from ddoq.latents.faithful import choose_settings
 from ddoq.latents.quantization import LatentQuantization, Quantizer
 from ddoq.priors.base import Prior, Sampling
 from ddoq.teachers import Teacher
@@ -80,10 +79,9 @@ class D4M(LatentQuantization):
             "sampling": Sampling(),
             "posterior": "mode",
         }
-        if faithful:
-            _refuse_contradictions(given)
-            usual = _PUBLISHED
-        chosen = {k: usual[k] if value is None else value for k, value in given.items()}
+        chosen = choose_settings(
+            given, usual, _PUBLISHED, faithful=faithful, source="D4M's official script"
+        )
         super().__init__(ipc, seed, batch_size=batch_size, latent_cache=latent_cache, **chosen)
         self._chosen = chosen
         self.faithful = faithful
@@ -133,24 +131,3 @@ class D4M(LatentQuantization):
     def weigh(self, shard: Shard) -> Tensor:
         """Weigh all images the same."""
         return torch.ones(len(shard))
-
-
-def _refuse_contradictions(given: dict[str, Any]) -> None:
-    for name, value in given.items():
-        official = _PUBLISHED[name]
-        if value is None or value == official:
-            continue
-        if isinstance(value, str):
-            wrong, right = {name: value}, {name: official}
-        else:
-            fields, officials = asdict(value), asdict(official)
-            wrong = {f"{name}.{k}": v for k, v in fields.items() if v != officials[k]}
-            right = {f"{name}.{k}": v for k, v in officials.items() if fields[k] != v}
-        raise UserError(
-            f"faithful: true follows D4M's official script, but {_listed(wrong)}; the script has {_listed(right)}. "
-            f"Remove {name}, or set faithful to false."
-        )
-
-
-def _listed(values: dict[str, Any]) -> str:
-    return ", ".join(f"{key} is {value}" for key, value in values.items())

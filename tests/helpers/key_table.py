@@ -149,6 +149,7 @@ VALUES = {
     "model.crop_scale": (0.5, 1.0),
     "model.faithful": True,
     "model.D4M.quantizer": Quantizer("medoid"),
+    "model.DDOQ.quantizer": Quantizer("medoid"),
     "model.D4M.sampling": Sampling(strength=0.5),
     "model.quantizer.batch_size": 32,
     "data.image_column": "image2",

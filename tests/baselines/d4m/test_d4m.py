@@ -71,15 +71,15 @@ def test_settings_left_out_are_those_of_ddoq():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"posterior": "mode"}, "posterior is mode; the script has posterior is sample"),
+        ({"posterior": "mode"}, "posterior is mode; there posterior is sample"),
         (
             {"quantizer": Quantizer()},
-            "quantizer.method is lloyd; the script has quantizer.method is d4m",
+            "quantizer.method is lloyd; there quantizer.method is d4m",
         ),
         ({"quantizer": Quantizer(method="d4m", km_expand=10)}, "quantizer.km_expand is 10"),
         (
             {"sampling": Sampling(strength=0.5)},
-            "strength is 0.5, sampling.guidance_scale is 4.0; the script has sampling.strength is 0.7, sampling.guid",
+            "strength is 0.5, sampling.guidance_scale is 4.0; there sampling.strength is 0.7, sampling.guid",
         ),
     ],
 )
