@@ -1,4 +1,4 @@
-"""Batch normalisation of students that several ranks train together."""
+"""Over which images the batch normalisation of students takes its statistics."""
 
 import torch
 from torch import nn
@@ -14,6 +14,33 @@ def has_batch_norm(network: nn.Module) -> bool:
         (True, False)
     """
     return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules())
+
+
+def statistics_parts(network: nn.Module, batch: int, bn_batch: int, world_size: int = 1) -> int:
+    """Return in how many parts a batch goes through a network, so that its statistics are of about ``bn_batch`` images.
+
+    Accumulating gradients over micro-batches, or splitting a batch over GPUs, does the same. On several ranks the number
+    is that of a rank's share, unless the statistics are taken over all ranks; it is the same on every rank.
+
+    Args:
+        network: A network without batch normalisation takes the batch as it is.
+        batch: Images per optimiser step over all ranks.
+        bn_batch: How many images statistics shall be of; 0 for all.
+        world_size: Number of ranks.
+
+    Returns:
+        At least 1; no part has less than two images.
+
+    Example:
+        >>> norm = nn.BatchNorm2d(3)
+        >>> statistics_parts(norm, 1024, 512), statistics_parts(norm, 512, 73), statistics_parts(norm, 100, 512)
+        (2, 7, 1)
+    """
+    if bn_batch == 0 or not has_batch_norm(network):
+        return 1
+    together = any(isinstance(m, nn.SyncBatchNorm) for m in network.modules())
+    images = batch if together else batch / world_size
+    return max(1, min(round(images / bn_batch), batch // world_size // 2))
 
 
 def synchronize_batch_norm(network: nn.Module, device: torch.device, name: str) -> nn.Module:

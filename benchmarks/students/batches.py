@@ -10,6 +10,27 @@ from ddoq.seeding import generator_for
 Batch = tuple[Tensor, Tensor]
 
 
+def batch_sizes(n: int, batch_size: int, world_size: int = 1) -> list[int]:
+    """Return the sizes of the batches of an epoch; see :class:`EpochPositions` for the last of them.
+
+    Example:
+        >>> batch_sizes(7, 3), batch_sizes(5, 10)
+        ([3, 4], [5])
+    """
+    sizes = [batch_size] * (n // batch_size)
+    tail = n % batch_size
+    if sizes and 0 < tail < 2 * world_size:
+        sizes[-1] += tail
+    elif tail:
+        sizes.append(tail)
+    return sizes
+
+
+def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
+    """Return the order of an epoch, int64 ``(n,)``."""
+    return torch.randperm(n, generator=generator_for(seed, "order", epoch))
+
+
 class EpochPositions:
     """Batches of positions: a permutation of the set, of its own for every epoch.
 
@@ -41,12 +62,7 @@ class EpochPositions:
         self.epoch = 0
         self.device = torch.device("cpu")
         self._first = self._given = 0
-        self.sizes = [batch_size] * (n // batch_size)
-        tail = n % batch_size
-        if self.sizes and 0 < tail < 2 * world_size:
-            self.sizes[-1] += tail
-        elif tail:
-            self.sizes.append(tail)
+        self.sizes = batch_sizes(n, batch_size, world_size)
 
     def __len__(self) -> int:
         """Count the batches of an epoch."""
@@ -54,7 +70,7 @@ class EpochPositions:
 
     def __iter__(self) -> Iterator[Tensor]:
         """Iterate over the batches of the current epoch, int64 ``(b,)`` each."""
-        order = torch.randperm(self.n, generator=generator_for(self.seed, "order", self.epoch))
+        order = epoch_order(self.n, self.seed, self.epoch)
         batches = order.to(self.device).split(self.sizes)[self._first :]
         self._given, self._first = self._first, 0
         for batch in batches:

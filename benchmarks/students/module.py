@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from benchmarks.students.augmentation import Draws
+from benchmarks.students.batch_norm import statistics_parts
 from benchmarks.students.batches import Batch, CachedBatches, EpochPositions, cache_budget
 from benchmarks.students.recipe import Recipe
 from benchmarks.students.stored_labels import StoredLabels
@@ -134,10 +135,12 @@ class StudentModule(L.LightningModule):
 
     def train_dataloader(self) -> EpochPositions:
         """Return batches of positions in the distilled set."""
+        # One box a batch: the batches of stored labels are those that they were made under.
+        together = self._stored is not None and self.recipe.cutmix_of_batches
         self._positions = EpochPositions(
             len(self._set),
             self.plan.batch_size,
-            seed=self.seed,
+            seed=self.recipe.label_seed if together else self.seed,
             world_size=self.trainer.world_size,
         )
         self._positions.device = self.device
@@ -185,7 +188,8 @@ class StudentModule(L.LightningModule):
         world_size = self.trainer.world_size
         weights = self.sample_weights(batch)
         share = slice(self.global_rank, None, world_size)
-        losses = self.sample_losses(batch[share])
+        parts = statistics_parts(self.network, len(batch), self.recipe.bn_batch, world_size)
+        losses = self.sample_losses(batch[share], parts)
         # DDP averages gradients over ranks; times their number it sums the shares of the batch.
         loss = world_size * weighted_mean(losses, weights[share], self.recipe.reduction, weights)
         detached = loss.detach()
@@ -195,30 +199,36 @@ class StudentModule(L.LightningModule):
 
     def sample_weights(self, positions: Tensor) -> Tensor:
         """Return the weights of augmented images, float32 ``(b,)``."""
+        if self.recipe.weights == "sampling":
+            return torch.ones(len(positions), device=positions.device)
         weights = self._set.decoded.weights[positions]
         if self._draws.partners is None or self.recipe.weight_under_cutmix == "base":
             return weights
         partner_weights = self._set.decoded.weights[self._draws.partners[positions]]
         return mix_weights(weights, partner_weights, self._draws.lam[positions])
 
-    def sample_losses(self, positions: Tensor) -> Tensor:
-        """Augment images, label them and compute the student's loss for each, float32 ``(b,)``."""
+    def sample_losses(self, positions: Tensor, parts: int = 1) -> Tensor:
+        """Augment images, label them and compute the student's loss for each, float32 ``(b,)``.
+
+        The student takes them in as many ``parts``, each with batch statistics of its own.
+        """
         with without_autocast():
             images = self._set.images(positions, self._draws)
-        logits = self(images)
+        logits = torch.cat([self(part) for part in images.tensor_split(parts)])
         with without_autocast():
             return self._losses(logits, images, positions)
 
     def _losses(self, logits: Tensor, images: Tensor, positions: Tensor) -> Tensor:
-        partners, lam = self._draws.partners, self._draws.lam[positions]
+        draws, lam = self._draws, self._draws.lam[positions]
+        images_of = draws.images_of(positions)
+        mixed_in = None if draws.partners is None else draws.images_of(draws.partners[positions])
         if self.recipe.labels == "hard":
-            mixed_in = None if partners is None else partners[positions]
-            return self._hard_losses(logits, positions, mixed_in, lam)
+            return self._hard_losses(logits, images_of, mixed_in, lam)
         if self.recipe.labels == "set":
-            losses = self._soft_losses(logits, self._targets[positions])
-            if partners is None:
+            losses = self._soft_losses(logits, self._targets[images_of])
+            if mixed_in is None:
                 return losses
-            others = self._soft_losses(logits, self._targets[partners[positions]])
+            others = self._soft_losses(logits, self._targets[mixed_in])
             return lam * losses + (1 - lam) * others
         return self._soft_losses(logits, self.teacher_logits(images, positions))
 
@@ -312,10 +322,15 @@ class StudentModule(L.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Make the recipe's optimiser; its rate is set once an epoch."""
         recipe = self.recipe
-        matrices = [p for p in self.network.parameters() if p.requires_grad and p.ndim >= 2]
-        others = [p for p in self.network.parameters() if p.requires_grad and p.ndim < 2]
+        named = recipe.weight_decay_on == "weights"
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad:
+                decays = parameter.ndim >= 2 and ("weight" in name or not named)
+                (matrices if decays else others).append(parameter)
         decay_others = recipe.weight_decay if recipe.weight_decay_on == "all" else 0.0
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": matrices, "weight_decay": recipe.weight_decay},
             {"params": others, "weight_decay": decay_others},
         ]

@@ -49,7 +49,8 @@ class Recipe:
         lr: Learning rate at the start; ``set`` takes the one that was learned with the set.
         lr_by_arch: Other learning rates for architectures whose name starts so; the longest match counts.
         weight_decay: Decoupled for ``adamw``.
-        weight_decay_on: ``matrices`` decays only tensors of two or more dimensions, ``all`` everything.
+        weight_decay_on: ``matrices`` decays only tensors of two or more dimensions, ``weights`` of these only those whose
+            name contains "weight" (no bias tables, no class tokens), ``all`` everything.
         betas: Of ``adamw``.
         momentum: Of ``sgd``.
         schedule: ``cosine``, ``multistep`` or ``constant``; the rate is set once an epoch.
@@ -77,6 +78,13 @@ class Recipe:
         label_top_k: Likeliest classes that a stored label keeps, the rest being spread evenly; 0 keeps all.
         siamese: Strategy of differentiable Siamese augmentation, e.g. ``color_crop_cutout_flip_scale_rotate``, of which
             each image draws one kind an epoch; ``none`` leaves it out. It takes the place of all other augmentation.
+        bn_batch: Images over which a student's batch normalisation takes statistics: a batch goes through the network in
+            the nearest number of equal parts; 0 takes the whole batch.
+        cutmix_per: ``image`` draws a box and a partner for each image; ``batch`` one box for all images of a batch, whose
+            partners are of the same batch.
+        jitter_clamp: Whether pixels are cut off at 0 and 1 after every change of colour.
+        weights: ``loss`` multiplies losses by the weights of images; ``sampling`` draws images in proportion to them,
+            anew for every epoch, and lets all losses count the same.
         changed: Names of the values that differ from the recipe of that name.
     """
 
@@ -95,7 +103,7 @@ class Recipe:
     flip: bool
     cutmix_alpha: float
     lr_by_arch: dict[str, float] = field(default_factory=dict)
-    weight_decay_on: Literal["matrices", "all"] = "matrices"
+    weight_decay_on: Literal["matrices", "weights", "all"] = "matrices"
     betas: tuple[float, float] = (0.9, 0.999)
     momentum: float = 0.9
     zeta: float = 1.0
@@ -110,6 +118,10 @@ class Recipe:
     label_seed: int = field(default=0, metadata=_LATER)
     label_top_k: int = field(default=0, metadata=_LATER)
     siamese: str = field(default="none", metadata=_LATER)
+    bn_batch: int = field(default=0, metadata=_LATER)
+    cutmix_per: Literal["image", "batch"] = field(default="image", metadata=_LATER)
+    jitter_clamp: bool = field(default=True, metadata=_LATER)
+    weights: Literal["loss", "sampling"] = field(default="loss", metadata=_LATER)
     changed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -155,6 +167,14 @@ class Recipe:
                 self.label_top_k >= 0 and (self.labels == "stored" or self.label_top_k == 0),
                 "at least 0, and 0 unless labels is 'stored'",
             ),
+            "bn_batch": (
+                self.bn_batch == 0 or self.bn_batch >= 2,
+                "0 or at least 2: one image has no batch statistics",
+            ),
+            "weights": (
+                self.weights == "loss" or self.labels != "stored",
+                "'loss' where labels is 'stored': those belong to an image and an epoch, not to a draw",
+            ),
             "loss": (
                 (self.labels != "hard" or self.loss == "ce")
                 and (self.label_top_k == 0 or self.loss != "mse"),
@@ -183,6 +203,11 @@ class Recipe:
         crops = self.crop_scale != (1.0, 1.0)
         mixes = self.cutmix_alpha > 0 or self.patch_shuffle
         return crops or self.flip or mixes or self.color_jitter > 0 or self.pca_lighting > 0
+
+    @property
+    def cutmix_of_batches(self) -> bool:
+        """Whether all images of a batch are mixed by one box."""
+        return self.cutmix_alpha > 0 and self.cutmix_per == "batch"
 
     @property
     def needs_teacher(self) -> bool:

@@ -59,6 +59,8 @@ class LabelRecord:
     color_jitter: float
     pca_lighting: float
     siamese: dict[str, Any] = field(default_factory=dict, metadata={"since": 2})
+    jitter_clamp: bool = field(default=True, metadata={"since": 2})
+    cutmix_batch: int = field(default=0, metadata={"since": 2})  # 0: a box for each image
 
     @classmethod
     def of(cls, training: TrainingSet, teacher: "Teacher") -> "LabelRecord":
@@ -83,6 +85,8 @@ class LabelRecord:
             color_jitter=recipe.color_jitter,
             pca_lighting=recipe.pca_lighting,
             siamese={} if recipe.siamese == "none" else siamese,
+            jitter_clamp=recipe.jitter_clamp,
+            cutmix_batch=training.plan.batch_size if recipe.cutmix_of_batches else 0,
         )
 
 

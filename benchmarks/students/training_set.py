@@ -102,13 +102,14 @@ class TrainingSet:
             collage=self.collage,
             seed=seed,
             epoch=epoch,
+            weights=self.decoded.weights,
         )
 
     def images(self, positions: Tensor, draws: Draws) -> Tensor:
         """Make the training images of a batch.
 
         Args:
-            positions: int64 ``(b,)``: which images.
+            positions: int64 ``(b,)``: which images, or which draws of the epoch.
             draws: The parameters of the epoch, on the same device.
 
         Returns:
@@ -118,7 +119,8 @@ class TrainingSet:
         if draws.siamese is None:
             images = augment(decoded.images, positions, draws.epoch)
             return self._to_networks(images) if decoded.gives_pixels else images
-        images, rows = decoded.images[positions], draws.siamese.rows(positions)
+        images = decoded.images[draws.images_of(positions)]
+        rows = draws.siamese.rows(positions)
         images = to_float(images) if images.dtype == torch.uint8 else images
         if decoded.transform is None:
             return augment_pixels(images, rows, self.mean, self.std)

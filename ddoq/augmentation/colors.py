@@ -36,20 +36,21 @@ def draw_jitter(n: int, strength: float, generator: torch.Generator) -> tuple[Te
     return factors, torch.rand(n, 3, generator=generator).argsort(dim=1)
 
 
-def jitter(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
+def jitter(images: Tensor, factors: Tensor, order: Tensor, *, clamp: bool = True) -> Tensor:
     r"""Change brightness, contrast and saturation, for every image in an order of its own.
 
-    Each is a blend :math:`f x + (1 - f) b`, cut off at 0 and 1: with black for brightness, with the mean grey of the
-    image for contrast, with its grey version for saturation. Values equal those of torchvision's
+    Each is a blend :math:`f x + (1 - f) b`, cut off at 0 and 1 unless told otherwise: with black for brightness, with the mean grey of the
+    image for contrast, with its grey version for saturation. Values cut off equal those of torchvision's
     ``adjust_brightness``, ``adjust_contrast`` and ``adjust_saturation``.
 
     Args:
         images: float ``(n, 3, h, w)`` in [0, 1].
         factors: float ``(n, 3)``: of brightness, contrast and saturation.
         order: int64 ``(n, 3)``: which of the three comes first, second and third.
+        clamp: Whether values are cut off after each of the three.
 
     Returns:
-        float ``(n, 3, h, w)`` in [0, 1].
+        float ``(n, 3, h, w)``; in [0, 1] where they are cut off.
 
     Example:
         >>> image = torch.full((1, 3, 1, 1), 0.5)
@@ -63,7 +64,9 @@ def jitter(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
         gray = (images * shares).sum(dim=1, keepdim=True)
         mean = gray.mean(dim=(2, 3), keepdim=True)
         base = torch.where(kind == 2, gray, torch.where(kind == 1, mean, torch.zeros_like(mean)))
-        images = (factor * images + (1 - factor) * base).clamp(0, 1)
+        images = factor * images + (1 - factor) * base
+        if clamp:
+            images = images.clamp(0, 1)
     return images
 
 

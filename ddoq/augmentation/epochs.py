@@ -6,7 +6,9 @@ batch size, the order of the batches or the number of ranks.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +26,7 @@ _ATTEMPTS = 10
 
 @dataclass(frozen=True)
 class EpochAugmentation:
-    """The parameters of one epoch, row i for image i of the set.
+    """The parameters of one epoch, row i for image i of the set, or for the i-th draw of an image.
 
     Attributes:
         crops: int64 ``(n, 4)``: top, left, height, width in pixels.
@@ -36,6 +38,8 @@ class EpochAugmentation:
         jitter_factors: float32 ``(n, 3)``: of brightness, contrast and saturation; None without colour jitter.
         jitter_order: int64 ``(n, 3)``: which of them comes first, second and third.
         lighting: float32 ``(n, 3)``: what is added to red, green and blue; None without.
+        jitter_clamp: Whether pixels are cut off at 0 and 1 after every change of colour.
+        shown: int64 ``(n,)``: the image that row i is for, where images are drawn with repetition; None: image i.
     """
 
     crops: Tensor
@@ -47,13 +51,19 @@ class EpochAugmentation:
     jitter_factors: Tensor | None = None
     jitter_order: Tensor | None = None
     lighting: Tensor | None = None
+    jitter_clamp: bool = True
+    shown: Tensor | None = None
+
+    def images_of(self, rows: Tensor) -> Tensor:
+        """Return the images that rows are for, int64 as they are."""
+        return rows if self.shown is None else self.shown[rows]
 
     def to(self, device: torch.device | str) -> "EpochAugmentation":
         """Copy to a device."""
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(device, non_blocking=True)
             for name, value in vars(self).items()
-            if value is not None
+            if isinstance(value, Tensor)
         }
         return replace(self, **moved)
 
@@ -161,6 +171,8 @@ def draw_epoch(
     collage: int = 1,
     color_jitter: float = 0.0,
     pca_lighting: float = 0.0,
+    jitter_clamp: bool = True,
+    batches: Sequence[Tensor] | None = None,
 ) -> EpochAugmentation:
     """Draw all parameters of one epoch; each kind from a generator of its own.
 
@@ -176,9 +188,12 @@ def draw_epoch(
         collage: Patches along a side of the images, whose rows and columns are shuffled; 1 shuffles nothing.
         color_jitter: Largest change of brightness, contrast and saturation; 0 changes nothing.
         pca_lighting: Standard deviation of the lighting noise; 0 adds none.
+        jitter_clamp: Whether pixels are cut off at 0 and 1 after every change of colour.
+        batches: int64 positions of every batch, all of the set together: CutMix then draws one box a batch, and
+            partners within it.
 
     Returns:
-        The parameters, on the CPU. Partners are a random permutation of the whole set.
+        The parameters, on the CPU. Partners are a random permutation of the whole set, or of each batch.
 
     Example:
         >>> epoch = draw_epoch(2, (8, 8), seed=0, epoch=0)
@@ -195,10 +210,15 @@ def draw_epoch(
         crops = draw_crops(n, size, crop_scale, crop_ratio, generator("crop"))
     flips = torch.rand(n, generator=generator("flip")) < (0.5 if flip else 0.0)
     partners, boxes, lam = None, torch.zeros(n, 4, dtype=torch.int64), torch.ones(n)
-    if cutmix_alpha != 0:
+    if cutmix_alpha != 0 and batches is None:
         partners = torch.randperm(n, generator=generator("partner"))
         boxes, lam = draw_boxes(n, size, cutmix_alpha, generator("box"))
-    drawn = EpochAugmentation(crops, flips, partners, boxes, lam)
+    elif cutmix_alpha != 0 and batches is not None:
+        partners = permute_within(batches, generator("partner"))
+        number = batch_numbers(batches)
+        boxes, lam = draw_boxes(len(batches), size, cutmix_alpha, generator("box"))
+        boxes, lam = boxes[number], lam[number]
+    drawn = EpochAugmentation(crops, flips, partners, boxes, lam, jitter_clamp=jitter_clamp)
     if collage > 1:
         drawn = replace(drawn, patches=draw_patches(n, collage, generator("patches")))
     if color_jitter > 0:
@@ -207,6 +227,39 @@ def draw_epoch(
     if pca_lighting > 0:
         drawn = replace(drawn, lighting=draw_lighting(n, pca_lighting, generator("lighting")))
     return drawn
+
+
+def permute_within(batches: Sequence[Tensor], generator: torch.Generator) -> Tensor:
+    """Draw a partner of the same batch for every image: a permutation of each batch.
+
+    Args:
+        batches: int64 positions of every batch; together they are 0 to n - 1.
+        generator: CPU generator.
+
+    Returns:
+        int64 ``(n,)``.
+
+    Example:
+        >>> permute_within([torch.tensor([1]), torch.tensor([0])], torch.Generator()).tolist()
+        [0, 1]
+    """
+    partners = torch.empty(sum(len(batch) for batch in batches), dtype=torch.int64)
+    for batch in batches:
+        partners[batch] = batch[torch.randperm(len(batch), generator=generator)]
+    return partners
+
+
+def batch_numbers(batches: Sequence[Tensor]) -> Tensor:
+    """Return the number of every image's batch, int64 ``(n,)``.
+
+    Example:
+        >>> batch_numbers([torch.tensor([2, 0]), torch.tensor([1])]).tolist()
+        [0, 1, 0]
+    """
+    numbers = torch.empty(sum(len(batch) for batch in batches), dtype=torch.int64)
+    for number, batch in enumerate(batches):
+        numbers[batch] = number
+    return numbers
 
 
 def crop_and_flip(images: Tensor, crops: Tensor, flips: Tensor) -> Tensor:
@@ -279,7 +332,7 @@ def augment(images: Tensor, positions: Tensor, epoch: EpochAugmentation) -> Tens
 
     Args:
         images: ``(n, c, h, w)``: the whole set, uint8 pixels or float of any space (colours change in [0, 1] alone).
-        positions: int64 ``(b,)``: which images of it.
+        positions: int64 ``(b,)``: which images of it, or which draws of the epoch.
         epoch: The parameters of the epoch, on the same device.
 
     Returns:
@@ -299,14 +352,15 @@ def augment(images: Tensor, positions: Tensor, epoch: EpochAugmentation) -> Tens
 
 def _single(images: Tensor, positions: Tensor, epoch: EpochAugmentation) -> Tensor:
     """Shuffle patches, crop, mirror and recolour, in this order (RDED's, IDC's)."""
-    pixels = images[positions]
+    pixels = images[epoch.images_of(positions)]
     if epoch.patches is not None:
         pixels = shuffle_patches(pixels, epoch.patches[positions])
     if pixels.dtype == torch.uint8:
         pixels = to_float(pixels)
     pixels = crop_and_flip(pixels, epoch.crops[positions], epoch.flips[positions])
     if epoch.jitter_factors is not None and epoch.jitter_order is not None:
-        pixels = jitter(pixels, epoch.jitter_factors[positions], epoch.jitter_order[positions])
+        factors, order = epoch.jitter_factors[positions], epoch.jitter_order[positions]
+        pixels = jitter(pixels, factors, order, clamp=epoch.jitter_clamp)
     if epoch.lighting is not None:
         pixels = pixels + epoch.lighting[positions, :, None, None]
     return pixels

@@ -16,7 +16,7 @@ PER_CELL = "cell"
 # Of a recipe, what decides labels that are stored.
 _LABELLED = (
     *("epochs", "crop_scale", "crop_ratio", "flip", "cutmix_alpha", "color_jitter", "pca_lighting"),
-    *("siamese", "label_seed", "label_top_k", "temperature"),
+    *("siamese", "label_seed", "label_top_k", "temperature", "cutmix_per", "jitter_clamp"),
 )
 # What follows from another value of a key, and why where that is not plain. A key of the schema that is missing here
 # fails the test. `data.*` holds for every dataset, `model.*` for every method unless `model.<Class>.*` says otherwise.
@@ -163,6 +163,9 @@ VALUES = {
     "recipe.schedule": "constant",
     "recipe.lr_by_arch": {"vit": 0.1},
     "recipe.weight_decay_on": "all",
+    "recipe.bn_batch": 8,
+    "recipe.cutmix_per": "batch",
+    "recipe.weights": "sampling",
     "recipe.betas": (0.8, 0.9),
     "recipe.reduction": "weights",
     "recipe.weight_under_cutmix": "base",
@@ -192,4 +195,5 @@ VALUES = {
 RIDERS = {
     "recipe.siamese": {"crop_scale": (1.0, 1.0), "flip": False, "cutmix_alpha": 0.0},
     "recipe.labels": {"label_top_k": 0},
+    "recipe.weights": {"labels": "online", "label_top_k": 0},
 }

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.students.batches import CachedBatches, EpochPositions
+from benchmarks.students.batches import CachedBatches, EpochPositions, batch_sizes, epoch_order
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,10 @@ def test_an_iteration_goes_on_behind_the_batches_that_were_given():
         # All of them given: the next iteration is a whole one.
         assert rest == (expected[done:] if done < len(expected) else expected)
         assert len(list(resumed)) == len(expected)
+
+
+def test_sizes_and_order_stand_alone():
+    batches = EpochPositions(11, 4, seed=5, world_size=2)
+    batches.epoch = 3
+    parts = epoch_order(11, 5, 3).split(batch_sizes(11, 4, 2))
+    assert [part.tolist() for part in parts] == [batch.tolist() for batch in batches]

@@ -127,6 +127,26 @@ def train(distilled, data, teacher, recipe, seed: int, stored: StoredLabels | No
     return module
 
 
+def test_with_one_box_a_batch_students_see_the_batches_of_the_labels(
+    tmp_path, distilled, data, teacher
+):
+    recipe = stored_recipe(cutmix_per="batch", label_seed=7)
+    stored = of(tmp_path, distilled, teacher, recipe)
+    stored.make("cpu")
+    online = replace(recipe, labels="online", label_seed=0)
+    for seed in (7, 8):  # of a student whose order is that of the labels, and of another
+        module = train(distilled, data, teacher, recipe, seed, stored)
+        reference = train(distilled, data, teacher, online, 7)
+        loaders = module.train_dataloader(), reference.train_dataloader()
+        for loader in loaders:
+            loader.epoch = EPOCHS - 1  # the last, whose draws are at hand
+        for ours, theirs in zip(*loaders, strict=True):
+            assert torch.equal(ours, theirs)
+            assert len(module._draws.epoch.boxes[ours].unique(dim=0)) == 1
+    other = stored_recipe(cutmix_per="batch", label_seed=7, batch_size=6)
+    assert of(tmp_path, distilled, teacher, other).key != stored.key
+
+
 @pytest.mark.parametrize("batch_size", [4, 5, N])
 def test_stored_and_online_labels_train_the_same_student(
     tmp_path, distilled, data, teacher, batch_size

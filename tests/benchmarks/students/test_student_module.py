@@ -9,6 +9,7 @@ from sklearn.metrics import top_k_accuracy_score
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from benchmarks.students.augmentation import draw_images
 from benchmarks.students.batches import EpochPositions
 from benchmarks.students.module import StudentModule
 from benchmarks.students.recipes import Recipe, load_recipe
@@ -412,3 +413,75 @@ def test_a_precision_acts_on_the_network_alone(precision, dtype):
     soft = replace(make_set(), targets=targets_of("probabilities"))
     for labels, distilled in (("hard", make_set()), ("set", soft)):
         fit(distilled, replace(recipe, labels=labels, loss="ce"), precision=precision)
+
+
+def normalised_net(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 3))
+
+
+def test_statistics_of_parts_equal_gradients_accumulated_over_micro_batches():
+    distilled, network = make_set(), normalised_net()
+    (order,) = EpochPositions(12, 50, seed=0)
+    images, labels = distilled.images[order].float() / 255, distilled.labels[order]
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.5)
+    for part in torch.arange(12).split(4):
+        (F.cross_entropy(network(images[part]), labels[part]) / 3).backward()
+    optimizer.step()
+    trained = fit(distilled, load_recipe("hard", PLAIN | {"bn_batch": 4}), normalised_net())
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(trained.network.state_dict()[name], value, msg=name)
+    whole = fit(distilled, load_recipe("hard", PLAIN), normalised_net())
+    assert not torch.allclose(weights_of(trained.network), weights_of(whole.network))
+
+
+def test_decay_by_name_leaves_out_bias_tables_and_class_tokens():
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cls_token = nn.Parameter(torch.ones(1, 1, 4))
+            self.relative_position_bias_table = nn.Parameter(torch.ones(9, 2))
+            self.norm = nn.LayerNorm(4)
+            self.head = nn.Linear(4, 3)
+
+    module = StudentModule(
+        Net(),
+        TrainingSet.of(make_set(), load_recipe("sre2l")),
+        num_classes=3,
+        lr=0.1,
+    )
+    groups = module.configure_optimizers().param_groups
+    names = {id(parameter): name for name, parameter in module.network.named_parameters()}
+    decay = {names[id(p)]: group["weight_decay"] for group in groups for p in group["params"]}
+    assert {name for name, rate in decay.items() if rate} == {"head.weight"}
+    assert set(decay) == set(names.values())
+    by_shape = load_recipe("sre2l", {"weight_decay_on": "matrices"})
+    module = StudentModule(Net(), TrainingSet.of(make_set(), by_shape), num_classes=3, lr=0.1)
+    decayed = module.configure_optimizers().param_groups[0]["params"]
+    assert len(decayed) == 3
+
+
+def test_images_drawn_by_weight_train_as_they_are():
+    weights = torch.zeros(12)
+    weights[[0, 1, 5]] = 4.0  # one of each class
+    distilled, network = make_set(weights), linear()
+    recipe = load_recipe("hard", PLAIN | {"weights": "sampling"})
+    drawn = draw_images(weights, seed=0, epoch=0)
+    assert set(drawn.tolist()) <= {0, 1, 5}
+    logits = network(distilled.images[drawn].float() / 255)
+    trained = fit(distilled, recipe)
+    reference = sgd_step(network, F.cross_entropy(logits, distilled.labels[drawn]))
+    torch.testing.assert_close(weights_of(trained.network), reference)
+
+
+def test_images_drawn_by_weight_are_mixed_with_labels_of_their_own():
+    recipe = load_recipe("hard", {"cutmix_alpha": 1.0, "epochs": 1, "weights": "sampling"})
+    module = fit(make_set(), recipe)
+    draws, rows = module._draws, torch.arange(12)
+    labels = make_set().labels[draws.images_of(rows)]
+    targets = draws.lam[:, None] * F.one_hot(labels, 3)
+    targets = targets + (1 - draws.lam[:, None]) * F.one_hot(labels[draws.partners], 3)
+    logits = module(augment(make_set().images, rows, draws.epoch))
+    reference = F.cross_entropy(logits, targets, reduction="none")
+    torch.testing.assert_close(module.sample_losses(rows), reference)
+    assert torch.equal(module.sample_weights(rows), torch.ones(12))

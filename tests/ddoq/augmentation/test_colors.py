@@ -27,6 +27,20 @@ def test_jitter_equals_torchvisions():
         torch.testing.assert_close(result, reference, atol=1e-6, rtol=0)
 
 
+def test_without_a_clamp_each_change_is_the_plain_blend():
+    images = torch.rand(12, 3, 4, 4, generator=generator())
+    factors, order = draw_jitter(12, 0.8, generator(1))
+    gray = torch.tensor([0.2989, 0.587, 0.114])
+    found = jitter(images, factors, order, clamp=False)
+    for image, factor, row, result in zip(images, factors, order.tolist(), found, strict=True):
+        for kind in row:
+            brightness = torch.einsum("c,chw->hw", gray, image).expand(3, -1, -1)
+            bases = (torch.zeros(3, 4, 4), brightness.mean().expand(3, 4, 4), brightness)
+            image = torch.lerp(bases[kind], image, factor[kind])
+        torch.testing.assert_close(result, image, atol=1e-6, rtol=0)
+    assert found.max() > 1.1, "nothing is cut off"
+
+
 def test_factors_are_uniform_and_orders_equally_likely():
     factors, order = draw_jitter(60000, 0.4, generator())
     assert factors.min() >= 0.6
