@@ -1,6 +1,6 @@
 """The class-conditional latent diffusion prior: AutoencoderKL, DiT and a scheduler, all of diffusers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,12 +25,19 @@ class DiffusionPrior(LatentDiffusionPrior):
         pipeline: Autoencoder, transformer and scheduler.
         classes: For each class of the dataset, its number in the transformer, e.g. the ten ImageNet numbers of
             ImageNette; None where they are the same.
+        guided_channels: Channels of the latents that guidance changes, the first ones; None is all. DiT's authors guide
+            three of four, which their code calls a matter of exact reproducibility.
 
     Raises:
-        UserError: If ``classes`` has a number that the transformer does not know.
+        UserError: If ``classes`` has a number that the transformer does not know, or there are fewer channels.
     """
 
-    def __init__(self, pipeline: DiTPipeline, classes: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        pipeline: DiTPipeline,
+        classes: Sequence[int] | None = None,
+        guided_channels: int | None = None,
+    ) -> None:
         config = pipeline.transformer.config
         known = config.num_embeds_ada_norm
         numbers = list(range(known)) if classes is None else list(classes)
@@ -48,6 +55,11 @@ class DiffusionPrior(LatentDiffusionPrior):
             )
         shape = (config.in_channels, config.sample_size, config.sample_size)
         super().__init__(pipeline.vae, pipeline.scheduler, shape, len(numbers))
+        if guided_channels is not None and not 1 <= guided_channels <= shape[0]:
+            raise UserError(
+                f"prior.guided_channels must be from 1 to the {shape[0]} channels of its latents, not {guided_channels}."
+            )
+        self.guided_channels = guided_channels
         self.transformer = pipeline.transformer
         self.names = dict(pipeline.config.get("id2label") or {})
         self.class_numbers: Tensor
@@ -65,6 +77,8 @@ class DiffusionPrior(LatentDiffusionPrior):
         classes: Sequence[int] | None = None,
         variant: str | None = None,
         allow_pickle: bool = False,
+        scheduler_settings: Mapping[str, Any] | None = None,
+        guided_channels: int | None = None,
     ) -> Self:
         """Open a folder in the format of diffusers' ``DiTPipeline``, or a hub id.
 
@@ -75,6 +89,8 @@ class DiffusionPrior(LatentDiffusionPrior):
             classes: See the class.
             variant: See :class:`ddoq.priors.loading.Opening`.
             allow_pickle: See :class:`ddoq.priors.loading.Opening`.
+            scheduler_settings: See :class:`ddoq.priors.loading.Opening`.
+            guided_channels: See the class.
 
         Returns:
             The prior, on the CPU.
@@ -82,9 +98,9 @@ class DiffusionPrior(LatentDiffusionPrior):
         Raises:
             UserError: If it cannot be opened; see :func:`ddoq.priors.loading.open_pipeline`.
         """
-        opening = Opening(scheduler, variant, allow_pickle)
+        opening = Opening(scheduler, variant, allow_pickle, scheduler_settings or {})
         pipeline = open_pipeline(str(source), parse_dtype(dtype), opening=opening)
-        prior = cls(pipeline, classes)
+        prior = cls(pipeline, classes, guided_channels)
         prior.origin = str(source)
         return prior
 
@@ -112,11 +128,15 @@ class DiffusionPrior(LatentDiffusionPrior):
         return output
 
     def guide(self, predicted: Tensor, guidance_scale: float | None) -> Tensor:
-        """Guide the mean alone, as DiT's own sampler does, and drop the variance where it has no use."""
+        """Guide the channels that shall be; the others, and a variance that has a use, are the conditional half's.
+
+        All channels of the mean are guided by default, as in diffusers' ``DiTPipeline`` with a VAE of as many. DiT's own
+        sampler guides the first three alone: ``guided_channels=3``.
+        """
         channels = self.latent_shape[0]
-        mean = super().guide(predicted[:, :channels], guidance_scale)
-        variance = predicted[: len(mean), channels:]  # of the conditional half
-        return torch.cat([mean, variance], dim=1) if self._uses_variance else mean
+        guided = super().guide(predicted[:, : self.guided_channels or channels], guidance_scale)
+        end = None if self._uses_variance else channels
+        return torch.cat([guided, predicted[: len(guided), guided.shape[1] : end]], dim=1)
 
     @property
     def _uses_variance(self) -> bool:
@@ -131,7 +151,8 @@ class DiffusionPrior(LatentDiffusionPrior):
             {k: v for k, v in part.config.items() if not k.startswith("_")} for part in parts
         ]
         weights = [self._vae_hash, hash_module(self.transformer)]
-        return hash_config([scheduler_label(self.scheduler), configs, weights, numbers])
+        guided = [] if self.guided_channels is None else [{"guided": self.guided_channels}]
+        return hash_config([scheduler_label(self.scheduler), configs, weights, numbers, *guided])
 
 
 def save_pipeline(

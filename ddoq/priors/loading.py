@@ -17,7 +17,12 @@ from huggingface_hub.errors import GatedRepoError
 from transformers.utils import logging as transformers_logging
 
 from ddoq.errors import UserError, suggest
-from ddoq.priors.schedulers import check_scheduler, check_variance, make_scheduler
+from ddoq.priors.schedulers import (
+    check_scheduler,
+    check_settings,
+    check_variance,
+    make_scheduler,
+)
 from ddoq.priors.weight_files import check_weights
 from ddoq.storage.files import read_json
 from ddoq.storage.folders import check_given_folder
@@ -97,11 +102,14 @@ class Opening:
             without such a file is read from its plain one.
         allow_pickle: Whether ``.bin`` files are read where there is no ``.safetensors``. They are pickles: opening one may
             run whatever its author put there, so allow it only for files whose origin is trusted.
+        scheduler_settings: Settings of the scheduler that take the place of the folder's; see
+            :func:`ddoq.priors.schedulers.check_settings`.
     """
 
     scheduler: str | None = None
     variant: str | None = None
     allow_pickle: bool = False
+    scheduler_settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find_format(source: str) -> PipelineFormat:
@@ -162,10 +170,12 @@ def open_pipeline(
     name = type(pipeline.scheduler).__name__
     if opening.scheduler is None:
         check_scheduler(name, pipeline.scheduler.config, source)
-    else:
+    if opening.scheduler is not None or opening.scheduler_settings:
+        wanted, settings = opening.scheduler or name, opening.scheduler_settings
+        check_settings(wanted, settings)
         config = {**pipeline.scheduler.config, "_class_name": name}
         with _quiet():  # settings that the other one does not have
-            pipeline.scheduler = make_scheduler(opening.scheduler, config, kind.schedule)
+            pipeline.scheduler = make_scheduler(wanted, config, {**kind.schedule, **settings})
     _check_scaling(pipeline.vae.config, source)
     kind.check(pipeline, source)
     return pipeline

@@ -52,6 +52,14 @@ _TAKEN_OVER = (
 # They read the variance behind the noise that a network predicts.
 VARIANCE_READERS = ("DDPMScheduler", "DDPMParallelScheduler")
 
+# Settings that a user may give: how steps are laid out, and what is made of the network's output. The rest is the noise
+# schedule, which the model was trained with.
+_SETTINGS: dict[str, tuple[Any, ...]] = {
+    "variance_type": ("fixed_small", "fixed_small_log", "fixed_large", "learned_range"),
+    "timestep_spacing": ("linspace", "leading", "trailing"),
+    "clip_sample": (False, True),
+}
+
 
 def make_scheduler(
     name: str, config: Mapping[str, Any], changes: Mapping[str, Any] | None = None
@@ -99,6 +107,32 @@ def make_scheduler(
             "take another one, or leave prior.scheduler out."
         )
     return made
+
+
+def check_settings(name: str, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that a user gives a scheduler and that it would not heed.
+
+    Args:
+        name: The scheduler's class.
+        settings: ``variance_type``, ``timestep_spacing`` and ``clip_sample``, any of them.
+
+    Raises:
+        UserError: Naming the setting, and what it may be.
+    """
+    taken = inspect.signature(getattr(diffusers, name).__init__).parameters
+    for key, value in settings.items():
+        where = f"prior.scheduler_settings.{key}"
+        if key not in _SETTINGS:
+            raise UserError(f"{where} is no setting. {suggest(key, _SETTINGS)}")
+        if key not in taken:
+            raise UserError(f"{where} means nothing to {name}: leave it out.")
+        if not any(value is known or value == known for known in _SETTINGS[key]):
+            listed = ", ".join(map(str, _SETTINGS[key]))
+            raise UserError(f"{where} must be one of {listed}, not {value!r}.")
+        if key == "variance_type" and _learned({key: value}) and name not in VARIANCE_READERS:
+            raise UserError(
+                f"{where} {value} needs prior.scheduler {' or '.join(VARIANCE_READERS)}; {name} reads no variance."
+            )
 
 
 def check_name(name: str) -> None:

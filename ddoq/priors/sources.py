@@ -24,7 +24,7 @@ from ddoq.priors.base import Prior
 from ddoq.priors.diffusion import DiffusionPrior, save_pipeline
 from ddoq.priors.latent import LatentDiffusionPrior
 from ddoq.priors.loading import STABLE_DIFFUSION, check_inputs, find_format, parse_dtype
-from ddoq.priors.schedulers import check_name, check_scheduler, make_scheduler
+from ddoq.priors.schedulers import check_name, check_scheduler, check_settings, make_scheduler
 from ddoq.priors.stable_diffusion import StableDiffusionPrior
 from ddoq.priors.training.config import DiTConfig, VAEConfig, check_image_size
 from ddoq.priors.training.dit import train_dit
@@ -267,6 +267,9 @@ class PretrainedPrior(PriorSource):
         variant: Which weights are read where a folder holds several, e.g. ``fp16`` for ``*.fp16.safetensors``.
         allow_pickle: Dangerous: read ``.bin`` files, too, where there is no ``.safetensors``. They are pickles, and opening
             one may run whatever its author put there.
+        scheduler_settings: Settings of the scheduler in the place of the folder's: ``variance_type`` (``learned_range``
+            reads what a DiT predicts), ``timestep_spacing``, ``clip_sample``.
+        guided_channels: Channels of the latents that guidance of a DiT changes; None is all, its authors take 3.
     """
 
     stand_in = "ddoq.priors.TrainedPrior"
@@ -282,10 +285,13 @@ class PretrainedPrior(PriorSource):
         compile: bool = False,
         variant: str | None = None,
         allow_pickle: bool = False,
+        scheduler_settings: dict[str, Any] | None = None,
+        guided_channels: int | None = None,
     ) -> None:
         parse_dtype(dtype)
         if scheduler is not None:
             check_name(scheduler)
+            check_settings(scheduler, scheduler_settings or {})
         self.path = path
         self.dtype = dtype
         self.scheduler = scheduler
@@ -295,6 +301,8 @@ class PretrainedPrior(PriorSource):
         self.compile = compile
         self.variant = variant
         self.allow_pickle = allow_pickle
+        self.scheduler_settings = scheduler_settings
+        self.guided_channels = guided_channels
 
     def obtain(self, data: ImageDataModule, cache: Path, trainer: Mapping[str, Any]) -> Prior:
         """Open the prior; see :meth:`PriorSource.obtain`. Nothing is cached or trained here."""
@@ -334,7 +342,9 @@ class PretrainedPrior(PriorSource):
         if self.negative_prompt:
             raise UserError(f"prior.negative_prompt has no meaning for the DiT {self.path}.")
         classes = imagenet_indices(data.classes) if self.classes == "imagenet" else self.classes
-        prior = DiffusionPrior.from_pretrained(self.path, classes=classes, **self._opening())
+        prior = DiffusionPrior.from_pretrained(
+            self.path, classes=classes, guided_channels=self.guided_channels, **self._opening()
+        )
         _check_classes(prior, data, self.path)
         return prior
 
@@ -343,6 +353,10 @@ class PretrainedPrior(PriorSource):
             raise UserError(
                 f"prior.classes has no meaning for {self.path}: Stable Diffusion is told classes by the dataset's "
                 "prompts."
+            )
+        if self.guided_channels is not None:
+            raise UserError(
+                f"prior.guided_channels has no meaning for {self.path}: Stable Diffusion guides all channels."
             )
         return StableDiffusionPrior.from_pretrained(
             self.path,
@@ -353,7 +367,7 @@ class PretrainedPrior(PriorSource):
 
     def _opening(self) -> dict[str, Any]:
         """Return how either kind of pipeline is opened."""
-        names = ("dtype", "scheduler", "variant", "allow_pickle")
+        names = ("dtype", "scheduler", "variant", "allow_pickle", "scheduler_settings")
         return {name: getattr(self, name) for name in names}
 
 

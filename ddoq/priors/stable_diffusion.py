@@ -1,6 +1,6 @@
 """The text-conditional prior: Stable Diffusion, told each class by its prompt."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -68,6 +68,7 @@ class StableDiffusionPrior(LatentDiffusionPrior):
         scheduler: str | None = None,
         variant: str | None = None,
         allow_pickle: bool = False,
+        scheduler_settings: Mapping[str, Any] | None = None,
     ) -> Self:
         """Open a folder in the format of diffusers' ``StableDiffusionPipeline``, or a hub id.
 
@@ -79,6 +80,7 @@ class StableDiffusionPrior(LatentDiffusionPrior):
             scheduler: Class name of a diffusers scheduler; None takes the folder's own.
             variant: See :class:`ddoq.priors.loading.Opening`.
             allow_pickle: See :class:`ddoq.priors.loading.Opening`.
+            scheduler_settings: See :class:`ddoq.priors.loading.Opening`.
 
         Returns:
             The prior, on the CPU.
@@ -86,7 +88,7 @@ class StableDiffusionPrior(LatentDiffusionPrior):
         Raises:
             UserError: If it cannot be opened; see :func:`ddoq.priors.loading.open_pipeline`.
         """
-        opening = Opening(scheduler, variant, allow_pickle)
+        opening = Opening(scheduler, variant, allow_pickle, scheduler_settings or {})
         pipeline = open_pipeline(str(source), parse_dtype(dtype), STABLE_DIFFUSION, opening)
         prior = cls(pipeline, prompts, negative_prompt)
         prior.origin = str(source)

@@ -79,6 +79,8 @@ EXPECTED = {
     "prior.variant": "opened",
     "prior.allow_pickle": "opened",
     "prior.scheduler": "opened",
+    "prior.scheduler_settings": "opened",
+    "prior.guided_channels": "opened",
     "prior.classes": "opened",
     "prior.negative_prompt": "opened",
     "prior.vae_slicing": "opened",

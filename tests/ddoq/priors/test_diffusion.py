@@ -8,7 +8,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DiTPipeline
 
 from ddoq.errors import UserError
 from ddoq.finite import NotFiniteError
-from ddoq.priors import DiffusionPrior, Sampling
+from ddoq.priors import DiffusionPrior, PretrainedPrior, Sampling
 from ddoq.seeding import generator_for
 
 SAMPLING = Sampling(strength=0.7, guidance_scale=3.0, num_inference_steps=10)
@@ -432,3 +432,100 @@ def test_computes_in_the_dtype_of_its_weights_whatever_is_around(prior, latents,
             assert torch.equal(images_of(), expected)
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def sampled_as_by_dits_authors(pipeline, latent, label, generator, strength, guidance, steps):
+    """DDPM on spaced steps with a variance between its two bounds (Nichol and Dhariwal 2021), guidance on one channel."""
+    dit, alphas = pipeline.transformer, pipeline.scheduler.alphas_cumprod.double()
+    times = [round(i * 999 / (steps - 1)) for i in range(steps)]
+    spaced = alphas[times]
+    before = torch.cat([torch.ones(1, dtype=torch.float64), spaced[:-1]])
+    betas = 1 - spaced / before  # of the chain that takes these steps alone
+    posterior = betas * (1 - before) / (1 - spaced)
+    noise = torch.randn(1, 2, 4, 4, generator=generator)
+    first = int(steps * strength) - 1
+    z = spaced[first].sqrt() * latent + (1 - spaced[first]).sqrt() * noise
+    for k in reversed(range(first + 1)):
+        t = torch.tensor([times[k]])
+        own, null = (
+            dit(z.float(), timestep=t, class_labels=torch.tensor([number])).sample.double()
+            for number in (label, 5)
+        )
+        eps = own[:, :2].clone()
+        eps[:, :1] = null[:, :1] + guidance * (own[:, :1] - null[:, :1])
+        clean = (z - (1 - spaced[k]).sqrt() * eps) / spaced[k].sqrt()
+        mean = before[k].sqrt() * betas[k] / (1 - spaced[k]) * clean
+        z = mean + (1 - betas[k]).sqrt() * (1 - before[k]) / (1 - spaced[k]) * z
+        if k > 0:
+            share = (own[:, 2:] + 1) / 2
+            log_variance = share * betas[k].log() + (1 - share) * posterior[k].log()
+            z = z + (log_variance / 2).exp() * torch.randn(1, 2, 4, 4, generator=generator)
+    return (pipeline.vae.decode(z.float() / 0.7).sample / 2 + 0.5).clamp(0, 1)
+
+
+AUTHORS = {
+    "scheduler": "DDPMScheduler",
+    "scheduler_settings": {
+        "variance_type": "learned_range",
+        "timestep_spacing": "linspace",
+        "clip_sample": False,
+    },
+    "guided_channels": 1,  # of two, as three of four
+}
+
+
+@pytest.mark.parametrize("strength", [0.7, 1.0])
+@torch.no_grad()
+def test_sampling_as_dits_authors_do_equals_a_written_out_loop(tiny_folder, latents, strength):
+    pipeline = DiTPipeline.from_pretrained(tiny_folder, low_cpu_mem_usage=False)
+    prior = DiffusionPrior.from_pretrained(tiny_folder, **AUTHORS)
+    expected = [
+        sampled_as_by_dits_authors(
+            pipeline, latents[k : k + 1], int(IDS[k]), generators(4)[k], strength, 3.0, 10
+        )
+        for k in range(4)
+    ]
+    actual = prior.generate(
+        latents, IDS, generators=generators(4), sampling=Sampling(strength, 3.0, 10)
+    )
+    torch.testing.assert_close(actual, torch.cat(expected), atol=1e-4, rtol=0)
+
+
+def test_guided_channels_enter_the_fingerprint_and_all_of_them_are_the_default(
+    tiny_folder, prior, latents
+):
+    one, both = (
+        DiffusionPrior.from_pretrained(tiny_folder, guided_channels=count) for count in (1, 2)
+    )
+    images = [
+        each.generate(latents, IDS, generators=generators(4), sampling=SAMPLING)
+        for each in (prior, one, both)
+    ]
+    assert torch.equal(images[0], images[2])
+    assert not torch.allclose(images[0], images[1], atol=1e-4)
+    assert len({each.fingerprint for each in (prior, one, both)}) == 3
+    with pytest.raises(UserError, match="guided_channels must be from 1 to the 2 channels"):
+        DiffusionPrior.from_pretrained(tiny_folder, guided_channels=3)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "settings", "message"),
+    [
+        ("DDPMScheduler", {"variance_typ": "x"}, "variance_typ is no setting.*Did you mean"),
+        ("DDPMScheduler", {"beta_start": 0.1}, "beta_start is no setting"),
+        ("DDPMScheduler", {"variance_type": "learnt"}, "must be one of fixed_small, .*'learnt'"),
+        ("LMSDiscreteScheduler", {"clip_sample": False}, "means nothing to LMSDiscrete"),
+        ("UniPCMultistepScheduler", {"variance_type": "learned_range"}, "UniPCMultistep"),
+        ("DPMSolverMultistepScheduler", {"variance_type": "learned_range"}, "reads no variance"),
+    ],
+)
+def test_settings_that_a_scheduler_would_not_heed_are_refused(scheduler, settings, message):
+    with pytest.raises(UserError, match=message):
+        PretrainedPrior("anywhere", scheduler=scheduler, scheduler_settings=settings)
+
+
+def test_settings_of_the_folders_own_scheduler(tiny_folder):
+    settings = {"timestep_spacing": "trailing"}
+    prior = DiffusionPrior.from_pretrained(tiny_folder, scheduler_settings=settings)
+    assert isinstance(prior.scheduler, DDIMScheduler)
+    assert prior.scheduler.config.timestep_spacing == "trailing"
