@@ -86,10 +86,14 @@ def _tiny(value: Any, key: str, notes: list[str], *, replace_data: bool = False)
 
 
 def _recipe(choice: Mapping[str, Any]) -> dict[str, Any]:
-    """Train for one epoch, and store no more classes of a label than there are."""
+    """Train for one epoch, without a warm-up, and store no more classes of a label than there are."""
     name, overrides = choice["name"], {**choice["overrides"], "epochs": 1}
-    # The recipe that comes with a set is known once that is there; its labels do, too.
-    if name != OWN and load_recipe(name, choice["overrides"]).label_top_k > _TOP_K:
+    if name == OWN:  # known once its set is there; its labels do, too
+        return {"name": name, "overrides": {**overrides, "warmup": 0}}
+    recipe = load_recipe(name, choice["overrides"])
+    if recipe.warmup > 0:
+        overrides["warmup"] = 0
+    if recipe.label_top_k > _TOP_K:
         overrides["label_top_k"] = _TOP_K
     return {"name": name, "overrides": overrides}
 

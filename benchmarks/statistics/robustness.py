@@ -22,6 +22,8 @@ AUGMENTATION = (
     "color_jitter",
     "pca_lighting",
     "patch_shuffle",
+    "pad_crop",
+    "mixup_alpha",
 )
 
 

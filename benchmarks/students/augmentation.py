@@ -27,12 +27,12 @@ class Draws:
 
     @property
     def partners(self) -> Tensor | None:
-        """The image that is mixed into each, int64 ``(n,)``; None without CutMix."""
+        """The image that is mixed into each, int64 ``(n,)``; None without CutMix and MixUp."""
         return self.epoch.partners
 
     @property
     def lam(self) -> Tensor:
-        """Share of each image that keeps its own pixels, float32 ``(n,)``."""
+        """Share of each image in its mixture, float32 ``(n,)``."""
         return self.epoch.lam
 
     def images_of(self, rows: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ def draw_recipe_epoch(
         still = replace(draw_epoch(n, size, seed=seed, epoch=epoch), shown=shown)
         return Draws(still, draw_siamese_epoch(n, size, kinds, seed=seed, epoch=epoch))
     batches = None
-    if recipe.cutmix_of_batches:
+    if recipe.mixes_by_batch:
         batches = epoch_order(n, seed, epoch).split(batch_sizes(n, plan.batch_size))
     drawn = draw_epoch(
         n,
@@ -95,6 +95,8 @@ def draw_recipe_epoch(
         pca_lighting=recipe.pca_lighting,
         jitter_clamp=recipe.jitter_clamp,
         batches=batches,
+        pad_crop=recipe.pad_crop,
+        mixup_alpha=recipe.mixup_alpha,
     )
     return Draws(replace(drawn, shown=shown))
 

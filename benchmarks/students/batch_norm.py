@@ -1,4 +1,7 @@
-"""Over which images the batch normalisation of students takes its statistics."""
+"""Over which images batch normalisation takes its statistics."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -13,7 +16,35 @@ def has_batch_norm(network: nn.Module) -> bool:
         >>> has_batch_norm(nn.Sequential(nn.BatchNorm2d(3))), has_batch_norm(nn.GroupNorm(1, 3))
         (True, False)
     """
-    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules())
+    return any(True for _ in _batch_norms(network))
+
+
+def _batch_norms(network: nn.Module) -> Iterator[nn.modules.batchnorm._BatchNorm]:
+    return (m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+
+
+@contextmanager
+def batch_statistics(network: nn.Module) -> Iterator[None]:
+    """Let batch normalisation take the statistics of the batch that it sees, and remember nothing of them.
+
+    Args:
+        network: Whatever else differs in training mode (dropout, stochastic depth) stays as it is.
+
+    Example:
+        >>> layer = nn.BatchNorm1d(1).eval()
+        >>> with batch_statistics(layer):
+        ...     seen = layer(torch.tensor([[1.0], [3.0]]))
+        >>> seen.flatten().round().tolist(), layer.running_mean.tolist(), layer.training
+        ([-1.0, 1.0], [0.0], False)
+    """
+    layers = [(layer, layer.training, layer.track_running_stats) for layer in _batch_norms(network)]
+    try:
+        for layer, _, _ in layers:
+            layer.training, layer.track_running_stats = True, False
+        yield
+    finally:
+        for layer, training, tracks in layers:
+            layer.training, layer.track_running_stats = training, tracks
 
 
 def statistics_parts(network: nn.Module, batch: int, bn_batch: int, world_size: int = 1) -> int:

@@ -234,7 +234,7 @@ def _outcome(
         global_batch=plan.batch_size,
         epochs=plan.epochs,
         sync_batchnorm=synchronised,
-        **_flops(module, teacher, data, plan.epochs * module.images),
+        **_flops(module, teacher, data, plan.epochs * module.images, trainer.world_size),
         label_bytes=0 if stored is None else stored.total_bytes,
         teacher_bytes=_bytes(teacher) if teacher is not None and recipe.labels == "online" else 0,
     )
@@ -246,12 +246,14 @@ def _bytes(module: nn.Module) -> int:
 
 
 def _flops(
-    module: StudentModule, teacher: "Teacher | None", data: ImageDataModule, seen: int
+    module: StudentModule, teacher: "Teacher | None", data: ImageDataModule, seen: int, ranks: int
 ) -> dict[str, int]:
     """Count what a training came to, from the number of images that it saw."""
     shape = (3, data.image_size, data.image_size)
     tested = len(module.curve) * len(data.test)
     labelled = seen if module.recipe.labels == "online" else 0
+    if module.recipe.teacher_mode == "train":  # every rank labels the whole batch
+        labelled *= ranks
     return {
         "flops": seen * training_flops(module.network, shape),
         "test_flops": tested * forward_flops(module.network, shape),
@@ -291,6 +293,11 @@ def _check(
     if recipe.needs_teacher and teacher is not None and teacher.num_classes != len(names):
         raise UserError(
             f"The teacher knows {teacher.num_classes} classes, {data.name} has {len(names)}."
+        )
+    if recipe.teacher_mode == "train" and teacher is not None and not has_batch_norm(teacher):
+        raise UserError(
+            f"Recipe {recipe.label!r} has teacher_mode 'train', but the teacher {teacher.arch} has no batch normalisation "
+            "whose statistics could be the batch's: set teacher_mode to eval, or take another teacher."
         )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from benchmarks.students.augmentation import Draws
-from benchmarks.students.batch_norm import statistics_parts
+from benchmarks.students.batch_norm import batch_statistics, statistics_parts
 from benchmarks.students.batches import Batch, CachedBatches, EpochPositions, cache_budget
 from benchmarks.students.recipe import Recipe
 from benchmarks.students.stored_labels import StoredLabels
@@ -135,8 +135,8 @@ class StudentModule(L.LightningModule):
 
     def train_dataloader(self) -> EpochPositions:
         """Return batches of positions in the distilled set."""
-        # One box a batch: the batches of stored labels are those that they were made under.
-        together = self._stored is not None and self.recipe.cutmix_of_batches
+        # One box or share a batch: the batches of stored labels are those that they were made under.
+        together = self._stored is not None and self.recipe.mixes_by_batch
         self._positions = EpochPositions(
             len(self._set),
             self.plan.batch_size,
@@ -189,7 +189,7 @@ class StudentModule(L.LightningModule):
         weights = self.sample_weights(batch)
         share = slice(self.global_rank, None, world_size)
         parts = statistics_parts(self.network, len(batch), self.recipe.bn_batch, world_size)
-        losses = self.sample_losses(batch[share], parts)
+        losses = self.sample_losses(batch, share, parts)
         # DDP averages gradients over ranks; times their number it sums the shares of the batch.
         loss = world_size * weighted_mean(losses, weights[share], self.recipe.reduction, weights)
         detached = loss.detach()
@@ -207,18 +207,25 @@ class StudentModule(L.LightningModule):
         partner_weights = self._set.decoded.weights[self._draws.partners[positions]]
         return mix_weights(weights, partner_weights, self._draws.lam[positions])
 
-    def sample_losses(self, positions: Tensor, parts: int = 1) -> Tensor:
-        """Augment images, label them and compute the student's loss for each, float32 ``(b,)``.
+    def sample_losses(self, batch: Tensor, share: slice = slice(None), parts: int = 1) -> Tensor:
+        """Augment images, label them and compute the student's loss for each.
 
-        The student takes them in as many ``parts``, each with batch statistics of its own.
+        Args:
+            batch: int64 ``(b,)``, positions in the set.
+            share: Which of them this rank trains on.
+            parts: In how many the student takes them, each with batch statistics of its own.
+
+        Returns:
+            float32, one for each image of the share.
         """
         with without_autocast():
-            images = self._set.images(positions, self._draws)
+            images = self._set.images(batch[share], self._draws)
         logits = torch.cat([self(part) for part in images.tensor_split(parts)])
         with without_autocast():
-            return self._losses(logits, images, positions)
+            return self._losses(logits, images, batch, share)
 
-    def _losses(self, logits: Tensor, images: Tensor, positions: Tensor) -> Tensor:
+    def _losses(self, logits: Tensor, images: Tensor, batch: Tensor, share: slice) -> Tensor:
+        positions = batch[share]
         draws, lam = self._draws, self._draws.lam[positions]
         images_of = draws.images_of(positions)
         mixed_in = None if draws.partners is None else draws.images_of(draws.partners[positions])
@@ -230,7 +237,16 @@ class StudentModule(L.LightningModule):
                 return losses
             others = self._soft_losses(logits, self._targets[mixed_in])
             return lam * losses + (1 - lam) * others
+        if self.recipe.teacher_mode == "train":
+            return self._soft_losses(logits, self._batch_logits(images, batch, share))
         return self._soft_losses(logits, self.teacher_logits(images, positions))
+
+    def _batch_logits(self, images: Tensor, batch: Tensor, share: slice) -> Tensor:
+        """Return the teacher's logits for a share, by statistics of the whole batch, the same on any number of ranks."""
+        if len(images) < len(batch):
+            images = self._set.images(batch, self._draws)
+        with batch_statistics(self._teacher[0]):
+            return self.teacher_logits(images, batch)[share]
 
     def _hard_losses(
         self, logits: Tensor, positions: Tensor, partners: Tensor | None, lam: Tensor

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from ddoq.augmentation.siamese import parse_strategy
 from ddoq.errors import UserError
+from ddoq.optimisation.schedules import cosine_factor
 from ddoq.seeding import check_seed
 from ddoq.storage.records import hashed_fields
 
@@ -81,10 +82,17 @@ class Recipe:
         bn_batch: Images over which a student's batch normalisation takes statistics: a batch goes through the network in
             the nearest number of equal parts; 0 takes the whole batch.
         cutmix_per: ``image`` draws a box and a partner for each image; ``batch`` one box for all images of a batch, whose
-            partners are of the same batch.
+            partners are of the same batch. The same of MixUp's shares.
         jitter_clamp: Whether pixels are cut off at 0 and 1 after every change of colour.
         weights: ``loss`` multiplies losses by the weights of images; ``sampling`` draws images in proportion to them,
             anew for every epoch, and lets all losses count the same.
+        pad_crop: Pixels of black around an image out of which it is cropped at random, in the place of resized crops; 0
+            crops nothing.
+        mixup_alpha: Parameter of MixUp, in the place of CutMix; 0 blends nothing.
+        teacher_mode: ``eval``, or ``train``: the teacher's batch normalisation takes the statistics of the batch that it
+            labels, so that labels depend on batch size and order. That batch is the whole one on any number of ranks.
+            Nothing that the teacher remembers changes, and its dropout stays off. Only for labels made online.
+        warmup: Epochs in which the rate of ``cosine`` rises along a line, from a hundredth.
         changed: Names of the values that differ from the recipe of that name.
     """
 
@@ -122,6 +130,10 @@ class Recipe:
     cutmix_per: Literal["image", "batch"] = field(default="image", metadata=_LATER)
     jitter_clamp: bool = field(default=True, metadata=_LATER)
     weights: Literal["loss", "sampling"] = field(default="loss", metadata=_LATER)
+    pad_crop: int = field(default=0, metadata=_LATER)
+    mixup_alpha: float = field(default=0.0, metadata=_LATER)
+    teacher_mode: Literal["eval", "train"] = field(default="eval", metadata=_LATER)
+    warmup: int = field(default=0, metadata=_LATER)
     changed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -180,16 +192,39 @@ class Recipe:
                 and (self.label_top_k == 0 or self.loss != "mse"),
                 "'ce' where labels is 'hard', and not 'mse' where stored labels keep but some classes",
             ),
-            "siamese": (
-                not self._kinds() or not self._augments(),
-                "'none' beside crops, flips, CutMix, colour changes or shuffled patches: it brings its own",
-            ),
+            **self._rules_of_views(),
         }
         for key, (holds, rule) in rules.items():
             if not holds:
                 raise UserError(
                     f"Recipe {self.name!r}: {key} must be {rule}, not {getattr(self, key)!r}."
                 )
+
+    def _rules_of_views(self) -> dict[str, tuple[bool, str]]:
+        """Return what must hold of the ways to change images and to label them, by key."""
+        return {
+            "siamese": (
+                not self._kinds() or not self._augments(),
+                "'none' beside crops, flips, CutMix, MixUp, colour changes or shuffled patches: it brings its own",
+            ),
+            "pad_crop": (
+                self.pad_crop == 0 or (self.pad_crop > 0 and not self._resizes()),
+                "at least 0, and 0 unless crop_scale is [1, 1]: an image is cropped in one way",
+            ),
+            "mixup_alpha": (
+                0 <= self.mixup_alpha < math.inf and not (self.mixup_alpha and self.cutmix_alpha),
+                "at least 0, and 0 unless cutmix_alpha is 0: an image is mixed in one way",
+            ),
+            "teacher_mode": (
+                self.teacher_mode == "eval" or self.labels == "online",
+                "'eval' unless labels is 'online': batch statistics make labels of a batch, not of an image and epoch",
+            ),
+            "warmup": (
+                self.warmup == 0
+                or (self.schedule == "cosine" and 0 < self.warmup < _least(self.epochs)),
+                "at least 0 and below epochs, and 0 unless schedule is 'cosine'",
+            ),
+        }
 
     def _kinds(self) -> tuple[str, ...]:
         """Read the strategy of Siamese augmentation."""
@@ -200,14 +235,17 @@ class Recipe:
 
     def _augments(self) -> bool:
         """Say whether images change in any other way than Siamese augmentation."""
-        crops = self.crop_scale != (1.0, 1.0)
-        mixes = self.cutmix_alpha > 0 or self.patch_shuffle
+        crops = self._resizes() or self.pad_crop > 0
+        mixes = self.cutmix_alpha > 0 or self.mixup_alpha > 0 or self.patch_shuffle
         return crops or self.flip or mixes or self.color_jitter > 0 or self.pca_lighting > 0
 
+    def _resizes(self) -> bool:
+        return self.crop_scale != (1.0, 1.0)
+
     @property
-    def cutmix_of_batches(self) -> bool:
-        """Whether all images of a batch are mixed by one box."""
-        return self.cutmix_alpha > 0 and self.cutmix_per == "batch"
+    def mixes_by_batch(self) -> bool:
+        """Whether all images of a batch are mixed by one box, or one share."""
+        return (self.cutmix_alpha > 0 or self.mixup_alpha > 0) and self.cutmix_per == "batch"
 
     @property
     def needs_teacher(self) -> bool:
@@ -262,6 +300,8 @@ class Recipe:
             epoch: :math:`e`, counts from 0.
             epochs: :math:`E`, of the :class:`Plan`.
 
+        A warm-up shortens the cosine, see :func:`ddoq.optimisation.schedules.cosine_factor`.
+
         Returns:
             A number in [0, 1].
         """
@@ -271,7 +311,7 @@ class Recipe:
             # A share such as 2/3 times E may come out a little below a whole number.
             passed = [m for m in self.milestones if math.floor(m * epochs + 1e-9) <= epoch]
             return self.gamma ** len(passed)
-        return 0.5 * (1 + math.cos(math.pi * epoch / (self.zeta * epochs)))
+        return cosine_factor(epoch, epochs, warmup=self.warmup, zeta=self.zeta)
 
     def config(self) -> dict[str, Any]:
         """Return the values that decide a training, as results record and hash them.
@@ -309,6 +349,13 @@ def _shares(rule: tuple[float, float] | dict[int, tuple[float, float]]) -> bool:
     if isinstance(rule, tuple):
         return 0 < rule[0] <= rule[1] <= 1
     return _starts_at_1(rule) and all(_shares(pair) for pair in rule.values())
+
+
+def _least(rule: ByClassesAndIpc) -> int:
+    """Return the smallest number of a rule; 0 of one without any."""
+    if isinstance(rule, int):
+        return rule
+    return min((number for table in rule.values() for number in table.values()), default=0)
 
 
 def _starts_at_1(table: Mapping[int, Any]) -> bool:

@@ -33,7 +33,7 @@ def recipe_names() -> list[str]:
 
     Example:
         >>> recipe_names()
-        ['dc', 'dsa', 'hard', 'hard_idc', 'rded', 'sre2l', 'unified']
+        ['dc', 'dsa', 'hard', 'hard_idc', 'rded', 'sre2l', 'sre2l_cifar', 'sre2l_tiny', 'unified']
     """
     files = resources.files("benchmarks.students").joinpath("recipe_files").iterdir()
     return sorted(Path(file.name).stem for file in files if file.name.endswith(".yaml"))

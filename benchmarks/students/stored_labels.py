@@ -60,7 +60,9 @@ class LabelRecord:
     pca_lighting: float
     siamese: dict[str, Any] = field(default_factory=dict, metadata={"since": 2})
     jitter_clamp: bool = field(default=True, metadata={"since": 2})
-    cutmix_batch: int = field(default=0, metadata={"since": 2})  # 0: a box for each image
+    cutmix_batch: int = field(default=0, metadata={"since": 2})  # 0: a box or share for each image
+    pad_crop: int = field(default=0, metadata={"since": 2})
+    mixup_alpha: float = field(default=0.0, metadata={"since": 2})
 
     @classmethod
     def of(cls, training: TrainingSet, teacher: "Teacher") -> "LabelRecord":
@@ -86,7 +88,9 @@ class LabelRecord:
             pca_lighting=recipe.pca_lighting,
             siamese={} if recipe.siamese == "none" else siamese,
             jitter_clamp=recipe.jitter_clamp,
-            cutmix_batch=training.plan.batch_size if recipe.cutmix_of_batches else 0,
+            cutmix_batch=training.plan.batch_size if recipe.mixes_by_batch else 0,
+            pad_crop=recipe.pad_crop,
+            mixup_alpha=recipe.mixup_alpha,
         )
 
 

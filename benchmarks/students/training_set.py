@@ -180,6 +180,16 @@ class TrainingSet:
                 raise UserError(
                     f"{name} has loss {recipe.loss!r}, but the targets of the set are vectors: use `loss: mse`."
                 )
+        if recipe.pad_crop >= min(decoded.size):
+            raise UserError(
+                f"{name} has pad_crop {recipe.pad_crop}, but the images of the set have {min(decoded.size)} pixels a side: "
+                "make it smaller, or nothing of them may be left."
+            )
+        if recipe.pad_crop > 0 and not decoded.gives_pixels:
+            raise UserError(
+                f"{name} crops out of black borders, but the images of the set lie in a space without black: set pad_crop "
+                "to 0, or evaluation.set_precision to uint8, which maps them back to pixels."
+            )
         recolours = recipe.color_jitter > 0 or recipe.pca_lighting > 0
         if recolours and not decoded.gives_pixels:
             raise UserError(

@@ -6,17 +6,18 @@ batch size, the order of the batches or the number of ranks.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ddoq.augmentation.colors import draw_jitter, draw_lighting, jitter
+from ddoq.augmentation.mixup import draw_shares, mixup
 from ddoq.augmentation.patches import draw_patches, shuffle_patches
+from ddoq.augmentation.shifts import draw_shifts, shift_and_flip
 from ddoq.images import to_float
 from ddoq.seeding import generator_for
 
@@ -31,21 +32,24 @@ class EpochAugmentation:
     Attributes:
         crops: int64 ``(n, 4)``: top, left, height, width in pixels.
         flips: bool ``(n,)``.
-        partners: int64 ``(n,)``: the image that is mixed in; None without CutMix.
-        boxes: int64 ``(n, 4)``: left, top, right, bottom of what the partner covers, ends excluded.
-        lam: float32 ``(n,)``: share of the area that keeps its own pixels, exact for the box; 1 without CutMix.
+        partners: int64 ``(n,)``: the image that is mixed in; None without CutMix and MixUp.
+        boxes: int64 ``(n, 4)``: left, top, right, bottom of what the partner covers, ends excluded; None where MixUp
+            blends the two.
+        lam: float32 ``(n,)``: share of the image in the mixture, with CutMix of the area and exact for the box; 1 without.
         patches: int64 ``(n, 2, f)``: orders of the rows and columns of a collage's patches; None without shuffling.
         jitter_factors: float32 ``(n, 3)``: of brightness, contrast and saturation; None without colour jitter.
         jitter_order: int64 ``(n, 3)``: which of them comes first, second and third.
         lighting: float32 ``(n, 3)``: what is added to red, green and blue; None without.
         jitter_clamp: Whether pixels are cut off at 0 and 1 after every change of colour.
         shown: int64 ``(n,)``: the image that row i is for, where images are drawn with repetition; None: image i.
+        shifts: int64 ``(n, 2)``: rows and columns by which an image is moved in front of black; None without.
+        pad: Largest shift in pixels.
     """
 
     crops: Tensor
     flips: Tensor
     partners: Tensor | None
-    boxes: Tensor
+    boxes: Tensor | None
     lam: Tensor
     patches: Tensor | None = None
     jitter_factors: Tensor | None = None
@@ -53,6 +57,8 @@ class EpochAugmentation:
     lighting: Tensor | None = None
     jitter_clamp: bool = True
     shown: Tensor | None = None
+    shifts: Tensor | None = None
+    pad: int = 0
 
     def images_of(self, rows: Tensor) -> Tensor:
         """Return the images that rows are for, int64 as they are."""
@@ -145,9 +151,7 @@ def draw_boxes(
         True
     """
     height, width = size
-    # torch's Beta distribution takes no generator, so that NumPy draws, from a seed that torch drew.
-    seed = int(torch.randint(2**62, (1,), generator=generator))
-    share = torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, size=n))
+    share = draw_shares(n, alpha, generator)
     half = 0.5 * torch.sqrt(1 - share)
     half_width, half_height = (half * width).long(), (half * height).long()
     x = torch.randint(width, (n,), generator=generator)
@@ -173,6 +177,8 @@ def draw_epoch(
     pca_lighting: float = 0.0,
     jitter_clamp: bool = True,
     batches: Sequence[Tensor] | None = None,
+    pad_crop: int = 0,
+    mixup_alpha: float = 0.0,
 ) -> EpochAugmentation:
     """Draw all parameters of one epoch; each kind from a generator of its own.
 
@@ -189,17 +195,26 @@ def draw_epoch(
         color_jitter: Largest change of brightness, contrast and saturation; 0 changes nothing.
         pca_lighting: Standard deviation of the lighting noise; 0 adds none.
         jitter_clamp: Whether pixels are cut off at 0 and 1 after every change of colour.
-        batches: int64 positions of every batch, all of the set together: CutMix then draws one box a batch, and
-            partners within it.
+        batches: int64 positions of every batch, all of the set together: CutMix then draws one box a batch, MixUp one
+            share, and both partners within it.
+        pad_crop: Pixels of black around an image out of which it is cropped; 0 moves nothing.
+        mixup_alpha: Parameter of MixUp, in the place of CutMix; 0 blends nothing.
 
     Returns:
         The parameters, on the CPU. Partners are a random permutation of the whole set, or of each batch.
+
+    Raises:
+        ValueError: If both kinds of mixing or both kinds of crops are asked for.
 
     Example:
         >>> epoch = draw_epoch(2, (8, 8), seed=0, epoch=0)
         >>> epoch.crops.tolist(), epoch.flips.tolist(), epoch.partners
         ([[0, 0, 8, 8], [0, 0, 8, 8]], [False, False], None)
     """
+    if cutmix_alpha != 0 and mixup_alpha != 0:
+        raise ValueError("An image is mixed by CutMix or by MixUp, not by both.")
+    if pad_crop > 0 and crop_scale != (1.0, 1.0):
+        raise ValueError("An image is cropped out of black borders or resized, not both.")
 
     def generator(kind: str) -> torch.Generator:
         return generator_for(seed, "augment", epoch, kind)
@@ -209,16 +224,12 @@ def draw_epoch(
     else:
         crops = draw_crops(n, size, crop_scale, crop_ratio, generator("crop"))
     flips = torch.rand(n, generator=generator("flip")) < (0.5 if flip else 0.0)
-    partners, boxes, lam = None, torch.zeros(n, 4, dtype=torch.int64), torch.ones(n)
-    if cutmix_alpha != 0 and batches is None:
-        partners = torch.randperm(n, generator=generator("partner"))
-        boxes, lam = draw_boxes(n, size, cutmix_alpha, generator("box"))
-    elif cutmix_alpha != 0 and batches is not None:
-        partners = permute_within(batches, generator("partner"))
-        number = batch_numbers(batches)
-        boxes, lam = draw_boxes(len(batches), size, cutmix_alpha, generator("box"))
-        boxes, lam = boxes[number], lam[number]
-    drawn = EpochAugmentation(crops, flips, partners, boxes, lam, jitter_clamp=jitter_clamp)
+    still = EpochAugmentation(crops, flips, None, torch.zeros(n, 4).long(), torch.ones(n))
+    drawn = _draw_mix(still, n, size, (cutmix_alpha, mixup_alpha), batches, generator)
+    drawn = replace(drawn, jitter_clamp=jitter_clamp)
+    if pad_crop > 0:
+        shifts = draw_shifts(n, pad_crop, generator("shift"))
+        drawn = replace(drawn, shifts=shifts, pad=pad_crop)
     if collage > 1:
         drawn = replace(drawn, patches=draw_patches(n, collage, generator("patches")))
     if color_jitter > 0:
@@ -260,6 +271,30 @@ def batch_numbers(batches: Sequence[Tensor]) -> Tensor:
     for number, batch in enumerate(batches):
         numbers[batch] = number
     return numbers
+
+
+def _draw_mix(
+    drawn: EpochAugmentation,
+    n: int,
+    size: tuple[int, int],
+    alphas: tuple[float, float],
+    batches: Sequence[Tensor] | None,
+    generator: Callable[[str], torch.Generator],
+) -> EpochAugmentation:
+    """Draw partners, and what is taken of them, by the alphas of CutMix and MixUp: a box or a share."""
+    cutmix_alpha, mixup_alpha = alphas
+    if cutmix_alpha == 0 and mixup_alpha == 0:
+        return drawn
+    if batches is None:
+        partners, of = torch.randperm(n, generator=generator("partner")), torch.arange(n)
+    else:
+        partners, of = permute_within(batches, generator("partner")), batch_numbers(batches)
+    count = n if batches is None else len(batches)
+    if cutmix_alpha != 0:
+        boxes, lam = draw_boxes(count, size, cutmix_alpha, generator("box"))
+        return replace(drawn, partners=partners, boxes=boxes[of], lam=lam[of])
+    lam = draw_shares(count, mixup_alpha, generator("mixup")).float()
+    return replace(drawn, partners=partners, boxes=None, lam=lam[of])
 
 
 def crop_and_flip(images: Tensor, crops: Tensor, flips: Tensor) -> Tensor:
@@ -347,6 +382,8 @@ def augment(images: Tensor, positions: Tensor, epoch: EpochAugmentation) -> Tens
         return _single(images, positions, epoch)
     both = _single(images, torch.cat([positions, epoch.partners[positions]]), epoch)
     originals, partners = both.chunk(2)
+    if epoch.boxes is None:
+        return mixup(originals, partners, epoch.lam[positions])
     return cutmix(originals, partners, epoch.boxes[positions])
 
 
@@ -357,7 +394,11 @@ def _single(images: Tensor, positions: Tensor, epoch: EpochAugmentation) -> Tens
         pixels = shuffle_patches(pixels, epoch.patches[positions])
     if pixels.dtype == torch.uint8:
         pixels = to_float(pixels)
-    pixels = crop_and_flip(pixels, epoch.crops[positions], epoch.flips[positions])
+    flips = epoch.flips[positions]
+    if epoch.shifts is None:
+        pixels = crop_and_flip(pixels, epoch.crops[positions], flips)
+    else:  # nothing is enlarged, so that pixels stay as they are
+        pixels = shift_and_flip(pixels, epoch.shifts[positions], flips, epoch.pad)
     if epoch.jitter_factors is not None and epoch.jitter_order is not None:
         factors, order = epoch.jitter_factors[positions], epoch.jitter_order[positions]
         pixels = jitter(pixels, factors, order, clamp=epoch.jitter_clamp)

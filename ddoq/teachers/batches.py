@@ -5,15 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ddoq.augmentation.epochs import draw_crops
+from ddoq.augmentation.shifts import draw_shifts
 from ddoq.data.base import ImageSplit
 from ddoq.seeding import generator_for
 
 # uint8 images, int64 labels, int64 positions in the split.
 Batch = tuple[Tensor, Tensor, Tensor]
+
+CROP_RATIO = (3 / 4, 4 / 3)  # of random resized crops, width over height: torchvision's default
 
 _MAIN_MEMORY = (
     8 * 2**30
@@ -29,15 +32,29 @@ class TeacherEpoch:
         order: int64 ``(n,)``, a permutation of the positions.
         shifts: int64 ``(n, 2)``: rows and columns by which image i is moved, each within the crop padding.
         flips: bool ``(n,)``: whether image i is mirrored.
+        crops: int64 ``(n, 4)``: top, left, height and width of what is cut out of image i and enlarged; None without.
     """
 
     order: Tensor
     shifts: Tensor
     flips: Tensor
+    crops: Tensor | None = None
+
+    def to(self, device: torch.device) -> "TeacherEpoch":
+        """Copy to a device what images are changed by; the order stays."""
+        crops = None if self.crops is None else self.crops.to(device)
+        return TeacherEpoch(self.order, self.shifts.to(device), self.flips.to(device), crops)
 
 
 def draw_teacher_epoch(
-    n: int, *, crop_pad: int, hflip: bool, seed: int, epoch: int
+    n: int,
+    *,
+    crop_pad: int,
+    hflip: bool,
+    seed: int,
+    epoch: int,
+    crop_scale: tuple[float, float] | None = None,
+    size: tuple[int, int] = (1, 1),
 ) -> TeacherEpoch:
     """Draw the choices of an epoch, on the CPU.
 
@@ -47,46 +64,22 @@ def draw_teacher_epoch(
         hflip: Whether half of the images are mirrored.
         seed: The seed of the teacher.
         epoch: Counts from 0.
+        crop_scale: Smallest and largest share of the area of random resized crops; None cuts nothing out.
+        size: Height and width of the images, for these crops.
 
     Returns:
-        Order, shifts and flips.
+        Order, shifts, flips and crops.
     """
     generator = generator_for(seed, "teacher-epoch", epoch)
     order = torch.randperm(n, generator=generator)
-    shifts = torch.randint(-crop_pad, crop_pad + 1, (n, 2), generator=generator)
+    shifts = draw_shifts(n, crop_pad, generator)
     flips = torch.rand(n, generator=generator) < (0.5 if hflip else 0.0)
-    return TeacherEpoch(order, shifts, flips)
-
-
-def shift_and_flip(images: Tensor, shifts: Tensor, flips: Tensor, crop_pad: int) -> Tensor:
-    """Crop every image at random from its zero-padded self, and mirror some.
-
-    Equal to ``torchvision.transforms.v2.functional.crop`` of the padded image followed by ``horizontal_flip``,
-    with parameters of its own for every image.
-
-    Args:
-        images: ``(n, c, h, w)``, any dtype.
-        shifts: int64 ``(n, 2)``, each in [-crop_pad, crop_pad].
-        flips: bool ``(n,)``.
-        crop_pad: Pixels of black around the image.
-
-    Returns:
-        ``(n, c, h, w)`` of the same dtype.
-
-    Example:
-        >>> image = torch.tensor([[[[1, 2, 3]]]])
-        >>> shift_and_flip(image, torch.tensor([[0, 1]]), torch.tensor([False]), 1).tolist()
-        [[[[2, 3, 0]]]]
-    """
-    n, _, height, width = images.shape
-    padded = F.pad(images, (crop_pad, crop_pad, crop_pad, crop_pad)) if crop_pad else images
-    rows = torch.arange(height, device=images.device) + shifts[:, :1] + crop_pad
-    columns = torch.arange(width, device=images.device).expand(n, width)
-    columns = torch.where(flips.unsqueeze(1), width - 1 - columns, columns)
-    columns = columns + shifts[:, 1:] + crop_pad
-    number = torch.arange(n, device=images.device)[:, None, None]
-    # Two indices around a slice put the channels last: (n, h, w, c), the layout that convolutions like best.
-    return padded[number, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    if crop_scale is None:
+        return TeacherEpoch(order, shifts, flips)
+    crop_generator = generator_for(seed, "teacher-epoch", epoch, "crop")
+    return TeacherEpoch(
+        order, shifts, flips, draw_crops(n, size, crop_scale, CROP_RATIO, crop_generator)
+    )
 
 
 def batches_of(order: Tensor, batch_size: int) -> list[Tensor]:

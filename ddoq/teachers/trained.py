@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from ddoq.seeding import derive_seed
 from ddoq.storage.checkpoints import Checkpoint
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.folders import obtain_folder
+from ddoq.storage.records import hashed_fields
 from ddoq.storage.run_folder import RunFolder
 from ddoq.teachers.accuracy import TESTED_ON, measure_again, split_accuracies
 from ddoq.teachers.sources import TeacherSource, announce, notice_constant, passes_over_test
@@ -40,8 +41,8 @@ class TrainedTeacher(TeacherSource):
     """Trains a teacher once and keeps it in the cache.
 
     The defaults suit small images: a narrow ConvNet with batch norm (SRe2L needs its statistics), SGD with
-    Nesterov momentum, learning rate up for a fifth of the steps and down along a cosine, weight decay 5e-4 (as
-    SRe2L's squeezing of CIFAR-100), and crops out of black borders an eighth of the side wide (4 pixels at 32, as
+    Nesterov momentum, learning rate up for a fifth of the steps and down again along cosines, weight decay 5e-4 on
+    matrices alone, and crops out of black borders an eighth of the side wide (4 pixels at 32, as
     He et al., 2016).
 
     Args:
@@ -51,14 +52,21 @@ class TrainedTeacher(TeacherSource):
         epochs: Passes over the training split.
         batch_size: Images a step.
         lr: Highest learning rate.
-        weight_decay: Decay of weights with two dimensions or more.
+        weight_decay: Decay of the tensors that ``weight_decay_on`` names.
         label_smoothing: Share of the label that is spread over all classes, in [0, 1).
-        crop_pad: Largest shift of a random crop in pixels; an eighth of the side where None.
+        crop_pad: Largest shift of a random crop in pixels; an eighth of the side where None, and none beside
+            ``crop_scale``.
         hflip: Whether half of the images are mirrored. Off by default: digits and text do not survive it.
         optimizer: ``sgd`` or ``adamw``.
-        warmup: Share of the steps in which the learning rate rises, in [0, 1).
+        warmup: Share of the training in which the learning rate rises, in [0, 1); whole epochs of it under ``cosine``.
         channels_last: Whether convolutions work on the channels-last layout.
         seed: Decides weights, order and augmentation.
+        nesterov: Whether the momentum of ``sgd`` is Nesterov's.
+        weight_decay_on: ``matrices`` decays only weights with two dimensions or more, ``all`` everything.
+        schedule: ``one_cycle`` (up and down along cosines, set every step) or ``cosine`` (up along a line from a
+            hundredth, down along a cosine, set every epoch), as SRe2L's scripts; ``warmup: 0`` starts at ``lr``.
+        crop_scale: Smallest and largest share of the area of random resized crops (aspect ratios of 3/4 to 4/3), in the
+            place of shifts; [0.08, 1.0] is torchvision's default.
         precision: ``bf16-mixed`` trains with passes in bfloat16; the weights are float32.
 
     Raises:
@@ -82,6 +90,10 @@ class TrainedTeacher(TeacherSource):
         channels_last: bool = True,
         seed: int = 0,
         precision: Precision = "32-true",
+        nesterov: bool = True,
+        weight_decay_on: str = "matrices",
+        schedule: str = "one_cycle",
+        crop_scale: tuple[float, float] | None = None,
     ) -> None:
         check_precision("teacher.precision", precision)
         self.precision = precision
@@ -102,6 +114,10 @@ class TrainedTeacher(TeacherSource):
             warmup=warmup,
             channels_last=channels_last,
             seed=seed,
+            nesterov=nesterov,
+            weight_decay_on=weight_decay_on,
+            schedule=schedule,
+            crop_scale=None if crop_scale is None else (crop_scale[0], crop_scale[1]),
         )
 
     @classmethod
@@ -119,7 +135,8 @@ class TrainedTeacher(TeacherSource):
         Raises:
             UserError: If crops may lie outside of the images.
         """
-        crop_pad = data.image_size // 8 if self.crop_pad is None else self.crop_pad
+        usual = 0 if self.training.crop_scale else data.image_size // 8
+        crop_pad = usual if self.crop_pad is None else self.crop_pad
         if crop_pad >= data.image_size:
             raise UserError(
                 f"teacher.crop_pad must be below the side of the images ({data.image_size} pixels), not {crop_pad}: it is "
@@ -130,7 +147,7 @@ class TrainedTeacher(TeacherSource):
             "arch": self.arch,
             "kwargs": self.kwargs,
             "stem": self.stem,
-            "training": {**asdict(self.training), "crop_pad": crop_pad},
+            "training": hashed_fields(replace(self.training, crop_pad=crop_pad)),
             "precision": self.precision,
             "data": data.normalized_fingerprint,
         }

@@ -1,7 +1,9 @@
 """The training of a teacher, as a thin LightningModule."""
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import lightning as L
 import torch
@@ -9,11 +11,14 @@ import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from ddoq.augmentation.epochs import crop_and_flip
+from ddoq.augmentation.shifts import shift_and_flip
 from ddoq.bounds import check_number
 from ddoq.data.base import ImageDataModule
 from ddoq.errors import UserError, suggest
 from ddoq.images import to_float
 from ddoq.networks import Normalize
+from ddoq.optimisation.schedules import cosine_factor
 from ddoq.optimisation.trainers import ResumableBatches
 from ddoq.seeding import check_seed
 from ddoq.teachers.batches import (
@@ -24,11 +29,14 @@ from ddoq.teachers.batches import (
     draw_teacher_epoch,
     fits,
     load_split,
-    shift_and_flip,
     streamed_batches,
 )
 
 OPTIMIZERS = ("adamw", "sgd")
+SCHEDULES = ("one_cycle", "cosine")
+DECAYS = ("matrices", "all")
+
+_LATER: dict[str, Any] = {"since": 2}  # a field that came after teachers had been trained
 
 
 @dataclass(frozen=True)
@@ -39,14 +47,20 @@ class TeacherTraining:
         epochs: Passes over the training split.
         batch_size: Images a step.
         lr: Highest learning rate.
-        weight_decay: Decay of weights with two dimensions or more; biases and norms are not decayed.
+        weight_decay: Decay of the tensors that ``weight_decay_on`` names.
         label_smoothing: Share of the label that is spread over all classes, in [0, 1).
         crop_pad: Pixels of black around an image out of which it is cropped at random.
         hflip: Whether half of the images are mirrored.
-        optimizer: ``sgd`` (Nesterov momentum 0.9) or ``adamw``.
-        warmup: Share of the steps in which the learning rate rises, in [0, 1); then it falls to 0 along a cosine.
+        optimizer: ``sgd`` (momentum 0.9) or ``adamw``.
+        warmup: Share of the training in which the learning rate rises, in [0, 1).
         channels_last: Whether convolutions work on the channels-last layout.
         seed: Decides weights, order and augmentation.
+        nesterov: Whether the momentum of ``sgd`` is Nesterov's.
+        weight_decay_on: ``matrices``: weights with two dimensions or more, no biases and norms; ``all``: everything.
+        schedule: ``one_cycle``: up along a cosine from 1/25 and down along another, set every step; ``cosine``: up along
+            a line from 1/100 in whole epochs, rounded down, then down along a cosine to 0, set every epoch.
+        crop_scale: Smallest and largest share of the area of random resized crops, which take the place of
+            ``crop_pad``; None makes none.
     """
 
     epochs: int
@@ -60,6 +74,10 @@ class TeacherTraining:
     warmup: float
     channels_last: bool
     seed: int
+    nesterov: bool = field(default=True, metadata=_LATER)
+    weight_decay_on: str = field(default="matrices", metadata=_LATER)
+    schedule: str = field(default="one_cycle", metadata=_LATER)
+    crop_scale: tuple[float, float] | None = field(default=None, metadata=_LATER)
 
     def __post_init__(self) -> None:
         """Refuse values that no training could use."""
@@ -69,9 +87,23 @@ class TeacherTraining:
         check_number("teacher.lr", self.lr, above=0)
         for what in ("label_smoothing", "warmup"):
             check_number(f"teacher.{what}", getattr(self, what), at_least=0, below=1)
-        if self.optimizer not in OPTIMIZERS:
-            hint = suggest(self.optimizer, OPTIMIZERS)
-            raise UserError(f"Unknown teacher.optimizer {self.optimizer!r}. {hint}")
+        choices = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "weight_decay_on": DECAYS}
+        for what, names in choices.items():
+            value = getattr(self, what)
+            if value not in names:
+                raise UserError(f"Unknown teacher.{what} {value!r}. {suggest(value, names)}")
+        if self.crop_scale is None:
+            return
+        low, high = self.crop_scale
+        if not 0 < low <= high <= 1:
+            raise UserError(
+                f"teacher.crop_scale must be two ascending numbers in (0, 1], not {[low, high]}: the smallest and the "
+                "largest share of the area that a crop keeps."
+            )
+        if self.crop_pad > 0:
+            raise UserError(
+                f"teacher.crop_scale {[low, high]} takes the place of crop_pad ({self.crop_pad}): leave one of them out."
+            )
 
 
 class TeacherModule(L.LightningModule):
@@ -110,10 +142,10 @@ class TeacherModule(L.LightningModule):
             hflip=settings.hflip,
             seed=settings.seed,
             epoch=self.current_epoch,
+            crop_scale=settings.crop_scale,
+            size=(self.data.image_size, self.data.image_size),
         )
-        self._epoch = TeacherEpoch(
-            epoch.order, epoch.shifts.to(self.device), epoch.flips.to(self.device)
-        )
+        self._epoch = epoch.to(self.device)
         positions = batches_of(epoch.order, settings.batch_size)
 
         def start_at(first: int) -> Iterable[Batch]:
@@ -128,13 +160,7 @@ class TeacherModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the cross-entropy of an augmented batch."""
         images, labels, positions = batch
-        images = shift_and_flip(
-            images,
-            self._epoch.shifts[positions],
-            self._epoch.flips[positions],
-            self.settings.crop_pad,
-        )
-        normalized = self.normalize(to_float(images))
+        normalized = self.normalize(self._augment(images, positions))
         if self.settings.channels_last:
             normalized = normalized.contiguous(memory_format=torch.channels_last)
         logits: Tensor = self.network(normalized)
@@ -142,17 +168,35 @@ class TeacherModule(L.LightningModule):
             logits.float(), labels, label_smoothing=self.settings.label_smoothing
         )
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Build the optimiser and a schedule that moves every step."""
-        from timm.optim import param_groups_weight_decay
+    def _augment(self, images: Tensor, positions: Tensor) -> Tensor:
+        """Crop and mirror pixels, uint8 ``(b, 3, h, w)``: float in [0, 1]."""
+        epoch = self._epoch
+        flips = epoch.flips[positions]
+        if epoch.crops is not None:
+            return crop_and_flip(to_float(images), epoch.crops[positions], flips)
+        shifts = epoch.shifts[positions]
+        return to_float(shift_and_flip(images, shifts, flips, self.settings.crop_pad))
 
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build the optimiser and a schedule that moves every step, or every epoch."""
         settings = self.settings
-        groups = param_groups_weight_decay(self.network, settings.weight_decay)
+        groups = self._groups()
         optimizer: torch.optim.Optimizer
         if settings.optimizer == "sgd":
-            optimizer = torch.optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=True)
+            optimizer = torch.optim.SGD(
+                groups, lr=settings.lr, momentum=0.9, nesterov=settings.nesterov
+            )
         else:
             optimizer = torch.optim.AdamW(groups, lr=settings.lr)
+        if settings.schedule == "cosine":
+            warmup = math.floor(settings.warmup * settings.epochs + 1e-9)  # 0.29 * 100 is 28.99...
+            epochs = torch.optim.lr_scheduler.LambdaLR(
+                optimizer, lambda epoch: cosine_factor(epoch, settings.epochs, warmup=warmup)
+            )
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": epochs, "interval": "epoch"},
+            }
         batches = len(batches_of(torch.arange(len(self.data.train)), settings.batch_size))
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
@@ -162,3 +206,15 @@ class TeacherModule(L.LightningModule):
             cycle_momentum=False,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Say which tensors decay."""
+        from timm.optim import param_groups_weight_decay
+
+        if self.settings.weight_decay_on == "all":
+            tensors = [p for p in self.network.parameters() if p.requires_grad]
+            return [{"params": tensors, "weight_decay": self.settings.weight_decay}]
+        groups: list[dict[str, Any]] = param_groups_weight_decay(
+            self.network, self.settings.weight_decay
+        )
+        return groups

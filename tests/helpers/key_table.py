@@ -17,6 +17,7 @@ PER_CELL = "cell"
 _LABELLED = (
     *("epochs", "crop_scale", "crop_ratio", "flip", "cutmix_alpha", "color_jitter", "pca_lighting"),
     *("siamese", "label_seed", "label_top_k", "temperature", "cutmix_per", "jitter_clamp"),
+    *("pad_crop", "mixup_alpha"),
 )
 # What follows from another value of a key, and why where that is not plain. A key of the schema that is missing here
 # fails the test. `data.*` holds for every dataset, `model.*` for every method unless `model.<Class>.*` says otherwise.
@@ -181,6 +182,13 @@ VALUES = {
     "recipe.pca_lighting": 0.1,
     "recipe.cutmix_alpha": 0.3,
     "recipe.label_top_k": 2,
+    "recipe.pad_crop": 2,
+    "recipe.mixup_alpha": 0.8,
+    "recipe.teacher_mode": "train",
+    "recipe.warmup": 1,
+    "teacher.weight_decay_on": "all",
+    "teacher.schedule": "cosine",
+    "teacher.crop_scale": (0.5, 1.0),
     "wandb.mode": "disabled",
     "wandb.project": "p",
     "wandb.entity": "e",
@@ -198,4 +206,7 @@ RIDERS = {
     "recipe.siamese": {"crop_scale": (1.0, 1.0), "flip": False, "cutmix_alpha": 0.0},
     "recipe.labels": {"label_top_k": 0},
     "recipe.weights": {"labels": "online", "label_top_k": 0},
+    "recipe.pad_crop": {"crop_scale": (1.0, 1.0)},
+    "recipe.mixup_alpha": {"cutmix_alpha": 0.0},
+    "recipe.teacher_mode": {"labels": "online", "label_top_k": 0},
 }

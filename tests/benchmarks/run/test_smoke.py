@@ -169,4 +169,4 @@ def test_another_word_is_refused(tmp_path, capsys):
 
 def test_the_recipe_of_a_set_to_come_is_only_shortened():
     recipe = changed(recipe={"name": "own", "overrides": {"lr": 0.1}})["recipe"]
-    assert recipe == {"name": "own", "overrides": {"lr": 0.1, "epochs": 1}}
+    assert recipe == {"name": "own", "overrides": {"lr": 0.1, "epochs": 1, "warmup": 0}}

@@ -234,12 +234,16 @@ def test_parts_that_do_not_fit(distilled, data, teacher):
     larger = replace(distilled, images=distilled.images.repeat(1, 1, 2, 2))
     wrong_teacher = SmallTeacher()
     wrong_teacher.num_classes = 7
+    no_norm = SmallTeacher()
+    no_norm.arch, no_norm.network = "plain", nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
+    by_batch = load_recipe("unified", {"teacher_mode": "train", "epochs": 1})
     for broken, recipe, judge, options, message in (
         (fewer, hard, None, {}, "11 classes, small-digits has 10"),
         (swapped, hard, None, {}, "another order"),
         (larger, hard, None, {}, "16 x 16 pixels.*image_size 8"),
         (distilled, soft, None, {}, "'unified' needs a teacher"),
         (distilled, soft, wrong_teacher, {}, "teacher knows 7 classes"),
+        (distilled, by_batch, no_norm, {}, "the teacher plain has no batch normalisation"),
         (distilled, hard, None, {"eval_every": 0}, "eval_every must be at least 1"),
     ):
         with pytest.raises(UserError, match=message):

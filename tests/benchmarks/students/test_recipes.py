@@ -78,6 +78,15 @@ EXPECTED = {
     | {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "weight_decay_on": "all"}
     | {"batch_size": 64, "schedule": "multistep", "milestones": (2 / 3, 5 / 6), "gamma": 0.2}
     | {"patch_shuffle": False, "color_jitter": 0.4, "pca_lighting": 0.1, "lr_by_arch": {}},
+    "sre2l_cifar": ADAMW | SOFT | COSINE | PLAIN | WEIGHTS
+    | {"weight_decay": 0.01, "weight_decay_on": "all", "epochs": 400, "batch_size": 128, "lr_by_arch": {}}
+    | {"temperature": 30.0, "teacher_mode": "train", "warmup": 0}
+    | {"crop_scale": (1.0, 1.0), "pad_crop": 4, "flip": True, "cutmix_alpha": 0.0, "mixup_alpha": 0.8}
+    | {"cutmix_per": "batch", "bn_batch": 0},
+    "sre2l_tiny": SOFT | COSINE | PLAIN | WEIGHTS | WHOLE_CROPS
+    | {"optimizer": "sgd", "lr": 0.2, "momentum": 0.9, "weight_decay": 1e-4, "weight_decay_on": "all"}
+    | {"epochs": 100, "batch_size": 256, "warmup": 5, "scale_t2": True, "teacher_mode": "eval"}
+    | {"cutmix_alpha": 0.0, "mixup_alpha": 0.0, "pad_crop": 0, "lr_by_arch": {}},
     "dc": CONDENSATION | {"epochs": 300, "siamese": "none"},
     "dsa": CONDENSATION | {"epochs": 1000, "siamese": "color_crop_cutout_flip_scale_rotate"},
 }  # fmt: skip
@@ -210,6 +219,10 @@ def test_config_tells_settings_apart():
         {"labels": "set"},
         {"labels": "set", "loss": "mse"},
         {"lr": "set"},
+        {"warmup": 1},
+        {"teacher_mode": "train"},
+        {"cutmix_alpha": 0.0, "mixup_alpha": 1.0},
+        {"crop_scale": [1, 1], "pad_crop": 4},
         {**BARE, "siamese": "color"},
         {**BARE, "siamese": "color_crop"},
         {},
@@ -295,6 +308,20 @@ def test_lr_by_arch_takes_the_longest_prefix():
         ({**BARE, "flip": True, "siamese": "color"}, "siamese must be 'none' beside crops"),
         ({**BARE, "cutmix_alpha": 1.0, "siamese": "color"}, "siamese must be 'none' beside crops"),
         ({**BARE, "color_jitter": 0.1, "siamese": "color"}, "siamese must be 'none' beside crops"),
+        ({**BARE, "mixup_alpha": 0.1, "siamese": "color"}, "siamese must be 'none' beside crops"),
+        ({**BARE, "pad_crop": 1, "siamese": "color"}, "siamese must be 'none' beside crops"),
+        ({"pad_crop": 4}, "pad_crop must be at least 0, and 0 unless crop_scale is [1, 1]"),
+        ({"crop_scale": [1, 1], "pad_crop": -1}, "pad_crop must be at least 0"),
+        ({"mixup_alpha": 0.8}, "mixup_alpha must be at least 0, and 0 unless cutmix_alpha is 0"),
+        ({**BARE, "mixup_alpha": -0.1}, "mixup_alpha must be at least 0"),
+        ({**BARE, "mixup_alpha": float("nan")}, "mixup_alpha must be at least 0"),
+        ({"labels": "stored", "teacher_mode": "train"}, "'eval' unless labels is 'online'"),
+        ({"labels": "set", "teacher_mode": "train"}, "'eval' unless labels is 'online'"),
+        ({"teacher_mode": "training"}, "teacher_mode"),
+        ({"warmup": 400}, "warmup must be at least 0 and below epochs"),
+        ({"warmup": -1}, "warmup must be at least 0"),
+        ({"epochs": {1: {1: 9, 5: 3}}, "warmup": 3}, "warmup must be at least 0 and below epochs"),
+        ({"schedule": "constant", "warmup": 3}, "0 unless schedule is 'cosine'"),
     ],
 )
 def test_wrong_overrides(overrides, message):

@@ -321,6 +321,8 @@ def test_what_another_process_is_at_is_waited_for(tmp_path, distilled, teacher, 
         ({"cutmix_alpha": 0.5}, False),
         ({"color_jitter": 0.1}, False),
         ({"pca_lighting": 0.1}, False),
+        ({"cutmix_alpha": 0.0, "mixup_alpha": 1.0}, False),
+        ({"crop_scale": [1, 1], "pad_crop": 2}, False),
     ],
 )
 def test_a_folder_belongs_to_what_decides_its_labels(tmp_path, distilled, teacher, change, same):

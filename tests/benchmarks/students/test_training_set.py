@@ -198,3 +198,13 @@ def test_recipes_that_it_can_be_trained_by():
     training(make(targets=TWO), "unified", **SET).check()
     training(make(targets=FIVE), "hard").check()
     training(make(INSIDE, form=SetForm(transform=NORMALISED)).rounded(), "hard_idc").check()
+
+
+def test_black_borders_need_black_and_leave_something_of_the_image():
+    recipe = {**BARE, "pad_crop": 3, "flip": True}
+    training(make(), **recipe).check()
+    with pytest.raises(UserError, match=r"pad_crop 8, but the images of the set have 8 pixels"):
+        training(make(), **{**recipe, "pad_crop": 8}).check()
+    inside = make(NORMALISED.apply(pixels() / 255), form=SetForm(transform=NORMALISED))
+    with pytest.raises(UserError, match="a space without black"):
+        training(inside, **recipe).check()

@@ -13,6 +13,7 @@ from ddoq.augmentation.epochs import (
     draw_epoch,
 )
 from ddoq.augmentation.patches import shuffle_patches
+from ddoq.augmentation.shifts import shift_and_flip
 
 RATIO = (3 / 4, 4 / 3)
 
@@ -206,10 +207,41 @@ def test_order_of_the_steps(images):
     assert torch.equal(augment(images, torch.arange(12), epoch), pixels)
 
 
+SHIFTED = {"pad_crop": 3, "flip": True, "mixup_alpha": 0.8}
+
+
+def test_mixup_and_black_borders_leave_the_draws_of_the_others_alone(images):
+    plain = draw_epoch(12, (16, 16), seed=0, epoch=2, flip=True, cutmix_alpha=1.0)
+    other = draw_epoch(12, (16, 16), seed=0, epoch=2, **SHIFTED)
+    assert torch.equal(plain.partners, other.partners)
+    assert torch.equal(plain.flips, other.flips)
+    assert other.boxes is None
+    assert other.shifts.abs().max() == other.pad == 3
+
+
+def test_mixup_blends_images_that_are_moved_by_their_own_parameters(images):
+    positions = torch.arange(12)
+    epoch = draw_epoch(12, (16, 16), seed=0, epoch=2, **SHIFTED)
+    alone = shift_and_flip(images, epoch.shifts, epoch.flips, 3).float() / 255
+    lam = epoch.lam[:, None, None, None]
+    expected = lam * alone + (1 - lam) * alone[epoch.partners]
+    torch.testing.assert_close(augment(images, positions, epoch), expected)
+    for some in torch.randperm(12, generator=generator()).split(5):
+        assert torch.equal(augment(images, some, epoch), augment(images, positions, epoch)[some])
+
+
+def test_one_kind_of_crop_and_one_of_mixing():
+    with pytest.raises(ValueError, match="by CutMix or by MixUp"):
+        draw_epoch(2, (4, 4), seed=0, epoch=0, cutmix_alpha=1.0, mixup_alpha=1.0)
+    with pytest.raises(ValueError, match="not both"):
+        draw_epoch(2, (4, 4), seed=0, epoch=0, crop_scale=(0.5, 1.0), pad_crop=1)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_equals_cpu(images):
-    epoch = draw_epoch(12, (16, 16), seed=0, epoch=0, **EVERYTHING)
+@pytest.mark.parametrize("options", [EVERYTHING, SHIFTED])
+def test_cuda_equals_cpu(images, options):
+    epoch = draw_epoch(12, (16, 16), seed=0, epoch=0, **options)
     positions = torch.arange(12)
     there = augment(images.cuda(), positions.cuda(), epoch.to("cuda")).cpu()
     torch.testing.assert_close(there, augment(images, positions, epoch), atol=1e-5, rtol=0)

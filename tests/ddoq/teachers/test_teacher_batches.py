@@ -1,6 +1,5 @@
 import pytest
 import torch
-from torchvision.transforms.v2 import functional as tv
 
 from ddoq.data.base import TensorSplit
 from ddoq.teachers.batches import (
@@ -9,7 +8,6 @@ from ddoq.teachers.batches import (
     draw_teacher_epoch,
     fits,
     load_split,
-    shift_and_flip,
     streamed_batches,
 )
 
@@ -19,25 +17,6 @@ def split():
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (11, 3, 6, 8), generator=generator, dtype=torch.uint8)
     return TensorSplit(images, torch.arange(11) % 3)
-
-
-def test_shift_and_flip_equals_torchvision_image_by_image(split):
-    pad = 2
-    epoch = draw_teacher_epoch(11, crop_pad=pad, hflip=True, seed=0, epoch=0)
-    result = shift_and_flip(split.images, epoch.shifts, epoch.flips, pad)
-    for i, image in enumerate(split.images):
-        top, left = (epoch.shifts[i] + pad).tolist()
-        expected = tv.crop(tv.pad(image, [pad] * 4), top, left, 6, 8)
-        expected = tv.horizontal_flip(expected) if epoch.flips[i] else expected
-        assert torch.equal(result[i], expected)
-    assert epoch.flips.any()
-    assert not epoch.flips.all()
-    assert result.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_no_padding_and_no_flip_change_nothing(split):
-    epoch = draw_teacher_epoch(11, crop_pad=0, hflip=False, seed=0, epoch=0)
-    assert torch.equal(shift_and_flip(split.images, epoch.shifts, epoch.flips, 0), split.images)
 
 
 def test_draws_are_uniform_and_differ_between_epochs_and_seeds():
@@ -52,6 +31,22 @@ def test_draws_are_uniform_and_differ_between_epochs_and_seeds():
     ):
         assert not torch.equal(epoch.order, other.order)
         assert not torch.equal(epoch.shifts, other.shifts)
+
+
+def test_crops_are_drawn_beside_what_was_drawn_before():
+    given = {"crop_pad": 0, "hflip": True, "seed": 2, "epoch": 1}
+    plain = draw_teacher_epoch(400, **given)
+    cropped = draw_teacher_epoch(400, **given, crop_scale=(0.08, 1.0), size=(64, 64))
+    assert plain.crops is None
+    assert torch.equal(plain.order, cropped.order)
+    assert torch.equal(plain.flips, cropped.flips)
+    top, left, height, width = cropped.crops.unbind(1)
+    assert bool(((top + height <= 64) & (left + width <= 64)).all())
+    area = (height * width).float() / 64**2
+    assert 0.06 < area.min() < 0.12
+    assert area.max() > 0.95
+    other = draw_teacher_epoch(400, **{**given, "epoch": 2}, crop_scale=(0.08, 1.0), size=(64, 64))
+    assert not torch.equal(other.crops, cropped.crops)
 
 
 @pytest.mark.parametrize(("n", "size", "expected"), [(11, 4, [4, 4]), (8, 4, [4, 4]), (3, 4, [3])])

@@ -1,16 +1,24 @@
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from sklearn.datasets import load_digits
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
+from torchvision.transforms.v2 import functional as tv
 
 from ddoq.data.base import ImageDataModule, TensorSplit, limit_classes
 from ddoq.data.class_registry import ClassRegistry
 from ddoq.errors import UserError
+from ddoq.networks import build_network
+from ddoq.seeding import derive_seed
+from ddoq.storage.fingerprints import hash_config
 from ddoq.teachers import PretrainedTeacher, Teacher, TrainedTeacher, teacher_accuracy, training
 from ddoq.teachers.accuracy import split_accuracies
+from ddoq.teachers.batches import draw_teacher_epoch
 
 TRAINER = {"accelerator": "cpu", "enable_progress_bar": False}
 SMALL = {"arch": "convnet2-w8-bn", "epochs": 4, "batch_size": 16, "lr": 0.05}
@@ -182,6 +190,10 @@ def test_everything_that_decides_the_weights_decides_the_cache():
                 {"optimizer": "adamw"},
                 {"warmup": 0.5},
                 {"channels_last": False},
+                {"nesterov": False},
+                {"weight_decay_on": "all"},
+                {"schedule": "cosine"},
+                {"crop_scale": (0.08, 1.0)},
                 {"seed": 1},
             )
         ),
@@ -192,8 +204,6 @@ def test_everything_that_decides_the_weights_decides_the_cache():
 def test_learning_rate_rises_then_falls_and_small_tensors_do_not_decay():
     data = Blobs()
     source = TrainedTeacher(**SMALL, weight_decay=0.3, warmup=0.25, crop_pad=0)
-    from ddoq.networks import build_network
-
     module = training.TeacherModule(build_network("convnet2-w8-bn", 4, 16), data, source.training)
     configured = module.configure_optimizers()
     optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
@@ -224,6 +234,11 @@ def test_learning_rate_rises_then_falls_and_small_tensors_do_not_decay():
         ({"warmup": -0.1}, "teacher.warmup"),
         ({"crop_pad": -1}, "teacher.crop_pad"),
         ({"optimizer": "sdg"}, "Did you mean 'sgd'"),
+        ({"schedule": "cosin"}, "Did you mean 'cosine'"),
+        ({"weight_decay_on": "al"}, "Unknown teacher.weight_decay_on 'al'"),
+        ({"crop_scale": (0.0, 1.0)}, "teacher.crop_scale must be two ascending numbers"),
+        ({"crop_scale": (0.9, 0.1)}, "teacher.crop_scale must be two ascending numbers"),
+        ({"crop_scale": (0.5, 1.0), "crop_pad": 4}, "takes the place of crop_pad"),
     ],
 )
 def test_bad_settings_are_refused_at_once(options, message):
@@ -311,3 +326,118 @@ def test_a_damaged_teacher_from_before_manifests_is_trained_again(tmp_path, caps
     assert source.obtain(Blobs(), tmp_path, TRAINER).fingerprint == first.fingerprint
     assert f"{path} is corrupt (checksum mismatch): set aside" in capsys.readouterr().err
     assert manifest.is_file()
+
+
+def plainly_trained(network, data, settings, drawn_epochs, schedule_of, image_of):
+    """Train by a plain loop of torch and return the learning rate of every epoch."""
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=settings["lr"], momentum=0.9, weight_decay=settings["weight_decay"]
+    )
+    schedule, rates = schedule_of(optimizer), []
+    mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (data.mean, data.std))
+    network.train()
+    for drawn in drawn_epochs:
+        rates.append(optimizer.param_groups[0]["lr"])
+        for batch in drawn.order.split(settings["batch_size"]):
+            images = torch.stack([image_of(drawn, i) for i in batch.tolist()])
+            loss = F.cross_entropy(network((images - mean) / std), data.train.labels[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        schedule.step()
+    return rates
+
+
+def hold_plain_training(tmp_path, data, options, schedule_of, image_of, **drawing):
+    settings = {**SMALL, "lr": 0.2, "weight_decay": 0.01, "batch_size": 80, "epochs": 4}
+    source = TrainedTeacher(
+        **{**settings, **options},
+        nesterov=False,
+        weight_decay_on="all",
+        schedule="cosine",
+        hflip=True,
+        channels_last=False,
+        seed=5,
+    )
+    teacher = source.obtain(data, tmp_path, TRAINER)
+    torch.manual_seed(derive_seed(5, "teacher"))
+    network = build_network("convnet2-w8-bn", 4, 16)
+    drawn = [draw_teacher_epoch(160, hflip=True, seed=5, epoch=e, **drawing) for e in range(4)]
+    rates = plainly_trained(network, data, settings, drawn, schedule_of, image_of)
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(
+            teacher.network.state_dict()[name], tensor, rtol=2e-3, atol=1e-4, msg=name
+        )
+    return rates
+
+
+def test_squeezing_of_cifar_equals_a_plain_loop(tmp_path):
+    data = Blobs()
+
+    def image_of(drawn, i):
+        top, left = (drawn.shifts[i] + 2).tolist()  # an eighth of 16 pixels
+        pixels = tv.pad(data.train.images[i].float() / 255, [2, 2, 2, 2])
+        pixels = tv.crop(pixels, top, left, 16, 16)
+        return tv.horizontal_flip(pixels) if drawn.flips[i] else pixels
+
+    def schedule_of(optimizer):
+        return CosineAnnealingLR(optimizer, T_max=4)
+
+    options = {"warmup": 0.0}
+    rates = hold_plain_training(tmp_path, data, options, schedule_of, image_of, crop_pad=2)
+    assert rates[0] == 0.2
+
+
+def test_squeezing_of_tiny_equals_a_plain_loop(tmp_path):
+    data = Blobs()
+
+    def image_of(drawn, i):
+        box = drawn.crops[i].tolist()
+        pixels = tv.resized_crop(data.train.images[i].float() / 255, *box, [16, 16])
+        return tv.horizontal_flip(pixels) if drawn.flips[i] else pixels
+
+    def schedule_of(optimizer):
+        rising = LinearLR(optimizer, start_factor=0.01, total_iters=2)
+        falling = CosineAnnealingLR(optimizer, T_max=2)
+        return SequentialLR(optimizer, [rising, falling], milestones=[2])
+
+    options = {"warmup": 0.5, "crop_scale": (0.3, 1.0)}
+    drawing = {"crop_pad": 0, "crop_scale": (0.3, 1.0), "size": (16, 16)}
+    rates = hold_plain_training(tmp_path, data, options, schedule_of, image_of, **drawing)
+    assert rates[0] == pytest.approx(0.002)
+
+
+def test_teachers_without_the_later_options_keep_their_keys():
+    class Known:
+        image_size, normalized_fingerprint = 32, "x"
+
+    def key(**options):
+        return hash_config(TrainedTeacher(**options).settings_for(Known()))
+
+    # Keys under which teachers were stored before there were these options.
+    assert key(hflip=True) == "91504bd2791740b2"
+    assert key(nesterov=True, weight_decay_on="matrices", schedule="one_cycle") == key()
+
+
+@pytest.mark.parametrize("name", ["tiny_imagenet", "cifar100", "cifar10"])
+def test_the_shipped_teachers_are_those_of_the_scripts(name):
+    """Squeezing as SRe2L's scripts say it, for CIFAR-100 and Tiny-ImageNet."""
+    folder = Path(__file__).parents[3] / "configs"
+    file = "datasets/tiny_imagenet.yaml" if name == "tiny_imagenet" else "scales/gpu.yaml"
+    given = yaml.safe_load((folder / file).read_text())["teacher"]["init_args"]
+    said = TrainedTeacher(**given).training
+    common = (said.optimizer, said.nesterov, said.weight_decay_on, said.schedule, said.hflip)
+    assert common == ("sgd", False, "all", "cosine", True)
+    numbers = (said.epochs, said.batch_size, said.lr, said.weight_decay, said.label_smoothing)
+    data = yaml.safe_load((folder / f"datasets/{name}.yaml").read_text())["data"]["init_args"]
+    if name == "tiny_imagenet":
+        assert numbers == (50, 256, 0.2, 1e-4, 0.0)
+        assert said.warmup * said.epochs == 5
+        assert said.crop_scale == (0.08, 1.0)
+        assert (data["mean"], data["std"]) == ([0.4802, 0.4481, 0.3975], [0.2302, 0.2265, 0.2262])
+    else:
+        assert numbers == (200, 128, 0.1, 5e-4, 0.0)
+        assert (said.warmup, said.crop_scale) == (0.0, None)
+        assert TrainedTeacher(**given).crop_pad is None  # an eighth: 4 of 32 pixels
+    if name == "cifar100":
+        assert (data["mean"], data["std"]) == ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010])
