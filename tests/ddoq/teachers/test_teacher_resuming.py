@@ -38,6 +38,7 @@ def left(cache):
         (OPTIONS, "32-true"),
         ({**OPTIONS, "optimizer": "adamw"}, "bf16-mixed"),
         ({**OPTIONS, "channels_last": False, "arch": "convnet2-w8"}, "32-true"),
+        ({**OPTIONS, "schedule": "cosine", "warmup": 0.5, "crop_scale": (0.3, 1.0)}, "32-true"),
     ],
 )
 def test_same_bits_wherever_it_is_killed(tmp_path, options, precision):
