@@ -15,7 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddoq.augmentation.colors import draw_jitter, draw_lighting, jitter
-from ddoq.augmentation.mixup import draw_shares, mixup
+from ddoq.augmentation.mixing import (
+    batch_numbers,
+    cutmix,
+    draw_boxes,
+    draw_shares,
+    mixup,
+    permute_within,
+)
 from ddoq.augmentation.patches import draw_patches, shuffle_patches
 from ddoq.augmentation.shifts import draw_shifts, shift_and_flip
 from ddoq.images import to_float
@@ -127,41 +134,6 @@ def _central_crop(height: int, width: int, ratio: tuple[float, float]) -> list[i
     return [(height - h) // 2, (width - w) // 2, h, w]
 
 
-def draw_boxes(
-    n: int, size: tuple[int, int], alpha: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    r"""Draw the boxes of CutMix (Yun et al., 2019), one per image.
-
-    The share to keep is :math:`\lambda \sim \mathrm{Beta}(\alpha, \alpha)`; the box has sides
-    :math:`\sqrt{1 - \lambda}` times the image's, its centre is uniform, and what sticks out is cut off.
-
-    Args:
-        n: How many.
-        size: Height and width of the images.
-        alpha: Parameter of the Beta distribution, above 0.
-        generator: CPU generator.
-
-    Returns:
-        int64 ``(n, 4)``: left, top, right, bottom; and float32 ``(n,)``: the share truly kept.
-
-    Example:
-        >>> boxes, lam = draw_boxes(3, (8, 8), 1.0, torch.Generator().manual_seed(0))
-        >>> area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        >>> bool((lam == 1 - area / 64).all())
-        True
-    """
-    height, width = size
-    share = draw_shares(n, alpha, generator)
-    half = 0.5 * torch.sqrt(1 - share)
-    half_width, half_height = (half * width).long(), (half * height).long()
-    x = torch.randint(width, (n,), generator=generator)
-    y = torch.randint(height, (n,), generator=generator)
-    left, right = (x - half_width).clamp(min=0), (x + half_width).clamp(max=width)
-    top, bottom = (y - half_height).clamp(min=0), (y + half_height).clamp(max=height)
-    covered = (right - left) * (bottom - top)
-    return torch.stack([left, top, right, bottom], dim=1), 1 - covered.float() / (height * width)
-
-
 def draw_epoch(
     n: int,
     size: tuple[int, int],
@@ -240,39 +212,6 @@ def draw_epoch(
     return drawn
 
 
-def permute_within(batches: Sequence[Tensor], generator: torch.Generator) -> Tensor:
-    """Draw a partner of the same batch for every image: a permutation of each batch.
-
-    Args:
-        batches: int64 positions of every batch; together they are 0 to n - 1.
-        generator: CPU generator.
-
-    Returns:
-        int64 ``(n,)``.
-
-    Example:
-        >>> permute_within([torch.tensor([1]), torch.tensor([0])], torch.Generator()).tolist()
-        [0, 1]
-    """
-    partners = torch.empty(sum(len(batch) for batch in batches), dtype=torch.int64)
-    for batch in batches:
-        partners[batch] = batch[torch.randperm(len(batch), generator=generator)]
-    return partners
-
-
-def batch_numbers(batches: Sequence[Tensor]) -> Tensor:
-    """Return the number of every image's batch, int64 ``(n,)``.
-
-    Example:
-        >>> batch_numbers([torch.tensor([2, 0]), torch.tensor([1])]).tolist()
-        [0, 1, 0]
-    """
-    numbers = torch.empty(sum(len(batch) for batch in batches), dtype=torch.int64)
-    for number, batch in enumerate(batches):
-        numbers[batch] = number
-    return numbers
-
-
 def _draw_mix(
     drawn: EpochAugmentation,
     n: int,
@@ -333,31 +272,6 @@ def crop_and_flip(images: Tensor, crops: Tensor, flips: Tensor) -> Tensor:
         dim=3,
     )
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
-
-
-def cutmix(images: Tensor, partners: Tensor, boxes: Tensor) -> Tensor:
-    """Paste a box of another image into every image, at the same place.
-
-    Args:
-        images: float ``(n, c, h, w)``.
-        partners: float ``(n, c, h, w)``: the images that are pasted.
-        boxes: int64 ``(n, 4)``: left, top, right, bottom, ends excluded.
-
-    Returns:
-        float ``(n, c, h, w)``.
-
-    Example:
-        >>> zeros, ones = torch.zeros(1, 1, 1, 4), torch.ones(1, 1, 1, 4)
-        >>> cutmix(zeros, ones, torch.tensor([[1, 0, 3, 1]])).flatten().tolist()
-        [0.0, 1.0, 1.0, 0.0]
-    """
-    left, top, right, bottom = boxes.unsqueeze(2).unbind(1)
-    y = torch.arange(images.shape[2], device=images.device)
-    x = torch.arange(images.shape[3], device=images.device)
-    rows = (y >= top) & (y < bottom)
-    columns = (x >= left) & (x < right)
-    inside = (rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)
-    return torch.where(inside, partners, images)
 
 
 def augment(images: Tensor, positions: Tensor, epoch: EpochAugmentation) -> Tensor:

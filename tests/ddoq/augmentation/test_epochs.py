@@ -7,11 +7,10 @@ from ddoq.augmentation.colors import jitter
 from ddoq.augmentation.epochs import (
     augment,
     crop_and_flip,
-    cutmix,
-    draw_boxes,
     draw_crops,
     draw_epoch,
 )
+from ddoq.augmentation.mixing import cutmix, draw_boxes
 from ddoq.augmentation.patches import shuffle_patches
 from ddoq.augmentation.shifts import shift_and_flip
 

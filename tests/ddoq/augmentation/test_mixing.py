@@ -1,7 +1,7 @@
 import torch
 from scipy.stats import beta, kstest
 
-from ddoq.augmentation.mixup import draw_shares, mixup
+from ddoq.augmentation.mixing import draw_shares, mixup
 
 
 def test_shares_follow_the_beta_distribution():
