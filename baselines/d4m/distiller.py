@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ddoq.data import ImageDataModule
+from ddoq.data.names import label_texts
 from ddoq.distillation.shard import Shard
 from ddoq.images import to_uint8
 from ddoq.latents.cache import Posterior
@@ -35,7 +36,8 @@ class D4M(LatentQuantization):
     With equal settings and seed the images are DDOQ's, bit for bit, and come from the same shards: the
     comparison isolates the weights. ``faithful: true`` switches to what the official script does: one pass of
     ``partial_fit`` over chunks of ``ipc`` latents drawn from the posterior, leftovers dropped; strength 0.7, guidance 8,
-    50 steps; and images resized from the prior's size to the dataset's by Pillow's bicubic filter.
+    50 steps; originals stretched to the prior's square, whatever their ratio of sides; and images resized from the prior's
+    size to the dataset's by Pillow's bicubic filter.
 
     Source: D. Su et al., *D^4M: Dataset Distillation via Disentangled Diffusion Model*, CVPR 2024; constants
     from the official repository suduo94/D4M at da35d10.
@@ -85,6 +87,7 @@ class D4M(LatentQuantization):
         super().__init__(ipc, seed, batch_size=batch_size, latent_cache=latent_cache, **chosen)
         self._chosen = chosen
         self.faithful = faithful
+        self.stretch = faithful
 
     @classmethod
     def tiny(cls, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,9 +107,11 @@ class D4M(LatentQuantization):
     def attach(
         self, data: ImageDataModule, *, prior: Prior | None = None, teacher: Teacher | None = None
     ) -> None:
-        """Take data and prior; see :meth:`Distiller.attach`. A prior of another size is used, and said to be one."""
+        """Take data and prior; see :meth:`Distiller.attach`. One of another size, or with other prompts, is said to be one."""
         super().attach(data, prior=prior, teacher=teacher)
         assert prior is not None
+        if self.faithful:
+            _check_prompts(data, getattr(prior, "prompts", None))
         if self.faithful and prior.image_size != _PUBLISHED_SIZE:
             _log.warning(
                 "D4M, faithful: the published procedure encodes at %d pixels with Stable Diffusion 1.5; this prior "
@@ -131,3 +136,18 @@ class D4M(LatentQuantization):
     def weigh(self, shard: Shard) -> Tensor:
         """Weigh all images the same."""
         return torch.ones(len(shard))
+
+
+def _check_prompts(data: ImageDataModule, prompts: list[str] | None) -> None:
+    """Say where a prior is told less of a class than the published procedure tells."""
+    if prompts is None:  # it is told numbers
+        return
+    texts = label_texts(data.classes.keys, data.classes.names)
+    other = [(ours, theirs) for ours, theirs in zip(prompts, texts, strict=True) if ours != theirs]
+    if other:
+        _log.warning(
+            "D4M, faithful: the published procedure tells the prior the whole label with its synonyms, %r; here it is "
+            "told %r. Set the dataset's prompt to '{synonyms}'.",
+            other[0][1],
+            other[0][0],
+        )

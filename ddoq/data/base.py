@@ -50,13 +50,14 @@ class ImageSplit(Dataset[tuple[Tensor, int]], ABC):
             UserError: If an image cannot be decoded; it names the file or the row.
         """
 
-    def at_size(self, size: int) -> "ImageSplit":
+    def at_size(self, size: int, *, stretch: bool = False) -> "ImageSplit":
         """Return the same images, decoded from their source at another size where there is a larger source.
 
         An encoder that works at 512 pixels sees more in a photograph than in its copy at 224.
 
         Args:
             size: Side in pixels that is wanted.
+            stretch: Bring both sides to it and cut nothing off; otherwise the shorter one, and the centre is cut out.
 
         Returns:
             A split of the same order and labels. Images that exist at one size only keep it: whoever asks resizes.
@@ -131,9 +132,9 @@ class SubsetSplit(ImageSplit):
         positions = self.positions[torch.as_tensor(indices, dtype=torch.long)]
         return self.source.sources(positions.tolist())
 
-    def at_size(self, size: int) -> ImageSplit:
+    def at_size(self, size: int, *, stretch: bool = False) -> ImageSplit:
         """Return the same images at another size; see :meth:`ImageSplit.at_size`."""
-        source = self.source.at_size(size)
+        source = self.source.at_size(size, stretch=stretch)
         if source is self.source:
             return self
         resized = SubsetSplit(source, self.positions)

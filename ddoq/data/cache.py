@@ -46,9 +46,9 @@ class CachedSplit(ImageSplit):
         """Return images as they are stored; see :meth:`ImageSplit.sources`."""
         return self.source.sources(indices)
 
-    def at_size(self, size: int) -> ImageSplit:
+    def at_size(self, size: int, *, stretch: bool = False) -> ImageSplit:
         """Return the source's images at another size, not kept in memory; see :meth:`ImageSplit.at_size`."""
-        resized = self.source.at_size(size)
+        resized = self.source.at_size(size, stretch=stretch)
         return self if resized is self.source else resized
 
 

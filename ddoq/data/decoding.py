@@ -152,12 +152,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def fit_square(image: Tensor, size: int) -> Tensor:
+def fit_square(image: Tensor, size: int, *, stretch: bool = False) -> Tensor:
     """Bring the shorter side to ``size`` (bilinear, antialiased), then cut out the centre.
 
     Args:
         image: uint8 ``(3, h, w)``.
         size: Side in pixels of the result.
+        stretch: Bring both sides to ``size`` instead, whatever their ratio, and cut nothing off.
 
     Returns:
         uint8 ``(3, size, size)``; the image itself where it has that size.
@@ -166,6 +167,9 @@ def fit_square(image: Tensor, size: int) -> Tensor:
         >>> fit_square(torch.zeros(3, 20, 10, dtype=torch.uint8), 5).shape
         torch.Size([3, 5, 5])
     """
+    if stretch:
+        same = image.shape[-2:] == (size, size)
+        return image if same else tv.resize(image, [size, size], antialias=True)
     if min(image.shape[-2:]) != size:
         image = tv.resize(_around_centre(image), [size], antialias=True)
     return image if image.shape[-2:] == (size, size) else tv.center_crop(image, [size, size])
@@ -318,7 +322,14 @@ class Encoded:
         return ""
 
 
-def decode(source: bytes | Path, size: int, place: str, limits: ImageLimits = LIMITS) -> Tensor:
+def decode(
+    source: bytes | Path,
+    size: int,
+    place: str,
+    limits: ImageLimits = LIMITS,
+    *,
+    stretch: bool = False,
+) -> Tensor:
     """Decode one image, turned upright as its EXIF data says.
 
     Args:
@@ -326,6 +337,7 @@ def decode(source: bytes | Path, size: int, place: str, limits: ImageLimits = LI
         size: Side in pixels of the result.
         place: Where the image comes from, for the error.
         limits: How large the encoded image may be.
+        stretch: See :func:`fit_square`.
 
     Returns:
         uint8 ``(3, size, size)``.
@@ -333,7 +345,7 @@ def decode(source: bytes | Path, size: int, place: str, limits: ImageLimits = LI
     Raises:
         UserError: If the image cannot be decoded, or is too large.
     """
-    return fit_square(decode_whole(source, place, limits)[0], size)
+    return fit_square(decode_whole(source, place, limits)[0], size, stretch=stretch)
 
 
 def decode_all(
@@ -341,6 +353,8 @@ def decode_all(
     size: int,
     place: Callable[[int], str],
     limits: ImageLimits = LIMITS,
+    *,
+    stretch: bool = False,
 ) -> Tensor:
     """Decode many images, on as many threads as torch may use.
 
@@ -349,6 +363,7 @@ def decode_all(
         size: Side in pixels of the results.
         place: Says where the image at a position of ``sources`` comes from, for errors.
         limits: How large an encoded image may be.
+        stretch: See :func:`fit_square`.
 
     Returns:
         uint8 ``(n, 3, size, size)``.
@@ -359,7 +374,8 @@ def decode_all(
     images = torch.empty(len(sources), 3, size, size, dtype=torch.uint8)
 
     def fill(position: int) -> None:
-        images[position] = decode(sources[position], size, place(position), limits)
+        image = decode(sources[position], size, place(position), limits, stretch=stretch)
+        images[position] = image
 
     threads = torch.get_num_threads()
     if threads == 1 or len(sources) < _FEW:

@@ -41,6 +41,7 @@ class FileSplit(ImageSplit):
         labels: int64 ``(n,)``.
         image_size: Side in pixels of the decoded images.
         limits: How large a file's image may be.
+        stretch: Whether images lose their ratio of sides instead of what is outside the centre.
     """
 
     def __init__(
@@ -49,8 +50,10 @@ class FileSplit(ImageSplit):
         labels: Tensor,
         image_size: int,
         limits: ImageLimits = LIMITS,
+        stretch: bool = False,
     ) -> None:
         self.files = files
+        self.stretch = stretch
         self.labels = labels
         self.image_size = image_size
         self.limits = limits
@@ -59,7 +62,11 @@ class FileSplit(ImageSplit):
         """Decode images; see :meth:`ImageSplit.load`."""
         chosen = [self.files[index] for index in indices]
         return decode_all(
-            chosen, self.image_size, lambda position: str(chosen[position]), self.limits
+            chosen,
+            self.image_size,
+            lambda position: str(chosen[position]),
+            self.limits,
+            stretch=self.stretch,
         )
 
     def sources(self, indices: Sequence[int]) -> list[Encoded] | None:
@@ -68,11 +75,11 @@ class FileSplit(ImageSplit):
             Encoded(self.files[index], str(self.files[index]), self.limits) for index in indices
         ]
 
-    def at_size(self, size: int) -> ImageSplit:
+    def at_size(self, size: int, *, stretch: bool = False) -> ImageSplit:
         """Return the same files, decoded at another size; see :meth:`ImageSplit.at_size`."""
-        if size == self.image_size:
+        if (size, stretch) == (self.image_size, self.stretch):
             return self
-        return FileSplit(self.files, self.labels, size, self.limits)
+        return FileSplit(self.files, self.labels, size, self.limits, stretch)
 
 
 def _visible(paths: Sequence[Path]) -> list[Path]:

@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from ddoq.data.class_registry import ClassInfo, ClassRegistry
-from ddoq.data.names import ClassNames, build_registry
+from ddoq.data.names import ClassNames, build_registry, wordnet_words
 from ddoq.errors import UserError, suggest
 from ddoq.storage.yaml_text import parse_yaml
 
@@ -37,7 +37,7 @@ def load_registry(
 
     Args:
         registry: One of ``REGISTRIES``.
-        prompt: Template of the text prompts; ``{name}`` stands for the name.
+        prompt: Template of the text prompts; see :func:`ddoq.data.names.build_registry`.
         names: Other names than the registry's own; see :func:`ddoq.data.names.build_registry`.
 
     Returns:
@@ -165,7 +165,7 @@ def check_folders(registry: str, folders: Sequence[str], where: Path) -> None:
 
 
 def _check_order(registry: str, classes: ClassRegistry, names: Sequence[str], where: str) -> None:
-    synonyms = _wordnet_names() if classes[0].key in _entries(_IMAGENET) else {}
+    synonyms = wordnet_words() if classes[0].key in _entries(_IMAGENET) else {}
     for item, name in zip(classes, names, strict=True):
         if _is_called(item, name, synonyms):
             continue
@@ -187,15 +187,6 @@ def _is_called(item: ClassInfo, text: str, synonyms: Mapping[str, str]) -> bool:
     folded = {_folded(each) for each in known if each}
     parts = [_folded(part) for part in text.split(",")]
     return _folded(text) in folded or (bool(words) and all(part in folded for part in parts))
-
-
-@cache
-def _wordnet_names() -> dict[str, str]:
-    """Return the words of every ImageNet-1K synset, comma-separated, as timm ships them; only to recognise labels."""
-    from timm.data import ImageNetInfo
-
-    descriptions: dict[str, str] = ImageNetInfo(_IMAGENET).label_descriptions(as_dict=True)
-    return descriptions
 
 
 def _folded(text: str) -> str:

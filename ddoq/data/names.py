@@ -1,7 +1,9 @@
 """Readable class names from files or lists, checked against the keys of a dataset."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ def build_registry(
         keys: Keys in label order.
         names: A list in label order, a mapping from key to name, the path of a JSON file with either or of a
             text file with a name a line, or None: the usual names.
-        prompt: Template of the text prompts; ``{name}`` stands for the name.
+        prompt: Template of the text prompts; ``{name}`` stands for the name, ``{synonyms}`` for :func:`label_texts`.
         usual: Names by key where none are given; the keys, underscores read as spaces, where omitted.
 
     Returns:
@@ -39,8 +41,11 @@ def build_registry(
         >>> build_registry(["ray", "aquarium_fish"], None, "a photo of a {name}").prompts
         ['a photo of a ray', 'a photo of a aquarium fish']
     """
-    if "{name}" not in prompt:
-        raise UserError(f"prompt: {prompt!r} lacks '{{name}}', where the name of the class goes.")
+    if "{name}" not in prompt and "{synonyms}" not in prompt:
+        raise UserError(
+            f"prompt: {prompt!r} lacks '{{name}}', where the name of the class goes, and '{{synonyms}}', where all names "
+            "that ImageNet has for it go."
+        )
     where = names if isinstance(names, str) else "class_names"
     given = _read(Path(names).expanduser()) if isinstance(names, str) else names
     known = [key.replace("_", " ") if usual is None else usual[key] for key in keys]
@@ -62,10 +67,42 @@ def build_registry(
     _check(where, keys, given)
     cleaned = [name.strip() for name in given]
     prompts = [prompt.replace("{name}", name) for name in cleaned]
+    if "{synonyms}" in prompt:
+        texts = label_texts(keys, cleaned)
+        prompts = [p.replace("{synonyms}", text) for p, text in zip(prompts, texts, strict=True)]
     usual_prompts = [_PROMPT.replace("{name}", name) for name in known]
     unnamed = ClassRegistry(keys, known, usual_prompts)
     renamed = (cleaned, prompts) != (known, usual_prompts)
     return ClassRegistry(keys, cleaned, prompts, unnamed if renamed else None)
+
+
+def label_texts(keys: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return what ImageNet's list of labels says of classes: all words of a synset, separated by commas.
+
+    Args:
+        keys: WordNet ids or other keys.
+        names: What stands for a class that is none of ImageNet-1K's, or whose words are another's, too (both cranes).
+
+    Returns:
+        One text a class.
+
+    Example:
+        >>> label_texts(["n01440764", "n02012849", "cat"], ["tench", "crane bird", "cat"])
+        ['tench, Tinca tinca', 'crane bird', 'cat']
+    """
+    words = wordnet_words()
+    count = Counter(words.values())
+    known = [words.get(key, "") for key in keys]
+    return [text if count[text] == 1 else name for text, name in zip(known, names, strict=True)]
+
+
+@cache
+def wordnet_words() -> dict[str, str]:
+    """Return the words of every ImageNet-1K synset, comma-separated, as timm ships them."""
+    from timm.data import ImageNetInfo
+
+    descriptions: dict[str, str] = ImageNetInfo("imagenet-1k").label_descriptions(as_dict=True)
+    return descriptions
 
 
 def _check(where: str, keys: Sequence[str], names: Sequence[Any]) -> None:

@@ -277,6 +277,7 @@ class RowSplit(ImageSplit):
 
         self.labels = labels
         self.image_size = image_size
+        self.stretch = False
         self.image_column = image_column
         self.place = place
         self.limits = limits
@@ -301,6 +302,7 @@ class RowSplit(ImageSplit):
             self.image_size,
             lambda position: stored[position].place,
             self.limits,
+            stretch=self.stretch,
         )
 
     def sources(self, indices: Sequence[int]) -> list[Encoded]:
@@ -315,11 +317,11 @@ class RowSplit(ImageSplit):
         checked = (item.fault() for block in blocks for item in self.sources(block.tolist()))
         return [fault for fault in checked if fault]
 
-    def at_size(self, size: int) -> ImageSplit:
+    def at_size(self, size: int, *, stretch: bool = False) -> ImageSplit:
         """Return the same rows, decoded at another size; see :meth:`ImageSplit.at_size`."""
         resized = copy.copy(self)
-        resized.image_size = size
-        return self if size == self.image_size else resized
+        resized.image_size, resized.stretch = size, stretch
+        return self if (size, stretch) == (self.image_size, self.stretch) else resized
 
     def _encoded(self, cell: dict[str, Any] | None, row: int) -> Encoded:
         place = self.place(row)

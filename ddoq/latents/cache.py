@@ -47,7 +47,9 @@ class ClassLatents:
     reused: bool
 
 
-def encoded_split(prior: Prior, data: ImageDataModule) -> tuple[ImageSplit, int]:
+def encoded_split(
+    prior: Prior, data: ImageDataModule, stretch: bool = False
+) -> tuple[ImageSplit, int]:
     """Return the training images as an encoder shall see them: decoded from their source at its size where they can be.
 
     A copy at 224 pixels, enlarged to the 512 of Stable Diffusion, would show it a blurred photograph.
@@ -55,24 +57,30 @@ def encoded_split(prior: Prior, data: ImageDataModule) -> tuple[ImageSplit, int]
     Args:
         prior: The encoder.
         data: The dataset, set up.
+        stretch: Whether both sides are brought to that size; otherwise the shorter one, and the centre is cut out.
 
     Returns:
         The images, in the order of ``data.train``, and their side in pixels. Where they exist at the dataset's size
         only, they keep it, and the encoder resizes them.
     """
-    split = data.train.at_size(prior.image_size)
+    split = data.train.at_size(prior.image_size, stretch=stretch)
     return split, data.image_size if split is data.train else prior.image_size
 
 
-def encoded_at(prior: Prior, data: ImageDataModule) -> dict[str, Any]:
-    """Say for records at which side in pixels the images are decoded for an encoder, as ``{"encoded_at": 512}``."""
-    return {"encoded_at": encoded_split(prior, data)[1]}
+def encoded_at(prior: Prior, data: ImageDataModule, stretch: bool = False) -> dict[str, Any]:
+    """Say for records at which side in pixels the images are decoded for an encoder, as ``{"encoded_at": 512}``.
+
+    Where they are stretched to it, that is said as well: ``"stretched": True``.
+    """
+    split, size = encoded_split(prior, data, stretch)
+    stretched = {"stretched": True} if stretch and split is not data.train else {}
+    return {"encoded_at": size, **stretched}
 
 
-def encoding_key(prior: Prior, data: ImageDataModule) -> dict[str, Any]:
-    """Return :func:`encoded_at` where that is not the dataset's size, so that older keys stay what they are."""
-    record = encoded_at(prior, data)
-    return record if record["encoded_at"] != data.image_size else {}
+def encoding_key(prior: Prior, data: ImageDataModule, stretch: bool = False) -> dict[str, Any]:
+    """Return :func:`encoded_at` where that is not the dataset's own way, so that older keys stay what they are."""
+    record = encoded_at(prior, data, stretch)
+    return record if record != {"encoded_at": data.image_size} else {}
 
 
 @torch.no_grad()
@@ -84,6 +92,7 @@ def encode_class(
     batch_size: int,
     device: torch.device,
     sample_seed: int | None = None,
+    stretch: bool = False,
     on_batch: Callable[[int], None] = lambda count: None,
 ) -> Tensor:
     """Encode all training images of a class, and round the latents to fp16.
@@ -99,6 +108,7 @@ def encode_class(
         device: Where the prior is.
         sample_seed: Draws from the posterior, for every image from a generator of its own (seed, class, number
             in the class), so that batches do not matter; None takes the mode.
+        stretch: See :func:`encoded_split`.
         on_batch: Told the number of images of each batch that is done.
 
     Returns:
@@ -108,7 +118,7 @@ def encode_class(
         NotFiniteError: If a latent is no number, or beyond what fp16 holds.
     """
     parts, start = [], 0
-    split, _ = encoded_split(prior, data)
+    split, _ = encoded_split(prior, data, stretch)
     for positions in data.train.of_class(label).split(batch_size):
         numbers = range(start, start + len(positions))
         generators = (
@@ -157,6 +167,7 @@ class LatentCache:
         data: The dataset, set up.
         posterior: ``mode`` or ``sample``.
         seed: Decides the draws of ``sample``; without meaning for ``mode``.
+        stretch: See :func:`encoded_split`.
     """
 
     def __init__(
@@ -167,7 +178,9 @@ class LatentCache:
         *,
         posterior: Posterior,
         seed: int,
+        stretch: bool = False,
     ) -> None:
+        self.stretch = stretch
         self.prior = prior
         self.data = data
         self.sample_seed = seed if posterior == "sample" else None
@@ -180,7 +193,7 @@ class LatentCache:
             "precision": "32-true",  # encoders compute in the dtype of their weights, see `encoder`
             "dtype": "float16",
             "latent_shape": prior.latent_shape,
-            **encoded_at(prior, data),
+            **encoded_at(prior, data, stretch),
         }
         self.run = RunFolder(root)
         self.key = hash_config(self.description)
@@ -286,6 +299,7 @@ class LatentCache:
             batch_size=batch_size,
             device=device,
             sample_seed=self.sample_seed,
+            stretch=self.stretch,
             on_batch=count_batch,
         )
         seconds = time.perf_counter() - started

@@ -23,6 +23,7 @@ class LatentDistiller(Distiller):
         batch_size: Images a batch for encoding.
         posterior: ``mode`` or ``sample``.
         latent_cache: Whether latents are kept in the output folder.
+        stretch: Whether images that are decoded anew for the encoder are stretched to its square.
     """
 
     neutral = ("latent_cache",)  # at the same batch size it changes no bit of the result
@@ -30,6 +31,7 @@ class LatentDistiller(Distiller):
     batch_size: int = 64
     posterior: Posterior = "mode"
     latent_cache: bool = True
+    stretch: bool = False
     _cache: LatentCache | None = None
 
     @property
@@ -39,7 +41,7 @@ class LatentDistiller(Distiller):
 
     def facts(self) -> dict[str, Any]:
         """Say at which size images were encoded, where they were."""
-        encoding = {} if self.prior is None else encoded_at(self.prior, self.data)
+        encoding = {} if self.prior is None else encoded_at(self.prior, self.data, self.stretch)
         return {**super().facts(), **encoding}
 
     def formats(self) -> dict[str, Any]:
@@ -52,7 +54,7 @@ class LatentDistiller(Distiller):
         return {
             **super().formats(),
             "latents": "float16",
-            **encoding_key(self.prior, self.data),
+            **encoding_key(self.prior, self.data, self.stretch),
         }
 
     def reused_seconds(self, info: dict[str, Any]) -> float:
@@ -70,6 +72,7 @@ class LatentDistiller(Distiller):
             self.data,
             posterior=self.posterior,
             seed=self.seed,
+            stretch=self.stretch,
         )
         items = [item for item in self.work_items(self.data) if not self._path(item).exists()]
         self._cache.announce(sorted({label for item in items for label in item.classes}))
@@ -103,6 +106,7 @@ class LatentDistiller(Distiller):
                 batch_size=self.batch_size,
                 device=self.device,
                 sample_seed=self.seed if self.posterior == "sample" else None,
+                stretch=self.stretch,
             )
             latents = ClassLatents(values, time.perf_counter() - started, reused=False)
         info = {"encoding_seconds": latents.seconds, "encoding_reused": latents.reused}

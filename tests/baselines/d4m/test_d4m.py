@@ -3,10 +3,12 @@ import logging
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from baselines.d4m import D4M
 from benchmarks.cli import main
+from ddoq.data import ImageFolderImages
 from ddoq.ddoq import DDOQ
 from ddoq.errors import UserError
 from ddoq.latents.quantization import Quantizer
@@ -154,3 +156,43 @@ def test_a_faithful_d4m_keeps_the_sampling_that_it_insists_on():
     changes = D4M.tiny({"ipc": 10, "faithful": True})
     assert "sampling" not in changes
     D4M(**changes, faithful=True)
+
+
+def test_a_faithful_encoder_sees_stretched_originals(tmp_path, pooling_prior):
+    for number, name in enumerate(("a", "b")):
+        for split in ("train", "val"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for k in range(2):
+                pixels = np.arange(24 * 16 * 3).reshape(16, 24, 3) % 250 + number + k
+                path = tmp_path / split / name / f"{k}.png"
+                Image.fromarray(pixels.astype(np.uint8)).save(path)
+    data = ImageFolderImages(str(tmp_path), "toy", 8)
+    data.setup()
+    prior = pooling_prior(16, 2)
+    shown, encode = [], prior.encode
+    prior.encode = lambda images, **given: shown.append(images) or encode(images, **given)
+    formats = {}
+    for faithful in (False, True):
+        distiller = D4M(1, faithful=faithful, latent_cache=False)
+        distiller.attach(data, prior=prior)
+        distiller.class_points(0)
+        formats[faithful] = distiller.formats()
+    whole = torch.from_numpy(np.array(Image.open(tmp_path / "train" / "a" / "0.png")))
+    whole = whole.permute(2, 0, 1).float()
+    stretched = F.interpolate(whole[None], (16, 16), mode="bilinear", antialias=True)[0]
+    assert (shown[1][0] * 255 - stretched).abs().max() <= 0.51
+    assert (shown[0][0] * 255 - whole[:, :, 4:20]).abs().max() < 1e-3  # the centre
+    assert formats[True] == {**formats[False], "stretched": True}
+
+
+def test_prompts_without_synonyms_are_named(coloured_noise, pooling_prior, caplog):
+    data, prior = coloured_noise(), pooling_prior()
+    prior.prompts = [f"a photo of a {name}" for name in data.classes.names]
+    for faithful in (False, True):
+        with caplog.at_level(logging.WARNING):
+            D4M(2, faithful=faithful).attach(data, prior=prior)
+        assert ("tells the prior the whole label" in caplog.text) is faithful
+    caplog.clear()
+    prior.prompts = data.classes.names  # no class of ImageNet, so that the label is its name
+    D4M(2, faithful=True).attach(data, prior=prior)
+    assert "whole label" not in caplog.text

@@ -277,6 +277,23 @@ def test_a_larger_size_is_decoded_from_the_files(tmp_path, cached):
     assert data.train.at_size(6).load([0]).shape == (1, 3, 6, 6)
 
 
+@pytest.mark.parametrize("cached", [True, False])
+def test_stretched_images_lose_their_ratio_of_sides_and_nothing_else(tmp_path, cached):
+    data = ready(write(tmp_path, size=(20, 12)), cache_images=cached)
+    assert data.train.at_size(data.image_size).load([0]).shape == data.train.load([0]).shape
+    for side in (16, data.image_size):  # also at the dataset's own size, whose images are cut
+        stretched = data.train.at_size(side, stretch=True)
+        assert stretched is not data.train
+        for number, (path, image) in enumerate(
+            zip(sorted((tmp_path / "train").rglob("*.png")), stretched.load(range(3)), strict=False)
+        ):
+            whole = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)
+            plain = torch.nn.functional.interpolate(
+                whole[None].float(), (side, side), mode="bilinear", antialias=True
+            )[0]
+            assert (image - plain).abs().max() < 1.01, number  # 8-bit pixels are rounded twice
+
+
 def test_contents_are_hashed_once_and_again_only_where_they_changed(tmp_path, monkeypatch):
     root = write(tmp_path / "data", per_class=2)
     plain = ready(root).fingerprint

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from ddoq.data.known_registries import load_registry
 from ddoq.data.names import build_registry
 from ddoq.errors import UserError
 
@@ -80,3 +81,13 @@ def test_the_template_needs_its_place():
     with pytest.raises(UserError, match=r"lacks '\{name\}'"):
         build(None, prompt="a photo")
     assert build(["{x}", "b", "c"], prompt="{name}, {style}").prompts[0] == "{x}, {style}"
+
+
+def test_synonyms_are_all_words_of_an_imagenet_label():
+    classes = load_registry("imagenet-1k", "{synonyms}")
+    assert classes[0].prompt == "tench, Tinca tinca"
+    assert classes[217].prompt == "English springer, English springer spaniel"
+    assert (classes[134].prompt, classes[517].prompt) == ("crane bird", "construction crane")
+    assert len(set(classes.prompts)) == 1000
+    assert classes.fingerprint == load_registry("imagenet-1k").fingerprint
+    assert build_registry(["ray"], None, "{name}, {synonyms}").prompts == ["ray, ray"]

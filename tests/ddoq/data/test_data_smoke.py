@@ -63,15 +63,16 @@ def test_only_chosen_images_count_in_the_fingerprint():
 def test_photographs_are_still_decoded_at_the_size_of_a_prior(monkeypatch):
     asked = []
 
-    def at_size(split, size):
-        asked.append(size)
+    def at_size(split, size, *, stretch):
+        asked.append((size, stretch))
         return split
 
     few = opened(FewImages(Many()))
     assert isinstance(few.train, SubsetSplit)
     monkeypatch.setattr(TensorSplit, "at_size", at_size)
     few.train.at_size(64)
-    assert asked == [64]
+    few.train.at_size(32, stretch=True)
+    assert asked == [(64, False), (32, True)]
 
 
 def test_labels_of_the_whole_source_are_checked():
