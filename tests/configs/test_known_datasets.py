@@ -75,6 +75,10 @@ NUMBERS = {
 def test_diffusion_transformers_are_asked_for_the_right_classes(folder):
     prior = layered(CONFIGS / "methods" / "ddoq_dit.yaml")["prior"]
     assert prior["init_args"]["classes"] == "imagenet"
+    sampler = {"variance_type": "learned_range", "timestep_spacing": "linspace"}  # DiT's own
+    assert prior["init_args"]["scheduler"] == "DDPMScheduler"
+    assert sampler.items() <= prior["init_args"]["scheduler_settings"].items()
+    assert prior["init_args"]["guided_channels"] == 3
     count, first = NUMBERS[folder]
     numbers = imagenet_indices(load_registry(FOLDERS[folder]))
     assert (len(numbers), numbers[: len(first)]) == (count, first)

@@ -67,6 +67,19 @@ def take_tiny_imagenet(root: Path) -> None:
 SOURCES = {"generated": generate_images, "tiny-imagenet": take_tiny_imagenet}
 
 
+# Those of configs/priors/dit.yaml, for latents of two channels instead of four.
+DIT_SETTINGS = {
+    "classes": "imagenet",
+    "scheduler": "DDPMScheduler",
+    "scheduler_settings": {
+        "variance_type": "learned_range",
+        "timestep_spacing": "linspace",
+        "clip_sample": False,
+    },
+    "guided_channels": 1,
+}
+
+
 def make_pipeline(kind: str, folder: Path) -> None:
     if kind == "dit":
         build_dit(classes=1000, learned_sigma=True, size=PRIOR_SIZE).save_pretrained(folder)
@@ -89,9 +102,9 @@ class Bench:
             "prompt": "{name}",
             "num_workers": 0,
         }
-        told = {"classes": "imagenet"} if kind == "dit" else {"negative_prompt": NEGATIVE}
+        told = DIT_SETTINGS if kind == "dit" else {"negative_prompt": NEGATIVE}
         self.prior = {"path": str(root / "pipeline"), "dtype": "float32", **told}
-        blank = {"negative_prompt": "", "classes": None}
+        blank = dict.fromkeys(DIT_SETTINGS) | {"negative_prompt": ""}
         overlay = {
             "data": {"class_path": "ImageFolderImages", "init_args": self.data},
             "prior": {"class_path": "PretrainedPrior", "init_args": {**blank, **self.prior}},
@@ -151,9 +164,9 @@ def decoded(monkeypatch) -> Counter:
     counts: Counter = Counter()
     decode_all = imagefolder.decode_all
 
-    def count(sources, size, *rest):
+    def count(sources, size, *rest, **options):
         counts.update((source.parent.parent.name, size) for source in sources)
-        return decode_all(sources, size, *rest)
+        return decode_all(sources, size, *rest, **options)
 
     monkeypatch.setattr(imagefolder, "decode_all", count)
     return counts
