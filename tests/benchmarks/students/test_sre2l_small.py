@@ -18,6 +18,8 @@ from ddoq.augmentation.epochs import draw_epoch
 from ddoq.distillation.distilled_set import DistilledSet
 
 N, SIDE, SEED = 12, 12, 3
+# Larger than theirs, so that a few steps show what decays; test_recipes.py holds their own numbers.
+DECAYS = {"sre2l_cifar": 5.0, "sre2l_tiny": 0.05}
 
 
 def make_set() -> DistilledSet:
@@ -78,13 +80,14 @@ def shifted(epoch, image: int) -> torch.Tensor:
 
 
 def test_cifar_equals_a_plain_loop():
-    recipe = load_recipe("sre2l_cifar", {"epochs": 2, "batch_size": 6})
+    decay = DECAYS["sre2l_cifar"]
+    recipe = load_recipe("sre2l_cifar", {"epochs": 2, "batch_size": 6, "weight_decay": decay})
     teacher, student, reference = convnet(1), convnet(0), convnet(0)
     remembered = copy.deepcopy(teacher.state_dict())
     never_eval = copy.deepcopy(teacher).train()
     module = train(recipe, teacher, student)
 
-    optimizer = torch.optim.AdamW(reference.parameters(), lr=0.001, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(reference.parameters(), lr=0.001, weight_decay=decay)
     schedule = CosineAnnealingLR(optimizer, T_max=2)
     for number in range(2):
         together = batches(number, 6)
@@ -121,11 +124,12 @@ def test_cifar_equals_a_plain_loop():
 
 
 def test_tiny_equals_a_plain_loop():
-    recipe = load_recipe("sre2l_tiny", {"epochs": 8})
+    decay = DECAYS["sre2l_tiny"]
+    recipe = load_recipe("sre2l_tiny", {"epochs": 8, "weight_decay": decay})
     teacher, reference = convnet(1), convnet(0)
     module = train(recipe, teacher, convnet(0))
 
-    optimizer = torch.optim.SGD(reference.parameters(), lr=0.2, momentum=0.9, weight_decay=1e-4)
+    optimizer = torch.optim.SGD(reference.parameters(), lr=0.2, momentum=0.9, weight_decay=decay)
     rising = LinearLR(optimizer, start_factor=0.01, total_iters=5)
     falling = CosineAnnealingLR(optimizer, T_max=8 - 5)
     schedule = SequentialLR(optimizer, [rising, falling], milestones=[5])
