@@ -8,6 +8,7 @@ import torch.nn.functional as F
 import yaml
 from sklearn.datasets import load_digits
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
+from torchvision import models
 from torchvision.transforms.v2 import functional as tv
 
 from ddoq.data.base import ImageDataModule, TensorSplit, limit_classes
@@ -441,3 +442,25 @@ def test_the_shipped_teachers_are_those_of_the_scripts(name):
         assert TrainedTeacher(**given).crop_pad is None  # an eighth: 4 of 32 pixels
     if name == "cifar100":
         assert (data["mean"], data["std"]) == ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010])
+
+
+@pytest.mark.parametrize("file", ["datasets/tiny_imagenet.yaml", "scales/gpu.yaml"])
+def test_the_shipped_teachers_begin_as_those_of_the_scripts(file):
+    """torchvision's ResNet-18 with another stem: the same tensors, of the same spread, all gammas 1."""
+    folder = Path(__file__).parents[3] / "configs"
+    given = yaml.safe_load((folder / file).read_text())["teacher"]["init_args"]
+    torch.manual_seed(0)
+    ours = build_network(given["arch"], 100, 32, stem=given["stem"], **given["kwargs"])
+    theirs = models.resnet18(num_classes=100)
+    theirs.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    plain = dict(theirs.named_parameters())
+    own = dict(ours.named_parameters())
+    assert {name: p.shape for name, p in own.items()} == {n: p.shape for n, p in plain.items()}
+    for name in own.keys() - {"conv1.weight"}:
+        spread = pytest.approx(plain[name].std().item(), rel=0.1, abs=1e-9)
+        assert own[name].std().item() == spread, name
+        if "bn" in name and name.endswith("weight"):
+            assert bool((own[name] == 1).all()), name
+    with torch.no_grad():
+        assert ours.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 100)
+        assert ours.maxpool(torch.zeros(1, 64, 32, 32)).shape[-1] == 32
