@@ -31,6 +31,7 @@ from ddoq.storage.fingerprints import plain
 
 if TYPE_CHECKING:  # `--help` must not wait for torch
     from benchmarks.run.bench import Bench
+    from ddoq.data import ImageDataModule
 
 _OWN = ("--output", "--reuse", "--tolerance", "-h", "--help")
 _MARK = "verified.json"  # in an output of this command: which result it is for
@@ -203,7 +204,7 @@ def _verify(name: str, result: Result, arguments: list[str], tolerance: float) -
     from benchmarks.commands.configured import configure  # imports torch
 
     bench = configure(name, arguments).bench()
-    stages = compare_data(result, plain(bench.dataset.describe()))
+    stages = compare_data(result, plain(_tested(bench, result).describe()))
     stages += _choices(bench, result)
     if not is_same(stages):
         return stages
@@ -215,6 +216,18 @@ def _verify(name: str, result: Result, arguments: list[str], tolerance: float) -
         *surroundings,
         *compare_results(result, derived, exact=exact, tolerance=tolerance),
     ]
+
+
+def _tested(bench: "Bench", result: Result) -> "ImageDataModule":
+    """Return the dataset with its test images as the recipe shows them."""
+    from benchmarks.students.recipes import OWN, load_recipe
+
+    data = bench.dataset
+    if bench.recipe.name == OWN:  # known with the set
+        recorded = result.config.get("data") or {}
+        return data.with_test_resize(recorded.get("test_resize", data.image_size))
+    recipe = load_recipe(bench.recipe.name, bench.recipe.overrides)
+    return data.with_test_resize(recipe.test_side(data.image_size))
 
 
 def _choices(bench: "Bench", result: Result) -> list[Stage]:

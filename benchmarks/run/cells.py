@@ -85,6 +85,10 @@ class CellRunner:
     joint: JointRanks | None = None
     warnings: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        """Show test images as the recipe does, unless the dataset says how."""
+        self.data = self.data.with_test_resize(self.recipe.test_side(self.data.image_size))
+
     @functools.cached_property
     def training(self) -> TrainingSet:
         """The set as the recipe shows it to all students; decoded and planned once."""

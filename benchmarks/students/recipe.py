@@ -77,6 +77,8 @@ class Recipe:
         pca_lighting: Standard deviation of AlexNet's lighting noise; 0 adds none.
         label_seed: Draws the augmentation where labels are stored; elsewhere a student's own seed does.
         label_top_k: Likeliest classes that a stored label keeps, the rest being spread evenly; 0 keeps all.
+        test_resize: What the shorter side of a test image is brought to before its centre is cut out, by the side of the
+            images; where a side is missing, test images are shown whole. ``data.test_resize`` overrules it.
         siamese: Strategy of differentiable Siamese augmentation, e.g. ``color_crop_cutout_flip_scale_rotate``, of which
             each image draws one kind an epoch; ``none`` leaves it out. It takes the place of all other augmentation.
         bn_batch: Images over which a student's batch normalisation takes statistics: a batch goes through the network in
@@ -134,6 +136,7 @@ class Recipe:
     mixup_alpha: float = field(default=0.0, metadata=_LATER)
     teacher_mode: Literal["eval", "train"] = field(default="eval", metadata=_LATER)
     warmup: int = field(default=0, metadata=_LATER)
+    test_resize: dict[int, int] = field(default_factory=dict, metadata=_LATER)
     changed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -191,6 +194,10 @@ class Recipe:
                 (self.labels != "hard" or self.loss == "ce")
                 and (self.label_top_k == 0 or self.loss != "mse"),
                 "'ce' where labels is 'hard', and not 'mse' where stored labels keep but some classes",
+            ),
+            "test_resize": (
+                all(0 < side <= resize <= 2 * side for side, resize in self.test_resize.items()),
+                "a table from sides of images to numbers of pixels, at least the side and at most twice it",
             ),
             **self._rules_of_views(),
         }
@@ -259,8 +266,13 @@ class Recipe:
         return f"{self.name}[{changes}]" if changes else self.name
 
     def learning_rate(self, arch: str) -> float | Literal["set"]:
-        """Return the learning rate at the start for an architecture, or that the set has it."""
-        matches = [prefix for prefix in self.lr_by_arch if arch.startswith(prefix)]
+        """Return the learning rate at the start for an architecture, or that the set has it.
+
+        The library's name does not count, and torchvision's ``mobilenet_v2`` is of the family ``mobilenetv2``.
+        """
+        name = arch.rpartition("/")[2]
+        names = (arch, name, name.replace("mobilenet_v", "mobilenetv"))
+        matches = [prefix for prefix in self.lr_by_arch if any(n.startswith(prefix) for n in names)]
         return self.lr_by_arch[max(matches, key=len)] if matches else self.lr
 
     def plan(self, ipc: int, num_classes: int, n: int, image_size: int) -> Plan:
@@ -288,6 +300,16 @@ class Recipe:
         if isinstance(scale, dict):
             scale = _from(scale, image_size)
         return Plan(epochs, min(batch_size, n), scale)
+
+    def test_side(self, image_size: int) -> int:
+        """Return what the shorter side of a test image is brought to before its centre is cut out.
+
+        Example:
+            >>> from benchmarks.students.recipes import load_recipe
+            >>> [load_recipe(name).test_side(224) for name in ("sre2l", "rded", "hard_idc")]
+            [256, 256, 224]
+        """
+        return self.test_resize.get(image_size, image_size)
 
     def lr_factor(self, epoch: int, epochs: int) -> float:
         r"""Return what the learning rate is multiplied by in an epoch.
@@ -317,7 +339,8 @@ class Recipe:
         """Return the values that decide a training, as results record and hash them.
 
         Fields that recipes gained after results had been written appear only where they are used; see
-        :func:`ddoq.storage.records.hashed_fields`.
+        :func:`ddoq.storage.records.hashed_fields`. How test images are resized stands with the dataset: it depends on the
+        side of the images, and a row whose test images it leaves alone is the same row.
 
         Returns:
             Values by field name.
@@ -327,7 +350,7 @@ class Recipe:
             >>> "milestones" in load_recipe("unified").config(), "milestones" in load_recipe("hard_idc").config()
             (False, True)
         """
-        return hashed_fields(self)
+        return {k: value for k, value in hashed_fields(self).items() if k != "test_resize"}
 
 
 def _from(table: Mapping[int, _Value], key: int) -> _Value:

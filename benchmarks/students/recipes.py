@@ -22,6 +22,7 @@ _FORMS = {
     "epochs": "a whole number, or a table such as {1: {1: 3000, 10: 2000}} by classes and images per class",
     "batch_size": "a whole number, or a table such as {1: {1: 10, 10: 50}} by classes and images per class",
     "crop_scale": "two numbers, or a table such as {1: [1, 1], 128: [0.5, 1]} by the side of the images",
+    "test_resize": "a table such as {224: 256} by the side of the images",
 }
 
 # `name` comes from the file's name and `changed` from the overrides.

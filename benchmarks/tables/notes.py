@@ -101,10 +101,13 @@ def _dataset(table: Table) -> str:
         for key in ("limit_per_class", "test_limit_per_class")
     }
     size = data.get("image_size", "unknown")
+    resized = (
+        f", resized to {data['test_resize']}, then the centre" if "test_resize" in data else ""
+    )
     return (
         f"{table.dataset}, {data.get('num_classes', 'unknown')} classes, {size} x {size} pixels; "
         f"{data.get('train_images', 'unknown')} training images ({limits['limit_per_class']}), "
-        f"{data.get('test_images', 'unknown')} test images ({limits['test_limit_per_class']}); "
+        f"{data.get('test_images', 'unknown')} test images ({limits['test_limit_per_class']}{resized}); "
         f"source {data.get('source', 'unknown')}"
     )
 

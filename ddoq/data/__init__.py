@@ -1,6 +1,6 @@
 """Datasets: labelled images with one authority on class order and a fingerprint of their contents."""
 
-from ddoq.data.base import ImageDataModule, ImageSplit, SubsetSplit, TensorSplit
+from ddoq.data.base import ImageDataModule
 from ddoq.data.class_registry import ClassInfo, ClassRegistry
 from ddoq.data.digits import Digits
 from ddoq.data.huggingface import HuggingFaceImages
@@ -8,6 +8,7 @@ from ddoq.data.idx import FashionMNIST
 from ddoq.data.imagefolder import ImageFolderImages
 from ddoq.data.known_registries import REGISTRIES, imagenet_indices, load_registry
 from ddoq.data.smoke import FewImages, SyntheticImages
+from ddoq.data.splits import ImageSplit, SubsetSplit, TensorSplit
 
 __all__ = [
     "REGISTRIES",

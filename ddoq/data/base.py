@@ -2,182 +2,45 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Self
 
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from ddoq.bounds import check_normalisation
 from ddoq.data.class_registry import ClassRegistry
-from ddoq.data.decoding import MAX_IMAGE_SIZE, Encoded, check_image_size
+from ddoq.data.decoding import MAX_IMAGE_SIZE, check_image_size
 from ddoq.data.sampler import ExactDistributedSampler
+from ddoq.data.splits import ImageSplit, hash_split, limit_classes
 from ddoq.errors import UserError
 from ddoq.smoke import Tiny, accepted, lower
-from ddoq.storage.fingerprints import hash_config, hash_tensors
+from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.keys import seen_key
 
 # Mean and standard deviation of ImageNet in RGB, as torchvision's reference training code states them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# What the shorter side of a test image is brought to before the centre is cut out, by the side of the images: as
+# torchvision's weights, SRe2L and D4M are tested. Other sides show the whole image.
+TEST_RESIZE = {224: 256}
 _TINY_SIDE = 16  # pixels; autoencoders and ConvNets halve it four times
 
-_HASHED_AT_ONCE = 256  # images
 
-
-class ImageSplit(Dataset[tuple[Tensor, int]], ABC):
-    """One split of a dataset: images by index, and all labels at once.
-
-    Attributes:
-        labels: int64 tensor ``(n,)``.
-    """
-
-    labels: Tensor
-
-    @abstractmethod
-    def load(self, indices: Sequence[int]) -> Tensor:
-        """Decode images.
-
-        Args:
-            indices: Positions in the split.
-
-        Returns:
-            uint8 tensor ``(len(indices), 3, h, w)``.
-
-        Raises:
-            UserError: If an image cannot be decoded; it names the file or the row.
-        """
-
-    def at_size(self, size: int, *, stretch: bool = False) -> "ImageSplit":
-        """Return the same images, decoded from their source at another size where there is a larger source.
-
-        An encoder that works at 512 pixels sees more in a photograph than in its copy at 224.
-
-        Args:
-            size: Side in pixels that is wanted.
-            stretch: Bring both sides to it and cut nothing off; otherwise the shorter one, and the centre is cut out.
-
-        Returns:
-            A split of the same order and labels. Images that exist at one size only keep it: whoever asks resizes.
-        """
-        return self
-
-    def sources(self, indices: Sequence[int]) -> list[Encoded] | None:
-        """Return images as they are stored, not yet decoded.
-
-        Args:
-            indices: Positions in the split.
-
-        Returns:
-            One for each index; None where the split holds tensors.
-        """
-        return None
-
-    def __len__(self) -> int:
-        """Count the images."""
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Return one image, uint8 ``(3, h, w)``, and its label."""
-        return self.load([index])[0], int(self.labels[index])
-
-    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, int]]:
-        """Return a batch of samples; PyTorch's loaders ask for whole batches where they can."""
-        labels = self.labels[torch.as_tensor(indices, dtype=torch.long)]
-        return list(zip(self.load(indices), labels.tolist(), strict=True))
-
-    def of_class(self, label: int) -> Tensor:
-        """Return the positions of all images of a class, int64 ``(m,)``, ascending."""
-        return torch.nonzero(self.labels == label).flatten()
-
-
-class TensorSplit(ImageSplit):
-    """A split held in memory.
-
-    Args:
-        images: uint8 ``(n, 3, h, w)``.
-        labels: int64 ``(n,)``.
-    """
-
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images = images
-        self.labels = labels
-
-    def load(self, indices: Sequence[int]) -> Tensor:
-        """Return copies of images; see :meth:`ImageSplit.load`."""
-        return self.images[torch.as_tensor(indices, dtype=torch.long)]
-
-
-class SubsetSplit(ImageSplit):
-    """Some positions of another split, in the order given.
-
-    Args:
-        source: The split to choose from.
-        positions: Which of its images to keep.
-    """
-
-    def __init__(self, source: ImageSplit, positions: Tensor) -> None:
-        self.source = source
-        self.positions = positions
-        self.labels = source.labels[positions]
-
-    def load(self, indices: Sequence[int]) -> Tensor:
-        """Decode images; see :meth:`ImageSplit.load`."""
-        return self.source.load(self.positions[torch.as_tensor(indices, dtype=torch.long)].tolist())
-
-    def sources(self, indices: Sequence[int]) -> list[Encoded] | None:
-        """Return images as they are stored; see :meth:`ImageSplit.sources`."""
-        positions = self.positions[torch.as_tensor(indices, dtype=torch.long)]
-        return self.source.sources(positions.tolist())
-
-    def at_size(self, size: int, *, stretch: bool = False) -> ImageSplit:
-        """Return the same images at another size; see :meth:`ImageSplit.at_size`."""
-        source = self.source.at_size(size, stretch=stretch)
-        if source is self.source:
-            return self
-        resized = SubsetSplit(source, self.positions)
-        resized.labels = self.labels
-        return resized
-
-
-def hash_split(split: ImageSplit, known: Mapping[int, str]) -> str:
-    """Hash what a split holds: its positions in a split that is known, or else its images.
-
-    Args:
-        split: Any split.
-        known: Hashes of splits that need not be decoded for it, by their ``id``.
-
-    Returns:
-        16 hexadecimal digits.
-    """
-    if id(split) in known:
-        return known[id(split)]
-    if isinstance(split, SubsetSplit):
-        parts = {"positions": split.positions, "labels": split.labels}
-        return hash_config({"source": hash_split(split.source, known), **_hashed(parts)})
-    blocks = torch.arange(len(split)).split(_HASHED_AT_ONCE)
-    images = [_hashed({"images": split.load(block.tolist())}) for block in blocks]
-    return hash_config({**_hashed({"labels": split.labels}), "images": images})
-
-
-def _hashed(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    return {name: hash_tensors({name: tensor}) for name, tensor in tensors.items()}
-
-
-def limit_classes(split: ImageSplit, limit: int | None, num_classes: int) -> ImageSplit:
-    """Keep the first ``limit`` images of every class (all where None), in the split's own order.
+def check_test_resize(option: str, image_size: int, resize: int) -> None:
+    """Refuse what test images cannot be resized to, before their centre is cut out.
 
     Raises:
-        UserError: If the limit is below 1.
+        UserError: If it is no whole number, below the side of the images, or above twice as much, which would show a
+            quarter of an image.
     """
-    if limit is None:
-        return split
-    if limit < 1:
-        raise UserError(f"A limit per class must be at least 1, not {limit}.")
-    kept = [split.of_class(label)[:limit] for label in range(num_classes)]
-    return SubsetSplit(split, torch.cat(kept).sort().values)
+    if not isinstance(resize, int) or not image_size <= resize <= 2 * image_size:
+        raise UserError(
+            f"{option} must be a whole number from {image_size} (image_size) to {2 * image_size}, not {resize!r}: the "
+            "shorter side of a test image is brought to it, then the centre is cut out."
+        )
 
 
 class ImageDataModule(Tiny, L.LightningDataModule, ABC):
@@ -194,10 +57,16 @@ class ImageDataModule(Tiny, L.LightningDataModule, ABC):
         num_workers: Worker processes a loader; 0 loads in the main process.
         mean: Channel means that networks subtract (pixels in [0, 1]).
         std: Channel standard deviations that networks divide by.
+        test_resize: What the shorter side of a test image is brought to before its centre of ``image_size`` is cut out;
+            None takes the recipe's for students, and :data:`TEST_RESIZE` for the accuracy of teachers.
+
+    Attributes:
+        test: The test images, resized and cut as ``test_resize`` says now.
+        whole_test: The same images without a border cut off.
 
     Raises:
         UserError: If the size is no whole number from 1 to ``max_image_size``, a batch size below 1, a number of workers
-            below 0, or a deviation not positive.
+            below 0, a deviation not positive, or ``test_resize`` below ``image_size`` or above twice as much.
     """
 
     name: str
@@ -214,6 +83,7 @@ class ImageDataModule(Tiny, L.LightningDataModule, ABC):
         num_workers: int = 0,
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
+        test_resize: int | None = None,
     ) -> None:
         super().__init__()
         check_image_size("image_size", image_size, self.max_image_size)
@@ -230,6 +100,10 @@ class ImageDataModule(Tiny, L.LightningDataModule, ABC):
         self.mean = mean
         self.std = std
         self._loaded = False
+        if test_resize is not None:
+            check_test_resize("test_resize", image_size, test_resize)
+        self.given_test_resize = test_resize
+        self.test_resize = test_resize or TEST_RESIZE.get(image_size, image_size)
         self._train_key: str | None = None  # of a training split that is not the dataset's own
 
     @classmethod
@@ -238,7 +112,8 @@ class ImageDataModule(Tiny, L.LightningDataModule, ABC):
         side = given.get("image_size", _TINY_SIDE)
         if isinstance(side, int) and side <= cls.max_image_size:  # others are refused as they are
             side = lower(side, _TINY_SIDE)
-        return accepted(cls, {"image_size": side, "num_workers": 0})
+        resized = {} if given.get("test_resize") is None else {"test_resize": None}
+        return accepted(cls, {"image_size": side, "num_workers": 0, **resized})
 
     @abstractmethod
     def load_splits(self) -> tuple[ImageSplit, ImageSplit, ClassRegistry]:
@@ -259,9 +134,32 @@ class ImageDataModule(Tiny, L.LightningDataModule, ABC):
         train, test, self.classes = self.load_splits()
         self.check_splits(train, test)
         self.train = limit_classes(train, self.limit_per_class, len(self.classes))
-        self.test = limit_classes(test, self.test_limit_per_class, len(self.classes))
+        self.whole_test = limit_classes(test, self.test_limit_per_class, len(self.classes))
+        self.test = self._resized_test()
         self._source = self.source_fingerprint()
         self._loaded = True
+
+    def _resized_test(self) -> ImageSplit:
+        if self.test_resize == self.image_size:
+            return self.whole_test
+        return self.whole_test.centred(self.image_size, self.test_resize)
+
+    def with_test_resize(self, resize: int) -> Self:
+        """Return the same dataset with its test images as a protocol resizes them, unless ``test_resize`` was given.
+
+        Args:
+            resize: What the shorter side is brought to before the centre is cut out, at least ``image_size``.
+
+        Returns:
+            A dataset that differs in :attr:`test` alone; this one where nothing changes.
+        """
+        self.setup()
+        if self.given_test_resize is not None or resize == self.test_resize:
+            return self
+        other = copy.copy(self)
+        other.test_resize = resize
+        other.test = other._resized_test()
+        return other
 
     def require_setup(self) -> None:
         """Refuse to go on with a dataset that is not open.
@@ -324,7 +222,7 @@ class ImageDataModule(Tiny, L.LightningDataModule, ABC):
         """Hash of what decides the test images and their labels; needs :meth:`setup`."""
         described = self.describe()
         names = ("source", "classes", "image_size", "test_limit_per_class", "test_images")
-        return hash_config({name: described[name] for name in names})
+        return hash_config({name: described[name] for name in names} | self._cut_off())
 
     def with_train(self, split: ImageSplit) -> Self:
         """Return the same dataset with another training split; classes and test split stay.
@@ -370,8 +268,13 @@ class ImageDataModule(Tiny, L.LightningDataModule, ABC):
             "test_images": len(self.test),
             "mean": self.mean,
             "std": self.std,
+            **self._cut_off(),
             **other,
         }
+
+    def _cut_off(self) -> dict[str, int]:
+        """Return how test images are resized where something is cut off; elsewhere nothing, and keys are what they were."""
+        return {} if self.test_resize == self.image_size else {"test_resize": self.test_resize}
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
         """Return shuffled training batches: uint8 ``(b, 3, h, w)`` and int64 ``(b,)``."""

@@ -152,13 +152,16 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def fit_square(image: Tensor, size: int, *, stretch: bool = False) -> Tensor:
-    """Bring the shorter side to ``size`` (bilinear, antialiased), then cut out the centre.
+def fit_square(
+    image: Tensor, size: int, resize: int | None = None, *, stretch: bool = False
+) -> Tensor:
+    """Bring the shorter side to ``resize`` (bilinear, antialiased), then cut out the centre.
 
     Args:
         image: uint8 ``(3, h, w)``.
         size: Side in pixels of the result.
-        stretch: Bring both sides to ``size`` instead, whatever their ratio, and cut nothing off.
+        resize: What the shorter side is brought to, at least ``size``, so that the border is cut off; ``size`` where None.
+        stretch: Bring both sides to ``size`` instead, whatever their ratio and ``resize``, and cut nothing off.
 
     Returns:
         uint8 ``(3, size, size)``; the image itself where it has that size.
@@ -166,12 +169,15 @@ def fit_square(image: Tensor, size: int, *, stretch: bool = False) -> Tensor:
     Example:
         >>> fit_square(torch.zeros(3, 20, 10, dtype=torch.uint8), 5).shape
         torch.Size([3, 5, 5])
+        >>> fit_square(torch.arange(64, dtype=torch.uint8).expand(3, 64, 64), 4, resize=64)[0, 0]
+        tensor([30, 31, 32, 33], dtype=torch.uint8)
     """
     if stretch:
         same = image.shape[-2:] == (size, size)
         return image if same else tv.resize(image, [size, size], antialias=True)
-    if min(image.shape[-2:]) != size:
-        image = tv.resize(_around_centre(image), [size], antialias=True)
+    side = size if resize is None else resize
+    if min(image.shape[-2:]) != side:
+        image = tv.resize(_around_centre(image), [side], antialias=True)
     return image if image.shape[-2:] == (size, size) else tv.center_crop(image, [size, size])
 
 
@@ -327,6 +333,7 @@ def decode(
     size: int,
     place: str,
     limits: ImageLimits = LIMITS,
+    resize: int | None = None,
     *,
     stretch: bool = False,
 ) -> Tensor:
@@ -337,6 +344,7 @@ def decode(
         size: Side in pixels of the result.
         place: Where the image comes from, for the error.
         limits: How large the encoded image may be.
+        resize: See :func:`fit_square`.
         stretch: See :func:`fit_square`.
 
     Returns:
@@ -345,7 +353,7 @@ def decode(
     Raises:
         UserError: If the image cannot be decoded, or is too large.
     """
-    return fit_square(decode_whole(source, place, limits)[0], size, stretch=stretch)
+    return fit_square(decode_whole(source, place, limits)[0], size, resize, stretch=stretch)
 
 
 def decode_all(
@@ -353,6 +361,7 @@ def decode_all(
     size: int,
     place: Callable[[int], str],
     limits: ImageLimits = LIMITS,
+    resize: int | None = None,
     *,
     stretch: bool = False,
 ) -> Tensor:
@@ -363,6 +372,7 @@ def decode_all(
         size: Side in pixels of the results.
         place: Says where the image at a position of ``sources`` comes from, for errors.
         limits: How large an encoded image may be.
+        resize: See :func:`fit_square`.
         stretch: See :func:`fit_square`.
 
     Returns:
@@ -374,7 +384,7 @@ def decode_all(
     images = torch.empty(len(sources), 3, size, size, dtype=torch.uint8)
 
     def fill(position: int) -> None:
-        image = decode(sources[position], size, place(position), limits, stretch=stretch)
+        image = decode(sources[position], size, place(position), limits, resize, stretch=stretch)
         images[position] = image
 
     threads = torch.get_num_threads()

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from ddoq.data.base import ImageDataModule, ImageSplit, TensorSplit
+from ddoq.data.base import ImageDataModule
 from ddoq.data.class_registry import ClassRegistry
+from ddoq.data.splits import ImageSplit, TensorSplit
 from ddoq.images import to_uint8
 from ddoq.storage.fingerprints import hash_tensors
 

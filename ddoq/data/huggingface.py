@@ -5,18 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddoq.data.base import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    ImageDataModule,
-    ImageSplit,
-    SubsetSplit,
-)
-from ddoq.data.cache import maybe_cached
+from ddoq.data.base import IMAGENET_MEAN, IMAGENET_STD, ImageDataModule
 from ddoq.data.class_registry import ClassRegistry
 from ddoq.data.decoding import MAX_ASPECT_RATIO, MAX_PIXELS, ImageLimits, UnreadableImagesError
 from ddoq.data.known_registries import load_registry, source_labels
 from ddoq.data.names import build_registry
+from ddoq.data.splits import ImageSplit, SubsetSplit, maybe_cached
 from ddoq.data.tables import HubSource, LabelColumn, ParquetSource, RowSplit, label_column_of
 from ddoq.errors import UserError
 from ddoq.storage.fingerprints import hash_config
@@ -58,6 +52,7 @@ class HuggingFaceImages(ImageDataModule):
         std: Channel standard deviations.
         max_pixels: Width times height that a stored image may have; a larger one is refused before it is decoded.
         max_aspect_ratio: Longer by shorter side that a stored image may have.
+        test_resize: See :class:`~ddoq.data.base.ImageDataModule`.
 
     Raises:
         UserError: If not exactly one of ``path`` and the two lists of files is given, if files have no name, or if
@@ -92,9 +87,17 @@ class HuggingFaceImages(ImageDataModule):
         std: tuple[float, float, float] = IMAGENET_STD,
         max_pixels: int = MAX_PIXELS,
         max_aspect_ratio: float = MAX_ASPECT_RATIO,
+        test_resize: int | None = None,
     ) -> None:
         super().__init__(
-            image_size, limit_per_class, test_limit_per_class, batch_size, num_workers, mean, std
+            image_size,
+            limit_per_class,
+            test_limit_per_class,
+            batch_size,
+            num_workers,
+            mean,
+            std,
+            test_resize,
         )
         self._sources = _sources(
             path, name, revision, (train_split, test_split), (train_files, test_files)

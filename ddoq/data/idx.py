@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as tv
 
-from ddoq.data.base import ImageDataModule, ImageSplit, TensorSplit
+from ddoq.data.base import ImageDataModule
 from ddoq.data.class_registry import ClassRegistry
+from ddoq.data.splits import ImageSplit, TensorSplit
 from ddoq.errors import UserError
 from ddoq.storage.fingerprints import hash_tensors
 

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from ddoq.data.base import IMAGENET_MEAN, IMAGENET_STD, ImageDataModule, ImageSplit
-from ddoq.data.cache import maybe_cached
+from ddoq.data.base import IMAGENET_MEAN, IMAGENET_STD, ImageDataModule
 from ddoq.data.class_registry import ClassRegistry
 from ddoq.data.decoding import (
     LIMITS,
@@ -23,6 +22,7 @@ from ddoq.data.decoding import (
 from ddoq.data.hashing import content_hashes
 from ddoq.data.known_registries import check_folders, load_registry
 from ddoq.data.names import build_registry
+from ddoq.data.splits import ImageSplit, maybe_cached
 from ddoq.errors import UserError
 from ddoq.escaping import has_surrogate
 from ddoq.storage.fingerprints import hash_config, hash_files
@@ -41,6 +41,7 @@ class FileSplit(ImageSplit):
         labels: int64 ``(n,)``.
         image_size: Side in pixels of the decoded images.
         limits: How large a file's image may be.
+        resize: See :func:`ddoq.data.decoding.fit_square`.
         stretch: Whether images lose their ratio of sides instead of what is outside the centre.
     """
 
@@ -50,13 +51,15 @@ class FileSplit(ImageSplit):
         labels: Tensor,
         image_size: int,
         limits: ImageLimits = LIMITS,
+        resize: int | None = None,
         stretch: bool = False,
     ) -> None:
         self.files = files
-        self.stretch = stretch
         self.labels = labels
         self.image_size = image_size
         self.limits = limits
+        self.resize = resize
+        self.stretch = stretch
 
     def load(self, indices: Sequence[int]) -> Tensor:
         """Decode images; see :meth:`ImageSplit.load`."""
@@ -66,6 +69,7 @@ class FileSplit(ImageSplit):
             self.image_size,
             lambda position: str(chosen[position]),
             self.limits,
+            self.resize,
             stretch=self.stretch,
         )
 
@@ -79,7 +83,11 @@ class FileSplit(ImageSplit):
         """Return the same files, decoded at another size; see :meth:`ImageSplit.at_size`."""
         if (size, stretch) == (self.image_size, self.stretch):
             return self
-        return FileSplit(self.files, self.labels, size, self.limits, stretch)
+        return FileSplit(self.files, self.labels, size, self.limits, stretch=stretch)
+
+    def centred(self, size: int, resize: int) -> ImageSplit:
+        """Return the centres of the same files, decoded at that size; see :meth:`ImageSplit.centred`."""
+        return FileSplit(self.files, self.labels, size, self.limits, resize)
 
 
 def _visible(paths: Sequence[Path]) -> list[Path]:
@@ -238,6 +246,7 @@ class ImageFolderImages(ImageDataModule):
         std: Channel standard deviations.
         max_pixels: Width times height that a stored image may have; a larger one is refused before it is decoded.
         max_aspect_ratio: Longer by shorter side that a stored image may have.
+        test_resize: See :class:`~ddoq.data.base.ImageDataModule`.
 
     Raises:
         UserError: If there is no such registry.
@@ -262,9 +271,17 @@ class ImageFolderImages(ImageDataModule):
         std: tuple[float, float, float] = IMAGENET_STD,
         max_pixels: int = MAX_PIXELS,
         max_aspect_ratio: float = MAX_ASPECT_RATIO,
+        test_resize: int | None = None,
     ) -> None:
         super().__init__(
-            image_size, limit_per_class, test_limit_per_class, batch_size, num_workers, mean, std
+            image_size,
+            limit_per_class,
+            test_limit_per_class,
+            batch_size,
+            num_workers,
+            mean,
+            std,
+            test_resize,
         )
         self.name = dataset_name
         self.folders = [Path(root).expanduser() / name for name in (train_folder, test_folder)]

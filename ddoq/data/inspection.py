@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from ddoq.console import Progress
-from ddoq.data.base import ImageSplit
 from ddoq.data.decoding import Encoded, UnreadableImagesError, decode_whole, open_image
+from ddoq.data.splits import ImageSplit
 
 _AT_ONCE = 256  # images
 _MODES = {

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddoq.data.base import ImageDataModule, ImageSplit, SubsetSplit, TensorSplit
+from ddoq.data.base import ImageDataModule
 from ddoq.data.class_registry import ClassRegistry
 from ddoq.data.known_registries import load_registry
+from ddoq.data.splits import ImageSplit, SubsetSplit, TensorSplit
 from ddoq.errors import UserError
 from ddoq.seeding import generator_for
 from ddoq.storage.fingerprints import hash_config, hash_tensors
@@ -45,6 +46,7 @@ class FewImages(ImageDataModule):
             batch_size=source.batch_size,
             mean=source.mean,
             std=source.std,
+            test_resize=source.given_test_resize,
         )
         for what, value in (
             ("classes", classes),

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddoq.data.base import ImageSplit
 from ddoq.data.decoding import LIMITS, Encoded, ImageLimits, UnreadableImagesError, decode_all
 from ddoq.data.hashing import content_hashes
+from ddoq.data.splits import ImageSplit
 from ddoq.errors import UserError
 from ddoq.storage.fingerprints import hash_files
 
@@ -277,10 +277,11 @@ class RowSplit(ImageSplit):
 
         self.labels = labels
         self.image_size = image_size
-        self.stretch = False
         self.image_column = image_column
         self.place = place
         self.limits = limits
+        self.resize: int | None = None
+        self.stretch = False
         self.folders = [folder.resolve() for folder in folders]
         try:
             encoded = table.select_columns([image_column]).cast_column(
@@ -302,6 +303,7 @@ class RowSplit(ImageSplit):
             self.image_size,
             lambda position: stored[position].place,
             self.limits,
+            self.resize,
             stretch=self.stretch,
         )
 
@@ -320,8 +322,14 @@ class RowSplit(ImageSplit):
     def at_size(self, size: int, *, stretch: bool = False) -> ImageSplit:
         """Return the same rows, decoded at another size; see :meth:`ImageSplit.at_size`."""
         resized = copy.copy(self)
-        resized.image_size, resized.stretch = size, stretch
+        resized.image_size, resized.resize, resized.stretch = size, None, stretch
         return self if (size, stretch) == (self.image_size, self.stretch) else resized
+
+    def centred(self, size: int, resize: int) -> ImageSplit:
+        """Return the centres of the same rows, decoded at that size; see :meth:`ImageSplit.centred`."""
+        centred = copy.copy(self)
+        centred.image_size, centred.resize, centred.stretch = size, resize, False
+        return centred
 
     def _encoded(self, cell: dict[str, Any] | None, row: int) -> Encoded:
         place = self.place(row)

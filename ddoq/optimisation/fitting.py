@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler
 
-from ddoq.data.base import ImageSplit
+from ddoq.data.splits import ImageSplit
 from ddoq.optimisation.trainers import ResumableBatches, run_training
 from ddoq.seeding import generator_for
 from ddoq.storage.checkpoints import Checkpoint

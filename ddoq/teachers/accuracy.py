@@ -9,7 +9,8 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from ddoq.console import Progress
-from ddoq.data.base import ImageDataModule, ImageSplit, TensorSplit
+from ddoq.data.base import ImageDataModule
+from ddoq.data.splits import ImageSplit, TensorSplit
 from ddoq.errors import UserError
 from ddoq.images import to_float
 from ddoq.optimisation.trainers import device_of

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ddoq.augmentation.epochs import draw_crops
 from ddoq.augmentation.shifts import draw_shifts
-from ddoq.data.base import ImageSplit
+from ddoq.data.splits import ImageSplit
 from ddoq.seeding import generator_for
 
 # uint8 images, int64 labels, int64 positions in the split.

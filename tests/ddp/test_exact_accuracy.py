@@ -26,7 +26,8 @@ from benchmarks.students.recipes import load_recipe
 from benchmarks.students.module import StudentModule
 from benchmarks.students.student import Student
 from benchmarks.students.training_set import TrainingSet
-from ddoq.data.base import ImageDataModule, TensorSplit
+from ddoq.data.base import ImageDataModule
+from ddoq.data.splits import TensorSplit
 from ddoq.data.class_registry import ClassRegistry
 from ddoq.distillation.distilled_set import DistilledSet
 

@@ -58,7 +58,8 @@ EXPECTED = {
     "data.limit_per_class": IMAGES,
     "data.registry": IMAGES,  # other classes
     "data.only_present_classes": IMAGES,  # where a class is missing
-    "data.test_limit_per_class": PER_CELL,  # teachers are measured again, not trained again
+    "data.test_resize": PER_CELL,  # teachers are measured again, not trained again
+    "data.test_limit_per_class": PER_CELL,  # likewise
     "data.mean": "teacher labels cell",  # of networks; a prior takes pixels
     "data.std": "teacher labels cell",
     "data.dataset_name": "set cell",  # a set and a row are called after it
@@ -118,6 +119,7 @@ VALUES = {
     "data.image_size": 24,
     "data.limit_per_class": 1,
     "data.test_limit_per_class": 1,
+    "data.test_resize": 18,
     "data.cache_images": False,
     "data.mean": (0.1, 0.2, 0.3),
     "data.std": (0.1, 0.2, 0.3),
@@ -178,6 +180,7 @@ VALUES = {
     "recipe.epochs": 5,
     "recipe.batch_size": 7,
     "recipe.siamese": "color",
+    "recipe.test_resize": {16: 18},
     "recipe.color_jitter": 0.3,
     "recipe.pca_lighting": 0.1,
     "recipe.cutmix_alpha": 0.3,

@@ -55,7 +55,7 @@ def save_samples(folder: Path, prior: DiffusionPrior, data: ImageDataModule, *, 
 
 def _first_of_each_class(data: ImageDataModule, count: int, *, test: bool) -> Tensor:
     """Load ``count`` images of each of the first classes, repeating where a class has fewer."""
-    split = data.test if test else data.train
+    split = data.whole_test if test else data.train
     positions = []
     for label in range(min(data.num_classes, MAX_CLASSES)):
         members = split.of_class(label)

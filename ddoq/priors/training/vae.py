@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ddoq.console import Progress
-from ddoq.data.base import ImageDataModule, ImageSplit
+from ddoq.data.base import ImageDataModule
+from ddoq.data.splits import ImageSplit
 from ddoq.finite import DivergedError, is_finite
 from ddoq.images import to_float
 from ddoq.optimisation.fitting import Images, SeededTraining, count_parameters, fit
@@ -128,7 +129,7 @@ def train_vae(
     latents = encode_split(vae, data.train)
     _check_latents(latents, config)
     vae.register_to_config(scaling_factor=1.0 / float(latents.std()))
-    error = reconstruction_error(vae, data.test)
+    error = reconstruction_error(vae, data.whole_test)
     if not math.isfinite(error):
         raise DivergedError(
             f"prior: the autoencoder diverged: its reconstructions are not finite (PSNR {psnr(error)} dB). "

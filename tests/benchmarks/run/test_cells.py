@@ -12,6 +12,8 @@ from benchmarks.results.files import read_results
 from benchmarks.run.cells import CellRunner, written_since
 from benchmarks.students.recipes import load_recipe
 from benchmarks.students.student import Student
+from benchmarks.tables.folding import fold
+from benchmarks.tables.notes import provenance_notes
 from benchmarks.tracking.loggers import WandbOptions
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.storage import checkpoints
@@ -204,3 +206,16 @@ def test_weights_and_logits_that_are_not_finite_are_failures(make_runner, kind, 
     assert runner.run(kind("convnet2-w8", name="broken"), 0) is None
     (path,) = (runner.output / "failures").glob("*.json")
     assert message in json.loads(path.read_text())["error"]
+
+
+def test_test_images_are_shown_as_the_recipe_says(make_runner):
+    plain, cut = make_runner(), make_runner(test_resize={8: 10})
+    assert "test_resize" not in plain.cell_config(STUDENT, 0)["data"]
+    assert cut.cell_config(STUDENT, 0)["data"]["test_resize"] == 10
+    expected = plain.data.test.centred(8, 10).load(range(3))
+    assert torch.equal(cut.data.test.load(range(3)), expected)
+    result = cut.run(STUDENT, 0)
+    assert result.config["data"]["test_resize"] == 10
+    assert "test images (all, resized to 10, then the centre)" in provenance_notes(
+        fold([result])[0]
+    )

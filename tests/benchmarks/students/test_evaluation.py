@@ -13,8 +13,9 @@ from benchmarks.students.module import StudentModule
 from benchmarks.students.recipes import load_recipe
 from benchmarks.students.student import Student
 from benchmarks.students.training_set import TrainingSet
-from ddoq.data.base import ImageDataModule, ImageSplit, TensorSplit
+from ddoq.data.base import ImageDataModule
 from ddoq.data.class_registry import ClassRegistry
+from ddoq.data.splits import ImageSplit, TensorSplit
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
 

@@ -90,6 +90,19 @@ EXPECTED = {
     "dc": CONDENSATION | {"epochs": 300, "siamese": "none"},
     "dsa": CONDENSATION | {"epochs": 1000, "siamese": "color_crop_cutout_flip_scale_rotate"},
 }  # fmt: skip
+# What the shorter side of a test image is brought to, by the side of the images.
+SIDES = {side: side for side in (16, 32, 64, 128, 224)}
+TESTED = {
+    **{name: SIDES | {224: 256} for name in ("sre2l", "unified", "hard")},
+    "rded": {side: side // 7 * 8 for side in (32, 64, 128, 224)},  # as its repository states it
+    **dict.fromkeys(("hard_idc", "dc", "dsa"), SIDES),
+}
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_test_images_are_resized_as_the_protocol_says(name):
+    recipe = load_recipe(name)
+    assert {side: recipe.test_side(side) for side in TESTED[name]} == TESTED[name]
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -106,6 +119,10 @@ def test_published_constants(name):
         *((arch, 1e-4) for arch in ("vit_base_patch16_224", "vit_tiny_patch16_224")),
         *((arch, 1e-4) for arch in ("swinv2_tiny_window8_256", "swin_tiny_patch4_window7_224")),
         ("deit_tiny_patch16_224", 1e-4),
+        *((f"torchvision/{arch}", 1e-3) for arch in ("resnet18", "resnet18-in", "resnet101")),
+        *(("torchvision/mobilenet_v2", 2.5e-3), ("torchvision/efficientnet_b0", 2e-3)),
+        *(("torchvision/vgg11", 5e-4), ("torchvision/vit_b_16", 1e-4)),
+        *(("torchvision/swin_v2_t", 1e-4), ("timm/mobilenetv2_100", 2.5e-3)),
     ],
 )
 def test_learning_rates_of_rded(arch, lr):
@@ -198,7 +215,8 @@ def test_config_is_everything_that_is_used(name):
     config, whole = recipe.config(), asdict(recipe)
     assert config.items() <= whole.items()
     defaults = {item.name: item.default for item in fields(recipe)}
-    assert all(defaults[key] == whole[key] for key in whole.keys() - config.keys())
+    others = whole.keys() - config.keys() - {"test_resize"}  # which stands with the dataset
+    assert all(defaults[key] == whole[key] for key in others)
     # A result is checked by the hash of what was read back, whose keys are text.
     assert hash_config(json.loads(json.dumps(config))) == hash_config(config)
 
@@ -262,6 +280,15 @@ def test_lr_by_arch_takes_the_longest_prefix():
     ("overrides", "message"),
     [
         ({"epoch": 3}, "unknown key 'epoch'. Did you mean 'epochs'"),
+        (
+            {"test_resize": {224: 200}},
+            "test_resize must be a table from sides of images to numbers of pixels, at least the side",
+        ),
+        (
+            {"test_resize": {224: 500}},
+            "test_resize must be a table from sides of images to numbers of pixels, at least the side and at most twice it",
+        ),
+        ({"test_resize": 256}, "test_resize must be a table such as {224: 256}"),
         ({"epochs": "many"}, "epochs"),
         ({"epochs": 2.5}, "epochs"),
         ({"epochs": 0}, "epochs must be at least 1, not 0"),

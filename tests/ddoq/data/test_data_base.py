@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from ddoq.data import ClassRegistry, ImageDataModule, SubsetSplit, TensorSplit
-from ddoq.data.base import limit_classes
+from ddoq.data.splits import limit_classes
 from ddoq.errors import UserError
-from ddoq.storage.fingerprints import hash_tensors
+from ddoq.storage.fingerprints import hash_config, hash_tensors
 
 
 def split_of(labels) -> TensorSplit:
@@ -17,7 +17,7 @@ class Given(ImageDataModule):
     name = "given"
 
     def __init__(self, train=(0, 1, 2, 0, 1, 2, 0), test=(2, 1, 0, 0, 1), **kwargs):
-        super().__init__(image_size=4, **kwargs)
+        super().__init__(**{"image_size": 4, **kwargs})
         self.splits = split_of(train), split_of(test)
         self.opened = 0
 
@@ -143,6 +143,48 @@ def test_fingerprint_follows_contents_and_nothing_else():
     assert described["train_images"] == 3
     assert described["test_images"] == 5
     assert described["num_classes"] == 3
+
+
+def test_a_test_resize_changes_the_test_images_and_their_keys_alone():
+    base, resized = ready(), ready(test_resize=5)
+    assert base.test is base.whole_test
+    assert torch.equal(resized.whole_test.load(range(5)), base.test.load(range(5)))
+    for name in ("train_fingerprint", "normalized_fingerprint"):
+        assert getattr(resized, name) == getattr(base, name)
+    assert resized.test_fingerprint != base.test_fingerprint
+    assert resized.describe() == {**base.describe(), "test_resize": 5}
+
+
+def test_keys_of_images_without_a_larger_resize_stay():
+    # Of a dataset as it was before test images were resized; sources and classes are hashes of contents.
+    data = ready()
+    assert "test_resize" not in data.describe()
+    names = ("source", "classes", "image_size", "test_limit_per_class", "test_images")
+    described = data.describe()
+    assert data.test_fingerprint == hash_config({name: described[name] for name in names})
+
+
+@pytest.mark.parametrize(("side", "resize"), [(16, 16), (32, 32), (64, 64), (128, 128), (224, 256)])
+def test_without_a_recipe_the_standard_resize_counts(side, resize):
+    assert Given(image_size=side).test_resize == resize
+
+
+def test_a_protocol_resizes_test_images_unless_the_dataset_says_how():
+    data = ready()
+    other = data.with_test_resize(5)
+    assert (data.test_resize, other.test_resize) == (4, 5)
+    assert torch.equal(other.test.load(range(5)), ready(test_resize=5).test.load(range(5)))
+    assert other.train is data.train
+    assert data.with_test_resize(4) is data
+    assert other.with_test_resize(4).describe() == data.describe()
+    given = ready(test_resize=6)
+    assert given.with_test_resize(5) is given
+
+
+@pytest.mark.parametrize("resize", [3, 9, 4.5, 0])
+def test_a_test_resize_that_cannot_be_is_refused(resize):
+    with pytest.raises(UserError, match=rf"test_resize must be .* from 4 .* to 8, not {resize}"):
+        Given(test_resize=resize)
 
 
 def test_another_training_split_is_another_dataset():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from ddoq.data import ImageFolderImages, hashing, imagefolder, imagenet_indices, load_registry
@@ -313,3 +314,31 @@ def test_contents_are_hashed_once_and_again_only_where_they_changed(tmp_path, mo
     changed.write_bytes(changed.read_bytes() + b"\0")
     assert ready(root).fingerprint != plain
     assert len(read) == 14  # the two images of one class of one split
+
+
+def official(path, resize, size) -> torch.Tensor:
+    """Show an image as the authors' scripts do, by Pillow."""
+    shown = transforms.Compose([transforms.Resize(resize), transforms.CenterCrop(size)])
+    return torch.from_numpy(np.array(shown(Image.open(path)))).permute(2, 0, 1)
+
+
+def hold_equal(images, expected):
+    """Hold that images differ by the rounding of another library at most; a shift of noise would show."""
+    assert images.shape == expected.shape
+    assert (images.int() - expected.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("size", [(300, 401), (260, 250), (256, 512), (90, 70)])
+def test_test_images_at_224_are_resized_to_256_and_cut(tmp_path, size, cached):
+    data = ready(write(tmp_path, per_class=1, size=size), image_size=224, cache_images=cached)
+    paths = {split: tmp_path / split / KEYS[1] / "0.png" for split in ("train", "val")}
+    hold_equal(data.test.load([1])[0], official(paths["val"], 256, 224))
+    hold_equal(data.with_test_resize(224).test.load([1])[0], official(paths["val"], 224, 224))
+    hold_equal(data.train.load([1])[0], official(paths["train"], 224, 224))
+
+
+def test_a_larger_test_resize_reads_the_files(tmp_path):
+    data = ready(write(tmp_path, per_class=1, size=(80, 100)), image_size=64)
+    shown = data.with_test_resize(72).test.load([0])[0]
+    hold_equal(shown, official(tmp_path / "val" / KEYS[0] / "0.png", 72, 64))

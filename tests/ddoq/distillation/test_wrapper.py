@@ -8,7 +8,7 @@ from toy_methods import ClassMeans, Descent, JointDescent, KilledError, MeanImag
 from baselines.random_selection import RandomSelection
 from baselines.sre2l import SRe2L
 from baselines.whole_dataset import WholeDataset
-from ddoq.data.base import SubsetSplit
+from ddoq.data.splits import SubsetSplit
 from ddoq.ddoq import DDOQ
 from ddoq.distillation.distiller import Distiller
 from ddoq.distillation.ingredient import Ingredient

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from ddoq.data.base import TensorSplit
+from ddoq.data.splits import TensorSplit
 from ddoq.optimisation.fitting import Images, SeededTraining, fit
 from ddoq.optimisation.trainers import device_of, make_trainer
 

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from ddoq.data.base import ImageDataModule, TensorSplit
+from ddoq.data.base import ImageDataModule
 from ddoq.data.class_registry import ClassRegistry
+from ddoq.data.splits import TensorSplit
 
 
 class RandomImages(ImageDataModule):

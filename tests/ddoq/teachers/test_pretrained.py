@@ -8,8 +8,9 @@ from safetensors.torch import save_file
 from torchvision import models
 
 from ddoq.data import load_registry
-from ddoq.data.base import ImageDataModule, TensorSplit
+from ddoq.data.base import ImageDataModule
 from ddoq.data.class_registry import ClassRegistry
+from ddoq.data.splits import TensorSplit
 from ddoq.errors import UserError
 from ddoq.networks import build_network
 from ddoq.teachers import PretrainedTeacher, Teacher, split_accuracies

@@ -6,8 +6,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torchvision.transforms.v2 import functional as tv
 
-from ddoq.data.base import ImageDataModule, TensorSplit
+from ddoq.data.base import ImageDataModule
 from ddoq.data.class_registry import ClassRegistry
+from ddoq.data.splits import TensorSplit
 from ddoq.errors import UserError
 from ddoq.finite import NotFiniteError
 from ddoq.networks import build_network

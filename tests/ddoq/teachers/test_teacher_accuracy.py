@@ -3,7 +3,7 @@ import torch
 from sklearn.metrics import accuracy_score, top_k_accuracy_score
 from torch import nn
 
-from ddoq.data.base import TensorSplit
+from ddoq.data.splits import TensorSplit
 from ddoq.errors import UserError
 from ddoq.networks import build_network
 from ddoq.teachers import Teacher, split_accuracies, teacher_accuracy

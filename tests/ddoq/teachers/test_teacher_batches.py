@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ddoq.data.base import TensorSplit
+from ddoq.data.splits import TensorSplit
 from ddoq.teachers.batches import (
     ResidentBatches,
     batches_of,

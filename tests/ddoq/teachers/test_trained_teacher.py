@@ -11,8 +11,9 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from torchvision import models
 from torchvision.transforms.v2 import functional as tv
 
-from ddoq.data.base import ImageDataModule, TensorSplit, limit_classes
+from ddoq.data.base import ImageDataModule
 from ddoq.data.class_registry import ClassRegistry
+from ddoq.data.splits import TensorSplit, limit_classes
 from ddoq.errors import UserError
 from ddoq.networks import build_network
 from ddoq.seeding import derive_seed
@@ -282,6 +283,16 @@ def test_other_test_images_measure_it_again_and_train_nothing(tmp_path, capsys):
     assert source.obtain(part, tmp_path, TRAINER).accuracy == measured
     assert f"damaged: {kept} was changed" in capsys.readouterr().err
     assert source.obtain(Blobs(), tmp_path, TRAINER).accuracy == whole.accuracy
+
+
+def test_another_test_resize_measures_it_again_and_trains_nothing(tmp_path):
+    source = TrainedTeacher(**SMALL)
+    whole = source.obtain(Blobs(), tmp_path, TRAINER)
+    cut = Blobs().with_test_resize(20)
+    teacher = source.obtain(cut, tmp_path, TRAINER)
+    assert teacher.fingerprint == whole.fingerprint
+    assert teacher.accuracy == split_accuracies(whole, cut.test)[0]
+    assert len(list(tmp_path.glob("teachers/*/accuracy-*.json"))) == 1
 
 
 def test_digits_quickly(tmp_path):

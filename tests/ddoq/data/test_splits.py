@@ -1,8 +1,9 @@
 import pytest
 import torch
+from torchvision.transforms import v2 as transforms
 
-from ddoq.data import TensorSplit
-from ddoq.data.cache import CachedSplit, maybe_cached
+from ddoq.data import SubsetSplit, TensorSplit
+from ddoq.data.splits import CachedSplit, maybe_cached
 
 
 class CountingSplit(TensorSplit):
@@ -48,3 +49,31 @@ def test_another_size_is_asked_of_a_source_that_has_one():
     cached = CachedSplit(TensorSplit(images, torch.arange(2)), 4)
     assert cached.at_size(8) is cached  # the source has this size alone
     assert cached.at_size(4) is cached
+
+
+def noise(n=3, side=28) -> TensorSplit:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (n, 3, side, side), generator=generator, dtype=torch.uint8)
+    return TensorSplit(images, torch.arange(n))
+
+
+def test_centres_of_images_that_exist_at_one_size_only():
+    source = noise()
+    centred = source.centred(28, 32)
+    official = transforms.Compose([transforms.Resize(32), transforms.CenterCrop(28)])
+    expected = torch.stack([official(image) for image in source.images])
+    assert torch.equal(centred.load(range(3)), expected)
+    assert torch.equal(centred.labels, source.labels)
+    assert not torch.equal(expected, source.images)
+
+
+def test_centres_of_a_part_and_of_what_is_kept():
+    source, positions = noise(), torch.tensor([2, 0])
+    expected = source.centred(28, 32).load([2, 0])
+    part = SubsetSplit(source, positions)
+    part.labels = torch.tensor([7, 8])
+    assert torch.equal(part.centred(28, 32).load([0, 1]), expected)
+    assert part.centred(28, 32).labels.tolist() == [7, 8]
+    kept = CachedSplit(source, 28).centred(28, 32)
+    assert isinstance(kept, CachedSplit)
+    assert torch.equal(kept.load([2, 0]), expected)
