@@ -38,7 +38,8 @@ class Student:
     """An architecture with its options.
 
     Attributes:
-        arch: ``convnet3``, ``convnet3-w64``, ``resnetap10`` or any name that timm knows.
+        arch: ``convnet3``, ``convnet3-w64``, ``resnetap10``, any name that timm knows, or ``torchvision/<name>``, as most
+            papers build their students.
         name: What tables call it; made of the other fields where omitted.
         kwargs: Further arguments of the network's constructor.
         stem: First layers for small images, as :func:`ddoq.networks.build_network` takes it.

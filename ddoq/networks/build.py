@@ -11,6 +11,7 @@ from ddoq.errors import UserError, suggest
 from ddoq.networks.convnet import PATTERN, ConvNet, parse_convnet
 from ddoq.networks.resnet_ap import ResNetAP, parse_resnet_ap
 from ddoq.networks.stems import STEMS, use_small_stem
+from ddoq.networks.torchvision_models import TIMM, TORCHVISION, build_torchvision, split_arch
 from ddoq.seeding import derive_seed
 
 _NATIVE = re.compile(
@@ -35,12 +36,14 @@ def build_network(
     """Build a classifier with random weights from torch's global generator.
 
     Args:
-        name: ``convnet<depth>[-w<width>][-bn|-in][-pad<padding>]``, ``resnetap<10|18>[-bn|-in]`` or any architecture of timm.
+        name: ``convnet<depth>[-w<width>][-bn|-in][-pad<padding>]``, ``resnetap<10|18>[-bn|-in]``, any architecture of timm
+            (``timm/<name>`` too; a tag after a dot is left aside), or ``torchvision/<name>``, see
+            :func:`ddoq.networks.torchvision_models.build_torchvision`.
         num_classes: Number of logits.
         image_size: Side of the square images in pixels. Vision transformers of timm are built for it.
         stem: ``small`` keeps the resolution in the first layers, for at most 64 pixels (ResNets, MobileNets,
-            EfficientNets); None keeps timm's own.
-        kwargs: Further arguments of the timm model, e.g. ``patch_size``.
+            EfficientNets); None keeps the library's own.
+        kwargs: Further arguments of the library's model, e.g. ``patch_size``.
 
     Returns:
         A module from normalised float images ``(n, 3, image_size, image_size)`` to logits ``(n, num_classes)``.
@@ -59,7 +62,12 @@ def build_network(
             raise UserError(f"{what} must be at least 1, not {value}.")
     if stem is not None and stem not in STEMS:
         raise UserError(f"Unknown stem {stem!r}. {suggest(stem, STEMS)}")
-    if _NATIVE.match(name):
+    library, plain = split_arch(name)
+    if library == TORCHVISION:
+        return build_torchvision(plain, num_classes, image_size, stem, kwargs)
+    if library == TIMM:
+        name = plain.partition(".")[0]
+    elif _NATIVE.match(name):
         return _build_native(name, num_classes, image_size, stem, kwargs)
     network = _build_timm(name, num_classes, image_size, kwargs)
     if stem == "small":
@@ -127,7 +135,7 @@ def _build_timm(name: str, num_classes: int, image_size: int, kwargs: dict[str, 
         near = difflib.get_close_matches(name, names, n=3) or ["resnet18", "mobilenetv2_100"]
         raise UserError(
             f"No network is called {name!r}. Near it in timm: {', '.join(near)}. Valid: "
-            f"{PATTERN}, resnetap<10|18>[-bn|-in] and the {len(names)} architectures of timm.list_models()."
+            f"{PATTERN}, resnetap<10|18>[-bn|-in], the {len(names)} architectures of timm.list_models(), and torchvision/<name>."
         )
     reserved = [key for key in kwargs if key in _RESERVED]
     if reserved:

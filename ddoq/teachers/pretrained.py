@@ -17,6 +17,7 @@ from ddoq.costs.workload import Sizes, Stage
 from ddoq.data.base import ImageDataModule
 from ddoq.errors import UserError
 from ddoq.finite import NotFiniteError
+from ddoq.networks import build_network
 from ddoq.optimisation.trainers import device_of
 from ddoq.storage.fingerprints import hash_config, hash_files
 from ddoq.storage.folders import obtain_folder
@@ -26,7 +27,6 @@ from ddoq.teachers.sources import TeacherSource, announce, notice_constant, pass
 from ddoq.teachers.teacher import TEACHER_FORMAT, Teacher, build_from_record
 from ddoq.teachers.weights import (
     Preset,
-    build_classifier,
     count_outputs,
     find_preset,
     load_network,
@@ -66,7 +66,7 @@ class PretrainedTeacher(TeacherSource):
             dict that has no name.
         std: Channel standard deviations, likewise.
         kwargs: Further arguments of the network.
-        stem: ``small`` for networks of timm at 64 pixels or less, with ``path``.
+        stem: ``small`` at 64 pixels or less, with ``path``.
 
     Raises:
         UserError: If arguments do not go together.
@@ -132,7 +132,7 @@ class PretrainedTeacher(TeacherSource):
                 return None, [Stage.unknown("teacher: open", f"{folder} does not exist")]
             return on_meta(build_from_record(folder)[0]), []
         network = on_meta(
-            build_classifier(
+            build_network(
                 self.arch, sizes.num_classes, sizes.image_size, stem=self.stem, **self.kwargs
             )
         )
@@ -286,7 +286,7 @@ def _open(
     arch, classes, size = weights.arch, weights.classes, data.image_size
 
     def build(outputs: int) -> nn.Module:
-        return build_classifier(arch, outputs, size, stem=source.stem, **source.kwargs)
+        return build_network(arch, outputs, size, stem=source.stem, **source.kwargs)
 
     whole: nn.Module | None = None
     if weights.file is not None:

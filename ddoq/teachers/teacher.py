@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from ddoq.data.base import IMAGENET_MEAN, IMAGENET_STD, ImageDataModule
 from ddoq.errors import UserError
 from ddoq.finite import NotFiniteError, check_weights
-from ddoq.networks import Normalize
+from ddoq.networks import Normalize, build_network
 from ddoq.precision import without_autocast
 from ddoq.storage.files import load_tensors, read_sealed, save_tensors, write_sealed
 from ddoq.storage.fingerprints import hash_config, hash_module
 from ddoq.storage.folders import check_given_folder
-from ddoq.teachers.weights import build_classifier
 
 # Raised whenever teacher.json or the meaning of its keys changes.
 TEACHER_FORMAT = 1
@@ -42,7 +41,7 @@ class Teacher(nn.Module):
     """Maps images in [0, 1] to logits; it is always in evaluation mode and its weights are frozen.
 
     Args:
-        network: Takes normalised images; as :func:`ddoq.teachers.weights.build_classifier` built it, then trained.
+        network: Takes normalised images; as :func:`ddoq.networks.build_network` built it, then trained.
         arch: The name that it was built by.
         class_names: Readable names in label order.
         class_keys: Keys in label order (:class:`ddoq.data.class_registry.ClassInfo`), by which a dataset is matched.
@@ -291,7 +290,7 @@ def build_from_record(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     record = _read_record(folder / _RECORD)
     # Building draws weights that are replaced at once: the caller's generator must not notice.
     with torch.random.fork_rng(devices=[]):
-        network = build_classifier(
+        network = build_network(
             record["arch"],
             len(record["class_keys"]),
             record["image_size"],

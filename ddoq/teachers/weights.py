@@ -12,10 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ddoq.errors import UserError, suggest
-from ddoq.networks import build_network
-
-TORCHVISION, TIMM = "torchvision", "timm"
-_LIBRARIES = (TORCHVISION, TIMM)
+from ddoq.networks.torchvision_models import TIMM, TORCHVISION, check_torchvision, split_arch
 
 
 @dataclass(frozen=True)
@@ -37,82 +34,10 @@ class Preset:
     image_size: int
 
 
-def split_arch(arch: str) -> tuple[str | None, str]:
-    """Split the name of an architecture into its library, or None, and its name there.
-
-    Example:
-        >>> split_arch("torchvision/resnet18"), split_arch("convnet3-w64-bn")
-        (('torchvision', 'resnet18'), (None, 'convnet3-w64-bn'))
-
-    Raises:
-        UserError: If the library is unknown.
-    """
-    library, slash, name = arch.partition("/")
-    if not slash:
-        return None, arch
-    if library not in _LIBRARIES:
-        raise UserError(
-            f"Unknown library {library!r} in arch: {arch}. {suggest(library, _LIBRARIES)}"
-        )
-    return library, name
-
-
-def build_classifier(
-    arch: str, num_classes: int, image_size: int, *, stem: str | None = None, **kwargs: Any
-) -> nn.Module:
-    """Build a classifier with random weights, as :func:`ddoq.networks.build_network` does, or one of torchvision.
-
-    Args:
-        arch: ``torchvision/<name>``, ``timm/<name>`` (a tag after a dot is left aside), or any name that
-            :func:`ddoq.networks.build_network` knows.
-        num_classes: Number of logits.
-        image_size: Side of the square images in pixels.
-        stem: See :func:`ddoq.networks.build_network`; torchvision's networks have only their own.
-        kwargs: Further arguments of the network.
-
-    Returns:
-        A module from normalised float images to logits. Nothing is downloaded.
-
-    Raises:
-        UserError: If the name is unknown or the images do not suit the network.
-    """
-    library, name = split_arch(arch)
-    if library != TORCHVISION:
-        plain = name.partition(".")[0] if library == TIMM else name
-        return build_network(plain, num_classes, image_size, stem=stem, **kwargs)
-    if stem is not None:
-        raise UserError(f"{arch} has a stem of its own: leave `stem` out, or use timm/{name}.")
-    from torchvision import models
-
-    _check_torchvision(name)
-    try:
-        network: nn.Module = models.get_model(name, weights=None, num_classes=num_classes, **kwargs)
-        with torch.no_grad():
-            logits = network.eval()(torch.zeros(1, 3, image_size, image_size))
-    except (TypeError, RuntimeError, AssertionError, ValueError) as error:
-        given = f" with {kwargs}" if kwargs else ""
-        raise UserError(
-            f"{arch} cannot be built{given} for images of {image_size} pixels: {error}"
-        ) from error
-    if not isinstance(logits, Tensor) or logits.shape != (1, num_classes):
-        raise UserError(
-            f"{arch} is no classifier of {num_classes} classes: choose another network."
-        )
-    return network.train()
-
-
-def _check_torchvision(name: str) -> None:
-    from torchvision import models
-
-    names = models.list_models(module=models)
-    if name not in names:
-        raise UserError(f"torchvision has no classifier called {name!r}. {suggest(name, names)}")
-
-
 def _torchvision_entry(name: str, tag: str | None) -> Any:
     from torchvision import models
 
-    _check_torchvision(name)
+    check_torchvision(name)
     members = models.get_model_weights(name).__members__
     tags = [key for key in members if key != "DEFAULT"]
     if tag is None or tag == "DEFAULT":

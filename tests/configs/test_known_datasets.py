@@ -16,7 +16,8 @@ from ddoq import data as datasets
 from ddoq import teachers
 from ddoq.data import ClassRegistry, imagenet_indices, load_registry
 from ddoq.errors import UserError
-from ddoq.teachers.weights import build_classifier, find_preset
+from ddoq.networks import build_network
+from ddoq.teachers.weights import find_preset
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 FOLDERS = {
@@ -118,7 +119,7 @@ def test_students_and_teachers_can_be_built_at_that_size(folder):
     side, classes = shape.image_size, shape.num_classes
     with torch.device("meta"):  # shapes without weights
         made = {item["name"]: Student(**item).build(shape) for item in content["students"]}
-        made["teacher"] = build_classifier(teacher["arch"], classes, side, stem=teacher.get("stem"))
+        made["teacher"] = build_network(teacher["arch"], classes, side, stem=teacher.get("stem"))
         for name, net in made.items():
             assert net.eval()(torch.empty(2, 3, side, side)).shape == (2, classes), name
 
