@@ -122,7 +122,7 @@ def test_small_stem_of_resnet18_is_the_fields():
     [
         ("resnet_18", 32, {}, "resnet18"),
         ("zzzz", 32, {}, "No network is called 'zzzz'"),
-        ("hf-hub:timm/resnet18", 32, {}, "No network is called"),
+        ("hf-hub:timm/resnet18", 32, {}, "Unknown library 'hf-hub:timm'.*timm, torchvision"),
         ("resnet18", 32, {"foo": 1}, "no argument 'foo'"),
         ("vit_tiny_patch16_224", 32, {"bar": 1}, "no argument 'bar'"),
         ("vit_tiny_patch16_224", 32, {"patch_size": "x"}, "patch_size='x'"),
