@@ -174,6 +174,16 @@ class Recipe:
             "gamma": (0 < self.gamma <= 1, "in (0, 1]"),
             "color_jitter": (0 <= self.color_jitter <= 1, "in [0, 1]"),
             "pca_lighting": (0 <= self.pca_lighting <= 10, "in [0, 10]: above, no image is left"),
+        }
+        for key, (holds, rule) in {**rules, **self._joint_rules()}.items():
+            if not holds:
+                raise UserError(
+                    f"Recipe {self.name!r}: {key} must be {rule}, not {getattr(self, key)!r}."
+                )
+
+    def _joint_rules(self) -> dict[str, tuple[bool, str]]:
+        """Return whether each value of a kind goes with the others, and what it must be."""
+        return {
             "label_seed": (
                 self.labels == "stored" or self.label_seed == 0,
                 "0 unless labels is 'stored': elsewhere augmentation follows the student's seed",
@@ -201,11 +211,6 @@ class Recipe:
             ),
             **self._rules_of_views(),
         }
-        for key, (holds, rule) in rules.items():
-            if not holds:
-                raise UserError(
-                    f"Recipe {self.name!r}: {key} must be {rule}, not {getattr(self, key)!r}."
-                )
 
     def _rules_of_views(self) -> dict[str, tuple[bool, str]]:
         """Return what must hold of the ways to change images and to label them, by key."""
