@@ -95,7 +95,7 @@ SIDES = {side: side for side in (16, 32, 64, 128, 224)}
 TESTED = {
     **{name: SIDES | {224: 256} for name in ("sre2l", "unified", "hard")},
     "rded": {side: side // 7 * 8 for side in (32, 64, 128, 224)},  # as its repository states it
-    **dict.fromkeys(("hard_idc", "dc", "dsa"), SIDES),
+    **dict.fromkeys(("hard_idc", "dc", "dsa", "sre2l_cifar", "sre2l_tiny"), SIDES),
 }
 
 
