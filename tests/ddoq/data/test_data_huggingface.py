@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.v2 import functional as tv
 
 from ddoq.data import HuggingFaceImages, imagenet_indices, load_registry
 from ddoq.data.tables import ParquetSource, RowSplit
@@ -337,6 +338,18 @@ def test_loaders_with_workers_give_the_same_images(files):
 def test_other_sizes_are_brought_to_the_size_asked_for(tmp_path, files):
     train = write(tmp_path / "wide.parquet", [0, 1, 2, 3], size=(10, 20))
     assert ready(str(train), files[1], image_size=5).train.load(range(4)).shape == (4, 3, 5, 5)
+
+
+def test_stretching_and_centring_replace_each_other(tmp_path, files):
+    train = write(tmp_path / "wide.parquet", [0, 1, 2, 3], size=(10, 20))
+    rows = ready(str(train), files[1], image_size=5, cache_images=False).train
+    stretched, centred = rows.at_size(8, stretch=True), rows.centred(5, 8)
+    shown = [split.load(range(4)) for split in (rows.at_size(8), stretched, centred)]
+    assert not torch.equal(shown[0], shown[1])
+    assert torch.equal(shown[2], tv.center_crop(shown[0], [5, 5]))
+    assert torch.equal(centred.at_size(8, stretch=True).load(range(4)), shown[1])
+    assert torch.equal(centred.at_size(8).load(range(4)), shown[0])
+    assert torch.equal(stretched.centred(5, 8).load(range(4)), shown[2])
 
 
 def test_fingerprint_follows_contents_not_places(tmp_path, files):
