@@ -109,26 +109,30 @@ def make_scheduler(
     return made
 
 
-def check_settings(name: str, settings: Mapping[str, Any]) -> None:
+def check_settings(name: str | None, settings: Mapping[str, Any]) -> None:
     """Refuse settings that a user gives a scheduler and that it would not heed.
 
     Args:
-        name: The scheduler's class.
+        name: The scheduler's class; None where it is not known yet, and only names and values can be checked.
         settings: ``variance_type``, ``timestep_spacing`` and ``clip_sample``, any of them.
 
     Raises:
         UserError: Naming the setting, and what it may be.
     """
-    taken = inspect.signature(getattr(diffusers, name).__init__).parameters
+    taken = (
+        None if name is None else inspect.signature(getattr(diffusers, name).__init__).parameters
+    )
     for key, value in settings.items():
         where = f"prior.scheduler_settings.{key}"
         if key not in _SETTINGS:
             raise UserError(f"{where} is no setting. {suggest(key, _SETTINGS)}")
-        if key not in taken:
-            raise UserError(f"{where} means nothing to {name}: leave it out.")
         if not any(value is known or value == known for known in _SETTINGS[key]):
             listed = ", ".join(map(str, _SETTINGS[key]))
             raise UserError(f"{where} must be one of {listed}, not {value!r}.")
+        if taken is None:
+            continue
+        if key not in taken:
+            raise UserError(f"{where} means nothing to {name}: leave it out.")
         if key == "variance_type" and _learned({key: value}) and name not in VARIANCE_READERS:
             raise UserError(
                 f"{where} {value} needs prior.scheduler {' or '.join(VARIANCE_READERS)}; {name} reads no variance."

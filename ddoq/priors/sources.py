@@ -291,7 +291,7 @@ class PretrainedPrior(PriorSource):
         parse_dtype(dtype)
         if scheduler is not None:
             check_name(scheduler)
-            check_settings(scheduler, scheduler_settings or {})
+        check_settings(scheduler, scheduler_settings or {})
         self.path = path
         self.dtype = dtype
         self.scheduler = scheduler
