@@ -18,7 +18,7 @@ FLOORS = {
         "augmentation",
         *("objectives", "labels", "decoding", "quantization", "selection", "optimisation"),
         *("costs", "priors", "teachers", "distillation", "latents"),
-        *("exchange", "ddoq"),
+        *("exchange", "measures", "ddoq"),
     ),
     "baselines": (),  # a method may take another's parts; circles are refused below
     "benchmarks": (
@@ -30,7 +30,7 @@ FLOORS = {
             "statistics",
             "leaderboard",
         ),
-        *("planning", "run", "configuration", "suites", "commands", "cli", "__main__"),
+        *("planning", "run", "decoding", "configuration", "suites", "commands", "cli", "__main__"),
     ),
 }
 # Mathematics on tensors, without Lightning in sight.

@@ -284,6 +284,23 @@ def run(name: str, arguments: list[str]) -> int:
         UserError: For every mistake in the configuration.
     """
     cli = configure(name, arguments)
+    return run_bench(cli, arguments, _RUNS[name])
+
+
+def run_bench(cli: BenchCLI, arguments: list[str], work: Callable[[Bench], object]) -> int:
+    """Say what a configuration was read from, and work on what it describes; every rank ends with this one.
+
+    Args:
+        cli: The parsed configuration.
+        arguments: The options of the command.
+        work: What to do.
+
+    Returns:
+        The exit status, 0.
+
+    Raises:
+        UserError: For what the work refuses, or an output that cannot be written.
+    """
     pairs = paired(arguments)
     for line in describe_origins([*named(arguments), *pairs]):
         say(line)
@@ -298,7 +315,7 @@ def run(name: str, arguments: list[str]) -> int:
     )
     with current().child(functools.partial(end_ranks, bench.trainer)):
         try:
-            _RUNS[name](bench)
+            work(bench)
         finally:
             if current().number is not None:
                 end_ranks(bench.trainer, kill=True)

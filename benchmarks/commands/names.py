@@ -27,9 +27,14 @@ COMMANDS = {
         "configured",
     ),
     "prior": Command(
-        "train (or reuse) the latent diffusion prior of a configuration", "configured"
+        "train (or reuse) the latent diffusion prior of a configuration; `decoding` measures it",
+        "configured",
     ),
     "teacher": Command("train (or reuse) the teacher of a configuration", "configured"),
+    "decoding": Command(
+        "measure how good a prior is to decode with, over strength and guidance, and pick a setting",
+        "decoding",
+    ),
     "plan": Command(
         "say what a configuration will take in operations, disk, memory and hours; nothing runs",
         "plan",

@@ -1,47 +1,13 @@
 """The figures of a report: accuracies with every seed, and differences with their intervals."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from benchmarks.leaderboard.drawing import COLOURS, GREY, new_figure, plain_text, save_figure
 from benchmarks.statistics.comparison import paired_difference
 from benchmarks.statistics.effects import OVER_STUDENTS, Effect
 from benchmarks.tables.folding import Table
-from ddoq.fonts import default_font, drawable, font_for
-from ddoq.storage.files import atomic_path
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#999999")
-_GREY = "#666666"
-
-
-def _figure(width: float, height: float) -> "Figure":
-    from matplotlib.figure import Figure  # without pyplot: no backend, no global state
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-@contextmanager
-def _plain_text(texts: Iterable[str]) -> Iterator[None]:
-    """Take names as they are: no formula between dollar signs, and fonts that have their letters."""
-    import matplotlib
-    from matplotlib.font_manager import FontProperties, fontManager
-
-    families = ["DejaVu Sans"]
-    for file in {font_for(text) for text in texts} - {None, default_font()}:
-        fontManager.addfont(str(file))
-        families.append(FontProperties(fname=str(file)).get_name())
-    with matplotlib.rc_context({"font.family": families, "text.parse_math": False}):
-        yield
-
-
-def _save(figure: "Figure", path: Path) -> None:
-    # Without the version of matplotlib in the file equal results give equal files.
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
+from ddoq.fonts import drawable
 
 
 def accuracy_figure(tables: Sequence[Table], path: Path) -> None:
@@ -54,7 +20,7 @@ def accuracy_figure(tables: Sequence[Table], path: Path) -> None:
         path: The PNG to write.
     """
     texts = [t for table in tables for t in (table.dataset, table.recipe, *table.columns)]
-    with _plain_text([*texts, *(row.label for table in tables for row in table.rows)]):
+    with plain_text([*texts, *(row.label for table in tables for row in table.rows)]):
         _draw_accuracies(tables, path)
 
 
@@ -62,7 +28,7 @@ def _draw_accuracies(tables: Sequence[Table], path: Path) -> None:
     labels = sorted({row.label for table in tables for row in table.rows})
     across = min(2, len(tables))
     down = -(-len(tables) // across)
-    figure = _figure(5.2 * across, 3.4 * down + 0.5)
+    figure = new_figure(5.2 * across, 3.4 * down + 0.5)
     axes = figure.subplots(down, across, squeeze=False)
     for axis in axes.flat[len(tables) :]:
         axis.set_axis_off()
@@ -70,7 +36,7 @@ def _draw_accuracies(tables: Sequence[Table], path: Path) -> None:
         for row in table.rows:
             place = labels.index(row.label)
             shift = 0.8 * ((place + 0.5) / len(labels) - 0.5)
-            colour = _COLOURS[place % len(_COLOURS)]
+            colour = COLOURS[place % len(COLOURS)]
             for index, column in enumerate(table.columns):
                 values = [100 * r.metrics.top1_last for r in row.cells.get(column, [])]
                 if not values:
@@ -90,13 +56,13 @@ def _draw_accuracies(tables: Sequence[Table], path: Path) -> None:
         axis.set_ylabel("top-1 (%)")
         axis.grid(axis="y", alpha=0.3)
     handles = [
-        axes[0, 0].plot([], [], "o", color=_COLOURS[i % len(_COLOURS)], label=drawable(label))[0]
+        axes[0, 0].plot([], [], "o", color=COLOURS[i % len(COLOURS)], label=drawable(label))[0]
         for i, label in enumerate(labels)
     ]
     figure.legend(
         handles=handles, loc="outside upper center", ncols=min(4, len(labels)), fontsize=8
     )
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def effects_figure(comparisons: Sequence[Effect], path: Path) -> None:
@@ -107,18 +73,18 @@ def effects_figure(comparisons: Sequence[Effect], path: Path) -> None:
         path: The PNG to write.
     """
     texts = [t for e in comparisons for t in (e.dataset, e.recipe, e.row, e.student, e.against)]
-    with _plain_text(texts):
+    with plain_text(texts):
         _draw_effects(comparisons, path)
 
 
 def _draw_effects(comparisons: Sequence[Effect], path: Path) -> None:
     lines = list(reversed(comparisons))
-    figure = _figure(8.5, 0.9 + 0.21 * len(lines))
+    figure = new_figure(8.5, 0.9 + 0.21 * len(lines))
     axis = figure.subplots()
     for place, effect in enumerate(lines):
         d = effect.difference
         shown = effect.verdict in ("better", "worse")
-        colour = _COLOURS[0 if d.mean > 0 else 1] if shown else _GREY
+        colour = COLOURS[0 if d.mean > 0 else 1] if shown else GREY
         if d.low is not None and d.high is not None:
             axis.plot([100 * d.low, 100 * d.high], [place, place], "-", color=colour, lw=1.5)
         marker = "D" if effect.student == OVER_STUDENTS else "o"
@@ -132,4 +98,4 @@ def _draw_effects(comparisons: Sequence[Effect], path: Path) -> None:
         fontsize=8,
     )
     axis.grid(axis="x", alpha=0.3)
-    _save(figure, path)
+    save_figure(figure, path)

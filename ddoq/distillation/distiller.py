@@ -203,12 +203,7 @@ class Distiller(ItemRunner, Configured, ABC):
         Raises:
             UserError: If something cannot be read or written, or for a trainer of another precision.
         """
-        _check_precision(trainer)
-        if self.ingredients:
-            start_ranks(trainer)
-        self.prepare(root, one_device(trainer))
-        self._context = self.context()
-        self.enter(Run(RunFolder(root), self.shard_key(self._context), self.checkpoint_seconds))
+        self._begin(trainer, root)
         target = RunFolder(root).distilled(self.set_name(self._context)).path
         stored = None
         if trainer.is_global_zero and DistilledSet.exists(target):
@@ -223,6 +218,37 @@ class Distiller(ItemRunner, Configured, ABC):
                 self._merge().save(target)
             trainer.strategy.barrier("distilled set written")
         return DistilledSet.load(target) if stored is None else stored, target
+
+    @without_autocast()
+    def make_shards(self, trainer: L.Trainer, root: Path) -> list[Shard]:
+        """Make the shards that are missing, on one device, and no set of them: a later run of it finds them.
+
+        Args:
+            trainer: As :meth:`run` takes it, of one rank.
+            root: The cache folder.
+
+        Returns:
+            All shards, in the order of the work items.
+
+        Raises:
+            UserError: If something cannot be read or written, or for a trainer of another precision.
+        """
+        self._begin(trainer, root)
+        run = self._running()
+        waiting = f"waiting for {run.folder.shards(run.key)}: another process makes these shards"
+        with locked(run.folder.shards_lock(run.key), waiting):
+            if self._pending():
+                trainer.predict(self, return_predictions=False)
+            return [Shard.load(self._path(item))[0] for item in self.work_items(self.data)]
+
+    def _begin(self, trainer: L.Trainer, root: Path) -> None:
+        """Prepare the ingredients, and enter a run whose key says all that decides the shards."""
+        _check_precision(trainer)
+        if self.ingredients:
+            start_ranks(trainer)
+        self.prepare(root, one_device(trainer))
+        self._context = self.context()
+        self.enter(Run(RunFolder(root), self.shard_key(self._context), self.checkpoint_seconds))
 
     @contextmanager
     def _alone(self, trainer: L.Trainer, target: Path) -> Iterator[None]:

@@ -46,9 +46,6 @@ def image_sheet(
 ) -> None:
     """Draw a distilled set as a PNG: a row per class, every image with its weight beneath.
 
-    Small images are enlarged by a whole factor without smoothing, large ones reduced. Of more classes than
-    ``max_rows`` the sheet shows evenly spaced ones, and says so.
-
     Args:
         images: uint8 ``(n, 3, h, w)``.
         labels: int64 ``(n,)``, indices into ``class_names``.
@@ -61,12 +58,44 @@ def image_sheet(
     Raises:
         ValueError: If shapes or dtypes are others.
     """
+    if weights.shape != (len(images),):
+        raise ValueError("labels and weights must have one entry an image")
+    captions = [f"{weight:.2f}" for weight in weights.tolist()]
+    captioned_sheet(images, labels, captions, class_names, path, max_per_class, max_rows)
+
+
+def captioned_sheet(
+    images: Tensor,
+    labels: Tensor,
+    captions: Sequence[str],
+    class_names: Sequence[str],
+    path: Path,
+    max_per_class: int = 10,
+    max_rows: int = 40,
+) -> None:
+    """Draw labelled images as a PNG: a row per class, every image with a text beneath.
+
+    Small images are enlarged by a whole factor without smoothing, large ones reduced. Of more classes than
+    ``max_rows`` the sheet shows evenly spaced ones, and says so.
+
+    Args:
+        images: uint8 ``(n, 3, h, w)``.
+        labels: int64 ``(n,)``, indices into ``class_names``.
+        captions: A short text for each image.
+        class_names: Names in label order.
+        path: The file to write.
+        max_per_class: Images shown of a class, the first ones.
+        max_rows: Classes shown.
+
+    Raises:
+        ValueError: If shapes, dtypes or lengths are others.
+    """
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(
             f"images must be uint8 (n, 3, h, w), not {images.dtype} {tuple(images.shape)}"
         )
-    if labels.shape != (len(images),) or weights.shape != (len(images),):
-        raise ValueError("labels and weights must have one entry an image")
+    if labels.shape != (len(images),) or len(captions) != len(images):
+        raise ValueError("labels and captions must have one entry an image")
     shown = _spread(len(class_names), max_rows)
     members = [torch.nonzero(labels == label).flatten().tolist() for label in shown]
     columns = max(1, max(min(len(rows), max_per_class) for rows in members))
@@ -89,7 +118,7 @@ def image_sheet(
             place = (layout.names + column * layout.cell_width, top)
             image = _resized(Image.fromarray(pixels[index]), layout.width, layout.height)
             sheet.paste(image, place)
-            _write_below(draw, place, f"{float(weights[index]):.2f}", layout)
+            _write_below(draw, place, captions[index], layout)
     if footer:
         text = f"{len(shown)} of {len(class_names)} classes, evenly spaced"
         draw.text((_GAP, sheet.height - footer), text, "gray", layout.font)

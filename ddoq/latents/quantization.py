@@ -220,11 +220,15 @@ class LatentQuantization(LatentDistiller):
                 generators=[generator_for(self.seed, "noise", label, k) for k in numbers],
                 sampling=self.sampling,
             )
-            if images.shape[-1] != self.data.image_size:
-                images = self.resize(images)
-            parts.append(to_uint8(images).cpu())
+            parts.append(self.finish(images).cpu())
             progress.update(start + len(part))
         return torch.cat(parts)
+
+    def finish(self, images: Tensor) -> Tensor:
+        """Bring decoded images, float in [0, 1], to what is stored: uint8 of the dataset's size."""
+        if images.shape[-1] != self.data.image_size:
+            images = self.resize(images)
+        return to_uint8(images)
 
     def resize(self, images: Tensor) -> Tensor:
         """Bring decoded images, float in [0, 1], from the prior's size to the dataset's."""

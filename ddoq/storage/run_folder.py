@@ -43,6 +43,37 @@ class SetFolder:
 
 
 @dataclass(frozen=True)
+class DecodingFolder:
+    """The folder of what was measured of a prior's decoding.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """What was measured, of what."""
+        return self.path / "decoding.json"
+
+    @property
+    def table(self) -> Path:
+        """The same as Markdown."""
+        return self.path / "decoding.md"
+
+    @property
+    def curve(self) -> Path:
+        """Recognition over strength and guidance."""
+        return self.path / "curve.png"
+
+    @property
+    def sheet(self) -> Path:
+        """Real images beside decoded centroids."""
+        return self.path / "images.png"
+
+
+@dataclass(frozen=True)
 class RunFolder:
     """The output folder of runs: every file and folder in it is named here and nowhere else.
 
@@ -117,6 +148,18 @@ class RunFolder:
     def distilled(self, name: str) -> SetFolder:
         """Folder of a distilled set."""
         return SetFolder(self.root / "distilled" / name)
+
+    def decoding(self, name: str) -> DecodingFolder:
+        """Folder of what was measured of a prior's decoding."""
+        return DecodingFolder(self.root / "decoding" / name)
+
+    def decoding_lock(self, name: str) -> Path:
+        """File that the process that measures it holds a lock on."""
+        return self.root / "decoding" / f".{name}.lock"
+
+    def samples(self, key: str) -> Path:
+        """File of images that a prior drew from noise."""
+        return self.root / "decoding" / "samples" / f"{key}.safetensors"
 
     @property
     def labels(self) -> Path:

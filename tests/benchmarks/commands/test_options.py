@@ -8,7 +8,8 @@ from benchmarks.commands.names import COMMANDS
 from benchmarks.commands.options import CommandParser
 from ddoq.errors import UserError
 
-LIGHT = [name for name, command in COMMANDS.items() if command.module not in ("configured", "plan")]
+HEAVY = ("configured", "decoding", "plan")  # they read a configuration
+LIGHT = [name for name, command in COMMANDS.items() if command.module not in HEAVY]
 
 
 @pytest.fixture

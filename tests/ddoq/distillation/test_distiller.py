@@ -309,3 +309,21 @@ def test_a_trainer_that_would_change_what_methods_compute_in_is_refused(
     trainer = L.Trainer(accelerator="cpu", precision=precision, logger=False)
     with pytest.raises(UserError, match=rf"precision 32-true, not {precision}"):
         distiller.run(trainer, tmp_path)
+
+
+def test_shards_alone_are_made_once_and_found_by_a_run(coloured_noise, trainer, tmp_path):
+    data, first = coloured_noise(), NoiseDistiller(2)
+    first.attach(data)
+    shards = first.make_shards(trainer, tmp_path)
+    assert [shard.labels.tolist() for shard in shards] == [[0, 0], [1, 1], [2, 2]]
+    assert not (tmp_path / "distilled").exists()
+    second = NoiseDistiller(2)
+    second.attach(data)
+    made, _ = second.run(trainer, tmp_path)
+    assert (len(first.done), second.done) == (3, [])
+    assert torch.equal(made.images, torch.cat([shard.images for shard in shards]))
+    next((tmp_path / "shards").rglob("class-0001.safetensors")).unlink()
+    again = NoiseDistiller(2)
+    again.attach(data)
+    assert torch.equal(again.make_shards(trainer, tmp_path)[1].images, shards[1].images)
+    assert again.done == ["class-0001"]  # though its set is there

@@ -8,7 +8,7 @@ from ddoq.decoding.decoders import Grid
 from ddoq.decoding.form import SetForm
 from ddoq.decoding.transform import Transform
 from ddoq.distillation.distilled_set import DistilledSet
-from ddoq.distillation.figures import image_sheet, set_sheet
+from ddoq.distillation.figures import captioned_sheet, image_sheet, set_sheet
 from ddoq.labels.targets import Targets
 
 
@@ -105,6 +105,20 @@ def test_labels_and_weights_must_match(tmp_path):
     images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
     with pytest.raises(ValueError, match="one entry an image"):
         image_sheet(images, torch.tensor([0]), torch.ones(2), ["a"], tmp_path / "s.png")
+
+
+def test_captions_are_drawn_and_must_match(tmp_path):
+    images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    labels = torch.tensor([0, 0])
+    captioned_sheet(images, labels, ["1.00", "1.00"], ["a"], tmp_path / "captions.png")
+    image_sheet(images, labels, torch.ones(2), ["a"], tmp_path / "weights.png")
+    captioned_sheet(images, labels, ["real", "90 %"], ["a"], tmp_path / "other.png")
+    kept, weights, other = (
+        (tmp_path / f"{n}.png").read_bytes() for n in ("captions", "weights", "other")
+    )
+    assert kept == weights != other
+    with pytest.raises(ValueError, match="one entry an image"):
+        captioned_sheet(images, labels, ["real"], ["a"], tmp_path / "s.png")
 
 
 def whole_set(images, labels, **more):

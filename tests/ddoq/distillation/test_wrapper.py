@@ -151,6 +151,7 @@ def test_every_hook_of_a_distiller_reaches_the_base():
     its_own = {
         *(
             "run",
+            "make_shards",
             "output",
             "shard_settings",
             "shard_key",

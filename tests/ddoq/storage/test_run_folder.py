@@ -11,10 +11,12 @@ HERE = ROOT / "ddoq" / "storage" / "run_folder.py"
 FILES = {
     *("distilled.safetensors", "metadata.json", "images.png", "config.json", "latents.json"),
     *("leaderboard.md", "leaderboard.csv", "leaderboard.html", "report.md", "logged.json"),
+    *("decoding.json", "decoding.md", "curve.png"),
 }
 FOLDERS = {
     *("priors", "teachers", "latents", "shards", "distilled", "labels", "results", "failures"),
     *("students", "curves", "suite", "leaderboards", "wandb", "ingredients"),
+    *("decoding", "samples"),
 }
 PREFIXES = (".ranks-", "class-")  # of names that go on
 # What else is spelled there: endings, kinds of tables, a format, a pattern; and a word that is in use elsewhere.
@@ -107,6 +109,11 @@ def test_names_stay_as_they_were(tmp_path):
         "distilled/a/metadata.json": run.distilled("a").record,
         "distilled/a/images.png": run.distilled("a").sheet,
         "distilled/a/config.json": run.distilled("a").config,
+        "decoding/a/decoding.json": run.decoding("a").record,
+        "decoding/a/decoding.md": run.decoding("a").table,
+        "decoding/a/curve.png": run.decoding("a").curve,
+        "decoding/a/images.png": run.decoding("a").sheet,
+        "decoding/samples/k.safetensors": run.samples("k"),
         "labels": run.labels,
         "results/0.json": run.result("0"),
         "failures": run.failures,
