@@ -33,7 +33,7 @@ def test_a_configuration_is_measured_from_nothing(tmp_path, capsys):
         (["--strengths", "[0]"], "--strengths must be in (0, 1], not 0"),
         (["--guidances", "[0.5]"], "--guidances must be in [1, 1000], not 0.5"),
         (["--guidances", "many"], "guidances"),
-        (["--strength", "[0.5]"], "--strengths"),
+        (["--strength", "[0.5]"], "Did you mean 'strengths'"),
         (["--ipc", "13"], "ipc is 13, "),
         (["--prior", "null"], "No prior is configured: give the key `prior`"),
         (["--trainer.devices", "2", "--trainer.strategy", "ddp"], "works on one device"),

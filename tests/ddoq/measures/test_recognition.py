@@ -37,7 +37,7 @@ def test_a_teacher_sees_normalised_images_whatever_the_batch(teacher, split, bat
     images = split.images.float() / 255
     logits = teacher(images)
     assert torch.equal(seen.named, logits.argmax(1))
-    assert seen.recognised == float((logits.argmax(1) == split.labels).float().mean())
+    assert seen.recognised == float((logits.argmax(1) == split.labels).double().mean())
     expected = logits.softmax(1)[torch.arange(30), split.labels]
     torch.testing.assert_close(seen.confidence, expected)
     torch.testing.assert_close(
