@@ -30,7 +30,11 @@ FLOORS = {
             "statistics",
             "leaderboard",
         ),
+<<<<<<< HEAD
         *("planning", "run", "decoding", "configuration", "suites", "commands", "cli", "__main__"),
+=======
+        *("planning", "run", "theory", "configuration", "suites", "commands", "cli", "__main__"),
+>>>>>>> c3298f5 (Measure the theory: rates of quantisation, dimension of latents, gaps between gradients)
     ),
 }
 # Mathematics on tensors, without Lightning in sight.

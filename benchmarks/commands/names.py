@@ -43,6 +43,10 @@ COMMANDS = {
         "read every image of a dataset: unreadable ones, sizes, modes, classes, test images in training",
         "check",
     ),
+    "theory": Command(
+        "measure rates of quantisation and gaps between gradients on the latents of a configuration",
+        "theory",
+    ),
     "suite": Command("run a grid of cells, one process each, resumable", "suite"),
     "leaderboard": Command("fold result files into tables", "leaderboard"),
     "export": Command(

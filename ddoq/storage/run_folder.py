@@ -193,6 +193,22 @@ class RunFolder:
         """File that the process that trains a student holds a lock on."""
         return self.students / f".{config_hash}.lock"
 
+    def theory(self, key: str) -> Path:
+        """Folder of a study of the theory: its record, its report and its cells."""
+        return self.root / "theory" / key
+
+    def theory_record(self, folder: Path) -> Path:
+        """File of the record of a study."""
+        return folder / "record.json"
+
+    def theory_report(self, folder: Path) -> Path:
+        """File of the report of a study."""
+        return folder / "report.md"
+
+    def theory_cell(self, folder: Path, seed: int, quantizer: str, ipc: int) -> Path:
+        """File of what was measured of one quantiser."""
+        return folder / "cells" / f"{seed}-{quantizer}-{ipc}.json"
+
     @property
     def jobs(self) -> Path:
         """Folder of what the jobs of suites report and print."""
