@@ -30,11 +30,8 @@ FLOORS = {
             "statistics",
             "leaderboard",
         ),
-<<<<<<< HEAD
-        *("planning", "run", "decoding", "configuration", "suites", "commands", "cli", "__main__"),
-=======
-        *("planning", "run", "theory", "configuration", "suites", "commands", "cli", "__main__"),
->>>>>>> c3298f5 (Measure the theory: rates of quantisation, dimension of latents, gaps between gradients)
+        *("planning", "run", "decoding", "theory", "configuration", "suites", "commands"),
+        *("cli", "__main__"),
     ),
 }
 # Mathematics on tensors, without Lightning in sight.

@@ -4,12 +4,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from benchmarks.commands.configured import configure
+from benchmarks.commands.configured import configure, run_bench
+from benchmarks.run.bench import Bench
 from benchmarks.theory.options import BUDGETS, TheoryOptions
 from benchmarks.theory.report import write_report
 from benchmarks.theory.study import TheoryStudy
 from ddoq.console import say
-from ddoq.storage.disk import check_output
 
 _HELP = {
     "ipc": f"Numbers of centroids a class, as a list; those of {list(BUDGETS)} that fit where omitted.",
@@ -48,15 +48,14 @@ def run(name: str, arguments: list[str]) -> int:
         UserError: For every mistake in the configuration or the options.
     """
     cli = configure(name, arguments, add_theory_arguments)
-    for note in cli.notes:
-        say(note)
     options = TheoryOptions(**{item.name: cli.config[item.name] for item in fields(TheoryOptions)})
-    bench = cli.bench()
-    check_output(bench.output)
+    return run_bench(cli, arguments, lambda bench: _measure(bench, options))
+
+
+def _measure(bench: Bench, options: TheoryOptions) -> None:
     study = TheoryStudy(bench, options)
     record = study.run()
     output = Path(options.markdown) if options.markdown else study.report
     write_report(record, output)
     say(f"record: {study.record}")
     say(f"report: {output}")
-    return 0

@@ -8,11 +8,7 @@ from benchmarks.commands.names import COMMANDS
 from benchmarks.commands.options import CommandParser
 from ddoq.errors import UserError
 
-<<<<<<< HEAD
-HEAVY = ("configured", "decoding", "plan")  # they read a configuration
-=======
-HEAVY = ("configured", "plan", "theory")  # need a configuration
->>>>>>> c3298f5 (Measure the theory: rates of quantisation, dimension of latents, gaps between gradients)
+HEAVY = ("configured", "decoding", "plan", "theory")  # they read a configuration
 LIGHT = [name for name, command in COMMANDS.items() if command.module not in HEAVY]
 
 
