@@ -38,6 +38,7 @@ from ddoq.storage.damage import DamagedError
 from ddoq.storage.files import read_json, write_json
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.folders import build_once, obtain_folder
+from ddoq.storage.records import hashed_fields
 from ddoq.storage.run_folder import RunFolder
 
 _RETRAIN = (
@@ -132,13 +133,16 @@ class TrainedPrior(PriorSource):
     def _keys(self, data: ImageDataModule) -> tuple[str, str]:
         """Hash what decides the autoencoder, and what decides the whole prior."""
         base = {
-            "vae": self.vae,
+            "vae": hashed_fields(self.vae),
             "seed": self.seed,
             "data": data.train_fingerprint,
             "precision": self.precision,
             "format": TRAINING_FORMAT,
         }
-        return hash_config(base), hash_config({**base, "dit": self.dit})
+        dit = hashed_fields(self.dit)
+        if self.precision != "32-true":
+            dit["attention"] = 2  # attention under autocast rounds otherwise since it is written out
+        return hash_config(base), hash_config({**base, "dit": dit})
 
     def obtain(self, data: ImageDataModule, cache: Path, trainer: Mapping[str, Any]) -> Prior:
         """Train the prior or reuse it; see :meth:`PriorSource.obtain`.

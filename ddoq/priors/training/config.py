@@ -1,6 +1,6 @@
 """What a locally trained prior is made of, and how it is trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ddoq.bounds import check_number
@@ -78,6 +78,8 @@ class DiTConfig:
         batch_size: Latents a step.
         learning_rate: Peak of a one-cycle schedule of AdamW.
         ema_decay: Decay of the average of the weights that is kept.
+        min_snr: Bound of the signal-to-noise ratio in the weights of the loss (Hang et al. 2023, who take 5); None leaves
+            every noise level the weight of its squared error.
     """
 
     layers: int = 4
@@ -91,6 +93,7 @@ class DiTConfig:
     batch_size: int = 64
     learning_rate: float = 2e-3
     ema_decay: float = 0.995
+    min_snr: float | None = field(default=None, metadata={"since": 2})
 
     def __post_init__(self) -> None:
         """Refuse what the network or the optimiser could not use."""
@@ -103,6 +106,8 @@ class DiTConfig:
         check_number("dit.label_dropout", self.label_dropout, above=0, below=1)
         check_number("dit.ema_decay", self.ema_decay, at_least=0, below=1)
         check_number("dit.learning_rate", self.learning_rate, above=0)
+        if self.min_snr is not None:
+            check_number("dit.min_snr", self.min_snr, above=0)
 
 
 def check_image_size(image_size: int, vae: VAEConfig, dit: DiTConfig | None = None) -> None:

@@ -1,6 +1,7 @@
 """Training of a class-conditional diffusion transformer over latents."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -11,6 +12,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import TensorDataset
 
 from ddoq.data.base import ImageDataModule
@@ -79,6 +81,50 @@ def build_scheduler(config: DiTConfig) -> DDIMScheduler:
     )
 
 
+def loss_weights(
+    scheduler: DDIMScheduler, times: Tensor, prediction: str, bound: float | None
+) -> Tensor:
+    r"""Weigh the squared errors of noise levels so that hardly noised latents do not rule the training.
+
+    With the signal-to-noise ratio :math:`s_t = \bar\alpha_t / (1 - \bar\alpha_t)`, an error of the latent counts
+    :math:`\min(s_t, \gamma)` times: the noise is weighed by :math:`\min(s_t, \gamma) / s_t`, the velocity by
+    :math:`\min(s_t, \gamma) / (s_t + 1)` (Hang et al., Efficient Diffusion Training via Min-SNR Weighting Strategy, 2023).
+
+    Args:
+        scheduler: The noise schedule.
+        times: int64 ``(n,)``, steps of the schedule.
+        prediction: ``epsilon`` or ``v_prediction``.
+        bound: :math:`\gamma`; None weighs every level 1.
+
+    Returns:
+        float32 ``(n,)`` on the device of ``times``.
+
+    Example:
+        >>> loss_weights(DDIMScheduler(), torch.tensor([100, 999]), "epsilon", 5.0)
+        tensor([0.5857, 1.0000])
+    """
+    if bound is None:
+        return torch.ones(len(times), device=times.device)
+    signal = scheduler.alphas_cumprod.to(times.device, torch.float64)[times]
+    ratio = signal / (1 - signal)
+    divisor = ratio + 1 if prediction == "v_prediction" else ratio
+    return (ratio.clamp(max=bound) / divisor).float()
+
+
+@contextmanager
+def _fast_attention(device: torch.device) -> Iterator[None]:
+    """Choose the attention whose backward pass is fast.
+
+    On CPUs torch's fused attention under bfloat16 takes 4 of 10 parts of a step in its backward pass, over as few tokens as
+    there are here; written out, a step is 1.3 to 1.7 times as fast (torch 2.14, one core with AVX512-BF16).
+    """
+    if device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    else:
+        yield
+
+
 class DiTTraining(SeededTraining):
     r"""Minimise the squared error of the predicted noise, :math:`\|\epsilon - \epsilon_\theta(z_t, t, c)\|^2`.
 
@@ -100,6 +146,7 @@ class DiTTraining(SeededTraining):
         self.dit = dit
         self.scheduler = scheduler
         self.label_dropout = config.label_dropout
+        self.min_snr = config.min_snr
         self.no_class = dit.config.num_embeds_ada_norm
         for module in dit.modules():
             if isinstance(module, LabelEmbedding):
@@ -118,8 +165,12 @@ class DiTTraining(SeededTraining):
         if self.scheduler.config.prediction_type == "v_prediction":
             target = self.scheduler.get_velocity(latents, noise, times)
         labels = labels.masked_fill(hidden, self.no_class)
-        predicted = self.dit(noisy, timestep=times, class_labels=labels).sample
-        loss = F.mse_loss(predicted.float(), target)
+        with _fast_attention(self.device):
+            predicted = self.dit(noisy, timestep=times, class_labels=labels).sample
+        errors = F.mse_loss(predicted.float(), target, reduction="none")
+        kind = self.scheduler.config.prediction_type
+        weights = loss_weights(self.scheduler, times, kind, self.min_snr)
+        loss = errors.mean() if self.min_snr is None else (errors.mean((1, 2, 3)) * weights).mean()
         self.record(loss)
         return loss
 

@@ -31,6 +31,7 @@ def test_bad_vae(changes):
         {"label_dropout": 1.0},
         {"ema_decay": 1.0},
         {"learning_rate": -1.0},
+        {"min_snr": 0.0},
     ],
 )
 def test_bad_dit(changes):
