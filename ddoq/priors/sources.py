@@ -140,8 +140,8 @@ class TrainedPrior(PriorSource):
             "format": TRAINING_FORMAT,
         }
         dit = hashed_fields(self.dit)
-        if self.precision != "32-true":
-            dit["attention"] = 2  # attention under autocast rounds otherwise since it is written out
+        if self.precision != "32-true":  # rounds otherwise since attention is written out
+            dit["attention"] = 2
         return hash_config(base), hash_config({**base, "dit": dit})
 
     def obtain(self, data: ImageDataModule, cache: Path, trainer: Mapping[str, Any]) -> Prior:

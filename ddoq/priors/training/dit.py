@@ -108,7 +108,8 @@ def loss_weights(
     signal = scheduler.alphas_cumprod.to(times.device, torch.float64)[times]
     ratio = signal / (1 - signal)
     divisor = ratio + 1 if prediction == "v_prediction" else ratio
-    return (ratio.clamp(max=bound) / divisor).float()
+    weights: Tensor = (ratio.clamp(max=bound) / divisor).float()
+    return weights
 
 
 @contextmanager

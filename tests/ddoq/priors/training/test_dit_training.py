@@ -84,7 +84,9 @@ def test_attention_under_autocast_is_that_of_float32_up_to_rounding():
         for layer in (module.dit.proj_out_1, module.dit.proj_out_2):
             torch.nn.init.normal_(layer.weight, std=0.1, generator=torch.manual_seed(1))
         for block in module.dit.transformer_blocks:
-            torch.nn.init.normal_(block.norm1.linear.weight, std=0.1, generator=torch.manual_seed(1))
+            torch.nn.init.normal_(
+                block.norm1.linear.weight, std=0.1, generator=torch.manual_seed(1)
+            )
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=low):
             loss = module.training_step(batch, 0)
         loss.backward()
