@@ -181,12 +181,15 @@ def test_every_method_goes_with_every_dataset(dataset, parse):
 
 @pytest.mark.parametrize("scale", SCALES, ids=lambda path: path.stem)
 def test_a_scale_goes_with_every_dataset_and_leaves_its_flips(scale, parse):
-    if "data" not in yaml.safe_load(scale.read_text()):
+    stated = yaml.safe_load(scale.read_text())
+    if "data" not in stated:
         return  # a base that datasets extend
+    limit = stated["data"]["init_args"]["limit_per_class"]
+    assert (limit is None) == (scale.stem == "cpu_whole")
     for dataset in DATASETS:
         whole, small = parse(dataset, RANDOM), parse(dataset, RANDOM, scale)
         assert small.data.class_path == whole.data.class_path
-        assert small.data.init_args.limit_per_class
+        assert small.data.init_args.limit_per_class == limit
         flips = [shown.recipe.overrides.get("flip") for shown in (whole, small)]
         assert flips == [False if dataset == DIGITS else None] * 2
         if whole.teacher.class_path.endswith("TrainedTeacher"):
