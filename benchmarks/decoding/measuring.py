@@ -39,6 +39,8 @@ from ddoq.teachers import Teacher
 # Raised whenever a change of code changes which images are drawn from noise.
 SAMPLE_FORMAT = 1
 
+_TEST = "real test images"
+
 
 def draw_real(split: ImageSplit, per_class: int, num_classes: int, seed: int) -> ImageSplit:
     """Draw real images of every class.
@@ -129,14 +131,13 @@ class DecodingStudy:
         The second comes with the reference that all distances are to, and is the floor of these at its number of images.
         """
         test = self._test
-        yield ImageFigures("real test images", len(test), test.recognised, None)
+        say(f"decoding: {_TEST}: {100 * test.recognised:.1f} % recognised")
+        yield ImageFigures(_TEST, len(test), test.recognised, None)
         for count in sorted({self.method.ipc, self.per_class}):
             seen = self._seen(self.real(count))
             yield self._figures("real training images", seen)
         yield self._figures("reconstructed test images", self._seen(self._reconstructed[1]))
-        shards = self.shards(self.grid[0])
-        plain = TensorSplit(self._plain(shards), _images_of(shards)[1])
-        yield self._figures("centroids, decoded without diffusion", self._seen(plain))
+        yield self._figures("centroids, decoded without diffusion", self._seen(self._plain))
         for guidance in self.options.guidances:
             drawn = self._seen(self._samples(guidance))
             yield self._figures(f"samples from noise, guidance {guidance:g}", drawn)
@@ -153,7 +154,7 @@ class DecodingStudy:
                 len(seen),
                 seen.recognised,
                 frechet_distance(fit_gaussian(seen.features), self._reference),
-                image_psnr(_images_of(shards)[0], self._plain(shards)),
+                image_psnr(_images_of(shards)[0], self._plain.images),
             )
             say(
                 f"decoding: {number} of {len(grid)}: strength {sampling.strength:g}, guidance "
@@ -194,10 +195,13 @@ class DecodingStudy:
             finish=method.finish,
         )
 
-    def _plain(self, shards: list[Shard]) -> Tensor:
-        """Decode the centroids of shards without diffusion."""
+    @cached_property
+    def _plain(self) -> TensorSplit:
+        """Decode the centroids, which are those of every setting, without diffusion."""
+        shards = self.shards(self.grid[0])
         centroids = torch.cat([shard.extras["centroids"] for shard in shards])
-        return self._decoded(centroids.reshape(-1, *self._prior.latent_shape))
+        images = self._decoded(centroids.reshape(-1, *self._prior.latent_shape))
+        return TensorSplit(images, _images_of(shards)[1])
 
     def _samples(self, guidance: float) -> TensorSplit:
         """Draw samples from noise, or read what is there."""

@@ -93,6 +93,7 @@ def _draw_lines(axis: "Axes", record: DecodingRecord, across: Sequence[float]) -
         ls="none",
         label="picked (numbers: strength)",
     )
+    axis.margins(x=0.09)  # room for the numbers
     axis.grid(alpha=0.3)
 
 

@@ -64,8 +64,8 @@ def measure_decoding(bench: Bench, options: DecodingOptions) -> DecodingRecord:
             record = _measure(study, config)
             record.write(folder.record)
         _draw(folder, study, record)
-    print(decoding_text(record))
-    say(f"\ndecoding: {'reused' if reused else 'measured'}, in {folder.path}")
+    say(f"\n{decoding_text(record)}\n")
+    say(f"decoding: {'reused' if reused else 'measured'}, in {folder.path}")
     return record
 
 
