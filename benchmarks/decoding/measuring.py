@@ -119,6 +119,7 @@ class DecodingStudy:
         """Quantise every class and decode the centroids at a setting, or read what is there."""
         variant = self.method.with_arguments(sampling=sampling)
         variant.attach(self.data, prior=self.method.prior)
+        variant.tell_reuse = False
         return variant.make_shards(self.trainer, self.output)
 
     def look(self, shards: list[Shard]) -> Seen:

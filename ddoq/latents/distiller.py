@@ -24,6 +24,7 @@ class LatentDistiller(Distiller):
         posterior: ``mode`` or ``sample``.
         latent_cache: Whether latents are kept in the output folder.
         stretch: Whether images that are decoded anew for the encoder are stretched to its square.
+        tell_reuse: Whether a run says that it found all latents in the cache; one of many that share them need not.
     """
 
     neutral = ("latent_cache",)  # at the same batch size it changes no bit of the result
@@ -32,6 +33,7 @@ class LatentDistiller(Distiller):
     posterior: Posterior = "mode"
     latent_cache: bool = True
     stretch: bool = False
+    tell_reuse: bool = True
     _cache: LatentCache | None = None
 
     @property
@@ -75,7 +77,9 @@ class LatentDistiller(Distiller):
             stretch=self.stretch,
         )
         items = [item for item in self.work_items(self.data) if not self._path(item).exists()]
-        self._cache.announce(sorted({label for item in items for label in item.classes}))
+        labels = sorted({label for item in items for label in item.classes})
+        if self.tell_reuse or self._cache.missing(labels):
+            self._cache.announce(labels)
 
     def on_predict_end(self) -> None:
         """Say how much was encoded, and close the cache."""

@@ -51,9 +51,13 @@ def test_a_setting_is_what_a_run_of_the_method_makes(study_of, pooling_prior, tr
     assert (last.strength, last.guidance_scale, last.images) == (1.0, 4.0, 6)
 
 
-def test_less_strength_is_nearer_to_the_plain_decode(study_of):
+def test_less_strength_is_nearer_to_the_plain_decode(study_of, capsys):
     weak, _, strong, _ = study_of().settings()
     assert weak.psnr > strong.psnr + 3
+    told = capsys.readouterr().out
+    assert told.count("latents: encoding") == 1
+    assert "latents: reused" not in told  # four settings share them
+    assert [f"decoding: {n} of 4: strength" in told for n in range(1, 5)] == [True] * 4
 
 
 def test_a_killed_study_goes_on_where_it_was(study_of, pooling_prior):
