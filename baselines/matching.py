@@ -26,6 +26,21 @@ from ddoq.optimisation.real_images import Init, RealImages, check_init
 from ddoq.seeding import generator_for
 
 
+def siamese_recipe(strategy: str) -> SetRecipe:
+    """Return how the authors of this family train students.
+
+    Args:
+        strategy: Siamese augmentation, kinds joined by underscores; ``none`` for none.
+
+    Example:
+        >>> siamese_recipe("none").name, siamese_recipe("crop_rotate").overrides
+        ('dc', {'siamese': 'crop_rotate'})
+    """
+    if strategy == "none":
+        return SetRecipe("dc")
+    return SetRecipe("dsa", {} if strategy == FULL_STRATEGY else {"siamese": strategy})
+
+
 class ClassMatching(Distiller):
     """Optimises pixels, normalised and without bounds, so that networks see in them what they see in real images.
 
@@ -103,10 +118,7 @@ class ClassMatching(Distiller):
 
     def form(self, infos: Sequence[dict[str, Any]]) -> SetForm:
         """Images are stored as they were optimised; students train as the papers of this family do it."""
-        strategy = self.augmentation
-        overrides = {} if strategy == FULL_STRATEGY else {"siamese": strategy}
-        recipe = SetRecipe("dc") if strategy == "none" else SetRecipe("dsa", overrides)
-        return SetForm(transform=self._transform(), recipe=recipe)
+        return SetForm(transform=self._transform(), recipe=siamese_recipe(self.augmentation))
 
     def _rate(self, num_classes: int) -> float:
         return look_up(self.lr, num_classes, self.ipc, "lr")

@@ -210,3 +210,27 @@ def split_grid(images: Tensor, factor: int) -> Tensor:
     small = images.reshape(n, channels, factor, height // factor, factor, width // factor)
     small = small.permute(0, 2, 4, 1, 3, 5).reshape(-1, channels, height // factor, width // factor)
     return F.interpolate(small, size=(height, width), mode="bilinear", align_corners=False)
+
+
+def tile_grid(images: Tensor, factor: int) -> Tensor:
+    """Shrink images and put ``factor`` times ``factor`` of them into one: what :func:`split_grid` takes apart.
+
+    A pixel of a small image is the mean of the ``factor`` times ``factor`` pixels that it stands for.
+
+    Args:
+        images: float ``(n * factor**2, c, h, w)``; h and w are multiples of ``factor``.
+        factor: Small images along a side.
+
+    Returns:
+        float ``(n, c, h, w)``: images that follow one another fill one grid, row by row.
+
+    Example:
+        >>> grays = torch.arange(4.0).reshape(4, 1, 1, 1).expand(4, 1, 2, 2)
+        >>> tile_grid(grays, 2)
+        tensor([[[[0., 1.],
+                  [2., 3.]]]])
+    """
+    n, channels, height, width = images.shape
+    small = F.avg_pool2d(images, factor)
+    rows = small.reshape(n // factor**2, factor, factor, channels, *small.shape[-2:])
+    return rows.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, height, width)

@@ -123,10 +123,16 @@ def check_budget(data: ImageDataModule, ipc: int) -> None:
     Raises:
         UserError: Naming the smallest class.
     """
+    name, size = smallest_class(data)
+    if ipc > size:
+        raise UserError(
+            f"ipc is {ipc}, but class '{name}' of {data.name} has only {size} training images. "
+            "Lower model.init_args.ipc or raise the limit."
+        )
+
+
+def smallest_class(data: ImageDataModule) -> tuple[str, int]:
+    """Return name and training images of the smallest class of a dataset that is set up."""
     sizes = torch.bincount(data.train.labels, minlength=data.num_classes)
     smallest = int(sizes.argmin())
-    if ipc > int(sizes[smallest]):
-        raise UserError(
-            f"ipc is {ipc}, but class '{data.classes[smallest].name}' of {data.name} has only "
-            f"{int(sizes[smallest])} training images. Lower model.init_args.ipc or raise the limit."
-        )
+    return data.classes[smallest].name, int(sizes[smallest])

@@ -103,6 +103,7 @@ EXPECTED = {
     "model.SRe2L.ipc": WEIGHTS,  # a smaller set is a part of a larger one
     "model.Herding.seed": WEIGHTS,  # nothing is drawn; sets that repeat one another are told apart
     "model.KCenter.seed": WEIGHTS,
+    "model.GridSelection.augmentation": WEIGHTS,  # of students
     "recipe.name": PER_CELL,
     "recipe.*": PER_CELL,
     **{f"recipe.{name}": "labels cell" for name in _LABELLED},

@@ -16,6 +16,7 @@ from ddoq.decoding.decoders import (
     decoder_names,
     register_decoder,
     split_grid,
+    tile_grid,
 )
 from ddoq.errors import UserError
 
@@ -87,6 +88,16 @@ def test_descriptions_make_the_decoder_again(decoder):
 def test_what_cannot_be_decoded_is_refused(description, message):
     with pytest.raises(UserError, match=message):
         decoder_from(description, "set/metadata.json")
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_a_tiled_grid_is_split_into_what_was_shrunk(factor):
+    whole = images(2 * factor**2)
+    tiled = tile_grid(whole, factor)
+    assert tiled.shape == (2, 3, 8, 8)
+    small = whole.reshape(-1, 3, 8 // factor, factor, 8 // factor, factor).mean(dim=(3, 5))
+    grown = F.interpolate(small, size=8, mode="bilinear")
+    torch.testing.assert_close(split_grid(tiled, factor), grown)
 
 
 def test_a_grid_must_divide_the_image():
