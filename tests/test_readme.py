@@ -12,6 +12,8 @@ from benchmarks.commands.names import COMMANDS
 from benchmarks.configuration.layers import layers
 from benchmarks.leaderboard.board import Board, leaderboard
 from benchmarks.leaderboard.report import write_report
+from benchmarks.theory.record import read_record
+from benchmarks.theory.report import figure_paths, report_text
 from ddoq.distillation.distiller import Distiller
 
 ROOT = Path(__file__).parent.parent
@@ -63,6 +65,16 @@ def test_the_report_is_made_from_result_files(tmp_path):
     assert block(REPORT) == "\n".join(told)
     for figure in tmp_path.glob("*.png"):
         assert (ROOT / "docs" / figure.name).is_file()
+
+
+@pytest.mark.parametrize(
+    "record", sorted((ROOT / "docs").glob("theory*.json")), ids=lambda path: path.stem
+)
+def test_reports_of_the_theory_are_made_from_their_records(record):
+    document = record.with_suffix(".md")
+    assert document.read_text(encoding="utf-8") == report_text(read_record(record), document)
+    for figure in figure_paths(document).values():
+        assert figure.is_file()
 
 
 def test_results_tell_commits_and_left_nothing_out():

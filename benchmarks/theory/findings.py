@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.statistics.comparison import Difference, paired_difference
 from benchmarks.theory.codebooks import ALL_POINTS, CELLS, ONLINE, PERMUTED, UNIFORM
-from benchmarks.theory.options import DIFFUSION, LATENTS, REAL, VAE
+from benchmarks.theory.options import DIFFUSION, LATENTS, MAPS, REAL, VAE
 from ddoq.quantization.rates import PowerLaw, fit_power_law
 
 LEAST_PER_CELL = (
@@ -68,7 +68,7 @@ class Measurements:
         self.steps = [line["step"] for line in first["gaps"][LATENTS]]
         self.spaces = [
             space
-            for space in (LATENTS, VAE, DIFFUSION, REAL)
+            for space in (LATENTS, MAPS, VAE, DIFFUSION, REAL)
             if any(space in cell["gaps"] for cell in self.cells.values())
         ]
 

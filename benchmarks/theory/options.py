@@ -9,8 +9,9 @@ from ddoq.errors import UserError, suggest
 from ddoq.quantization import METHODS
 
 BUDGETS = (1, 2, 5, 10, 20, 50, 100)
-# Where gaps are measured: on latents, on images that the decoder or the whole diffusion model makes of them, on real images.
-LATENTS, VAE, DIFFUSION, REAL = "latents", "vae", "diffusion", "real"
+# Where gaps are measured: on latents by a perceptron, on latents by a ConvNet, on images that the decoder or the whole
+# diffusion model makes of them, on real images.
+LATENTS, MAPS, VAE, DIFFUSION, REAL = "latents", "latents-conv", "vae", "diffusion", "real"
 DECODERS = (VAE, DIFFUSION)
 
 
@@ -35,7 +36,7 @@ class TheoryOptions:
     decode: list[str] = field(default_factory=lambda: [VAE])
     checkpoints: list[int] = field(default_factory=lambda: [0, 20, 200])
     points: int = 1000
-    arch: str = "convnet3-w32"
+    arch: str = "convnet3-w16"
     markdown: str | None = None
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.leaderboard.drawing import COLOURS, GREY, new_figure, plain_text, save_figure
 from benchmarks.theory.codebooks import CELLS, ONLINE, PERMUTED, UNIFORM
 from benchmarks.theory.findings import Measurements, Place
-from benchmarks.theory.options import LATENTS, REAL
+from benchmarks.theory.options import LATENTS, MAPS, REAL
 
 _LINES = {CELLS: "-", UNIFORM: "--", ONLINE: "-.", PERMUTED: ":"}
 _MARKERS = {CELLS: "o", UNIFORM: "s", ONLINE: "^", PERMUTED: "x"}
@@ -100,9 +100,9 @@ def _gap_lines(axis: Any, measurements: Measurements, place: Place) -> None:
             colour = _colour(measurements, kind[0])
             axis.plot(*zip(*known, strict=True), _LINES[kind[1]], color=colour, lw=1.2)
     floor = measurements.floor(place)
-    if floor:
+    if floor and place[0] not in (LATENTS, MAPS):  # there it is rounding
         axis.axhline(floor, color="black", lw=0.8, alpha=0.6)
-    if place[0] not in (LATENTS, REAL) and "random" in measurements.quantizers:
+    if place[0] not in (LATENTS, MAPS, REAL) and "random" in measurements.quantizers:
         values = [
             (k, measurements.gaps((REAL, place[1]), ("random", UNIFORM), k))
             for k in measurements.budgets

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ddoq.networks import build_network
+from ddoq.networks.convnet import ConvNet, ConvNetShape
 from ddoq.objectives.functional import Weights, weights_of
 from ddoq.objectives.gradient_gap import (
     check_additive,
@@ -19,6 +20,7 @@ from ddoq.objectives.gradient_gap import (
 from ddoq.seeding import derive_seed, generator_for
 
 LATENT_WIDTH = 128  # of the hidden layer on latents
+MAP_DEPTH, MAP_WIDTH = 3, 16  # of the ConvNet on latents, at most
 BATCH_SIZE = 128
 LEARNING_RATE = 1e-3  # of Adam, at its other defaults
 PAIRS = 64  # of a class, behind the estimate of the Lipschitz constant
@@ -36,6 +38,26 @@ def latent_network(values: int, num_classes: int, seed: int) -> nn.Module:
             nn.Linear(LATENT_WIDTH, num_classes),
         ),
         derive_seed(seed, "theory", "latents"),
+    )
+
+
+def map_network(shape: Sequence[int], num_classes: int, seed: int) -> nn.Module | None:
+    """Make a ConvNet on latents as maps, as deep as they allow up to the depth of that on images.
+
+    Args:
+        shape: Of a latent, ``(c, h, w)``.
+        num_classes: Number of logits.
+        seed: Decides the weights.
+
+    Returns:
+        The network; None where latents are no square maps of two pixels at least.
+    """
+    if len(shape) != 3 or shape[1] != shape[2] or shape[1] < 2:
+        return None
+    channels, side, _ = shape
+    form = ConvNetShape(min(MAP_DEPTH, side.bit_length() - 1), MAP_WIDTH)
+    return _drawn(
+        lambda: ConvNet(form, num_classes, side, channels), derive_seed(seed, "theory", "maps")
     )
 
 
@@ -99,12 +121,21 @@ class Probe:
         checkpoints: Steps at which it is kept.
         seed: Decides the batches.
         name: What the batches are for, in their key.
+        by_class: Whether the gaps of single classes are measured as well.
     """
 
     def __init__(
-        self, network: nn.Module, data: RealData, checkpoints: Sequence[int], seed: int, name: str
+        self,
+        network: nn.Module,
+        data: RealData,
+        checkpoints: Sequence[int],
+        seed: int,
+        name: str,
+        *,
+        by_class: bool = False,
     ) -> None:
         self._network = network
+        self._by_class = by_class
         self._data = data
         self._generator_keys = (seed, "theory", name)
         self.snapshots: list[Snapshot] = []
@@ -163,7 +194,7 @@ class Probe:
 
         Returns:
             For every snapshot ``step`` and ``gaps``, by weighting: ``norm``, ``relative`` and ``cosine`` of the whole
-            gradient, and ``class_norm``, the mean length of the gap of a single class.
+            gradient, and with ``by_class`` ``class_norm``, the mean length of the gap of a single class.
         """
         stacked = [
             torch.stack([share[label] for share in shares.values()]).float().to(part.device)
@@ -171,14 +202,32 @@ class Probe:
         ]
         lines = []
         for snapshot in self.snapshots:
-            gradients = torch.stack(self._gradients(snapshot.weights, classes, stacked))
+            if self._by_class:
+                single = torch.stack(self._gradients(snapshot.weights, classes, stacked))
+                means = single.mean(0)
+                norms = (single - snapshot.real[:, None]).norm(dim=2).mean(0)
+            else:
+                means = self._mean_gradients(snapshot.weights, classes, stacked)
             gaps = {}
             for number, name in enumerate(shares):
-                whole = gradient_gap(snapshot.real.mean(0), gradients[:, number].mean(0))
-                single = (gradients[:, number] - snapshot.real).norm(dim=1).mean()
-                gaps[name] = {**asdict(whole), "class_norm": float(single)}
+                gaps[name] = asdict(gradient_gap(snapshot.real.mean(0), means[number]))
+                if self._by_class:
+                    gaps[name]["class_norm"] = float(norms[number])
             lines.append({"step": snapshot.step, "gaps": gaps})
         return lines
+
+    def _mean_gradients(
+        self, weights: Weights, classes: Sequence[Tensor], shares: Sequence[Tensor]
+    ) -> Tensor:
+        """Return the gradients ``(W, P)`` of weighted losses over all classes, in as few passes as may be."""
+        labels = torch.cat([_labels(part, label) for label, part in enumerate(classes)])
+        return weighted_gradients(
+            self._network,
+            weights,
+            self._data.transform(torch.cat(list(classes))),
+            labels,
+            torch.cat(list(shares), dim=1) / len(classes),
+        ).detach()
 
     def lipschitz(self) -> list[float]:
         """Return at every snapshot the steepest slope of the gradient between two samples of a class.

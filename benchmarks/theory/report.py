@@ -12,7 +12,7 @@ from benchmarks.theory.findings import (
     Kind,
     Measurements,
 )
-from benchmarks.theory.options import LATENTS, REAL
+from benchmarks.theory.options import LATENTS, MAPS, REAL
 from benchmarks.theory.sentences import (
     change,
     control_contrasts,
@@ -42,7 +42,7 @@ quantiser, student and noise together; intervals are of 95 % over seeds (Student
 
 _KINDS = """*cells*: masses of the Voronoi cells. *uniform*: equal weights. *online*: the counts that a quantiser keeps while it learns (with d4m:
 the paper's, `faithful: true`). *permuted*: cell masses in random order, a control. *latents*: a perceptron on the latents themselves, nothing is
-decoded. *vae*, *diffusion*: a ConvNet on centroids that the decoder alone, or the whole diffusion model, made images of.
+decoded. *latents-conv*: a ConvNet with instance norm on them as maps. *vae*, *diffusion*: a ConvNet on centroids that the decoder alone, or the whole diffusion model, made images of.
 *real*: the same ConvNet on the real images whose latents were chosen (`random` and `medoid`)."""
 
 _LIMITS = """- Students are small, labels hard, and there is no augmentation, no mixing and no teacher; trained students of the suite have all of these.
@@ -202,11 +202,11 @@ def _gap_tables(measurements: Measurements) -> list[str]:
             continue
         losses = measurements.record["losses"]
         number = measurements.steps.index(place[1])
-        student = LATENTS if place[0] == LATENTS else "images"
+        student = place[0] if place[0] in (LATENTS, MAPS) else "images"
         loss = fmean(losses[str(seed)][student][number] for seed in measurements.seeds)
         note = f"Relative gap, {place_name(place)} (mean loss on the real data there: {loss:.3g})."
         floor = measurements.floor(place)
-        if floor is not None and place[0] != LATENTS:
+        if floor is not None and place[0] not in (LATENTS, MAPS):
             note += f" All training images, encoded and decoded: {floor:.3f}."
         table = _by_budget(measurements, "quantiser, weights", rows, "exponent over K")
         parts.append(f"{note}\n\n{table}")

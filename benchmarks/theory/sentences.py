@@ -15,7 +15,7 @@ from benchmarks.theory.findings import (
     Place,
     contrasts_of,
 )
-from benchmarks.theory.options import LATENTS, REAL
+from benchmarks.theory.options import LATENTS, MAPS, REAL
 from ddoq.quantization.rates import PowerLaw, implied_dimension
 
 RANDOM = "random"
@@ -115,7 +115,7 @@ def random_contrasts(measurements: Measurements) -> list[Contrast]:
         for quantizer in measurements.quantizers:
             if quantizer != RANDOM:
                 for weighting in (CELLS, UNIFORM):
-                    second = LATENTS if space == LATENTS else REAL
+                    second = space if space in (LATENTS, MAPS) else REAL
                     yield (quantizer, weighting), (RANDOM, UNIFORM), second
 
     return contrasts_of(measurements, pairs)

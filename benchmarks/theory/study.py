@@ -21,9 +21,9 @@ from benchmarks.theory.codebooks import (
     weightings,
 )
 from benchmarks.theory.decoding import CentroidDecoder
-from benchmarks.theory.options import DIFFUSION, LATENTS, REAL, VAE, TheoryOptions
+from benchmarks.theory.options import DIFFUSION, LATENTS, MAPS, REAL, VAE, TheoryOptions
 from benchmarks.theory.points import load_points
-from benchmarks.theory.probes import Probe, RealData, image_network, latent_network
+from benchmarks.theory.probes import Probe, RealData, image_network, latent_network, map_network
 from benchmarks.theory.record import FORMAT, KIND, read_record, write_record
 from ddoq.console import Progress, say
 from ddoq.errors import UserError
@@ -187,6 +187,8 @@ class TheoryStudy:
         losses: dict[str, dict[str, list[float]]] = {}
         for seed in self.seeds:
             probes = {LATENTS: self._latent_probe(seed)}
+            if (maps := self._map_probe(seed)) is not None:
+                probes[MAPS] = maps
             if self.options.decode:
                 probes["images"] = self._image_probe(seed)
             losses[str(seed)] = {
@@ -202,6 +204,8 @@ class TheoryStudy:
             shares = {UNIFORM: shares[UNIFORM]}
         centroids = [book.centroids for book in books]
         gaps = {LATENTS: self._latent_probe(seed).gaps(centroids, shares)}
+        if (maps := self._map_probe(seed)) is not None:
+            gaps[MAPS] = maps.gaps(centroids, shares)
         if self.options.decode:
             probe = self._image_probe(seed)
             for how, images in self._images(books, quantizer, seed).items():
@@ -254,7 +258,18 @@ class TheoryStudy:
     def _latent_probe(self, seed: int) -> Probe:
         real = RealData([part.train for part in self.points], lambda latents: latents)
         network = latent_network(real.classes[0].shape[1], len(real.classes), seed)
-        return Probe(network.to(self.device), real, self.options.checkpoints, seed, LATENTS)
+        return Probe(
+            network.to(self.device), real, self.options.checkpoints, seed, LATENTS, by_class=True
+        )
+
+    @functools.cache  # noqa: B019
+    def _map_probe(self, seed: int) -> Probe | None:
+        shape = self.prior.latent_shape
+        network = map_network(shape, len(self.points), seed)
+        if network is None:
+            return None
+        real = RealData([part.train for part in self.points], lambda x: x.reshape(-1, *shape))
+        return Probe(network.to(self.device), real, self.options.checkpoints, seed, MAPS)
 
     @functools.cache  # noqa: B019
     def _image_probe(self, seed: int) -> Probe:

@@ -58,7 +58,7 @@ def test_a_study_measures_every_cell_and_reports_them(make_study, tmp_path):
         assert line["gaps"]["uniform"]["relative"] < 1e-5
     assert all_points["gaps"]["vae"][0]["gaps"]["uniform"]["relative"] > 1e-3  # what decoding costs
     first = next(c for c in record["cells"] if (c["quantizer"], c["ipc"]) == ("random", 4))
-    assert set(first["gaps"]) == {"latents", "vae", "diffusion", "real"}
+    assert set(first["gaps"]) == {"latents", "latents-conv", "vae", "diffusion", "real"}
     assert set(first["w2"]["train"]) == {"cells", "uniform", "permuted"}
     assert first["w2"]["train"]["cells"] <= min(first["w2"]["train"].values())
     assert [line["step"] for line in first["gaps"]["real"]] == [0, 3]
@@ -99,7 +99,10 @@ def test_other_budgets_share_the_cells(make_study):
 def test_one_seed_one_budget_and_no_images_are_reported_too(make_study, tmp_path):
     options = TheoryOptions(ipc=[2], quantizers=["lloyd"], decode=[], checkpoints=[0])
     record = make_study(options, seeds=[3], folder=tmp_path).run()
-    assert {name for cell in record["cells"] for name in cell["gaps"]} == {"latents"}
+    assert {name for cell in record["cells"] for name in cell["gaps"]} == {
+        "latents",
+        "latents-conv",
+    }
     text = report_text(record, tmp_path / "theory.md")
     assert "no exponent was fitted" in text
     assert "one seed: nothing can be said" in text
