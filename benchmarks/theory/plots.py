@@ -31,16 +31,24 @@ def _colour(measurements: Measurements, quantizer: str) -> str:
     return COLOURS[measurements.quantizers.index(quantizer) % len(COLOURS)]
 
 
-def _logarithmic(axis: Any, measurements: Measurements) -> None:
-    from matplotlib.ticker import NullLocator
+def _logarithmic(axis: Any) -> None:
+    """Make both axes logarithmic, with plain numbers at 1, 2 and 5 of a decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axis.set_xscale("log")
     axis.set_yscale("log")
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        side.set_minor_locator(NullLocator())
+        side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.grid(alpha=0.3)
+    axis.tick_params(labelsize=7)
+
+
+def _over_budgets(axis: Any, measurements: Measurements) -> None:
+    _logarithmic(axis)
     axis.set_xticks(measurements.budgets, [str(k) for k in measurements.budgets])
-    axis.xaxis.set_minor_locator(NullLocator())
     axis.set_xlabel("K (centroids a class)", fontsize=8)
-    axis.grid(alpha=0.3, which="both")
-    axis.tick_params(labelsize=7, which="both")
 
 
 def _draw_rates(measurements: Measurements, path: Path) -> None:
@@ -62,7 +70,7 @@ def _draw_rates(measurements: Measurements, path: Path) -> None:
         (left, "distortion: training (solid, fit broad), held out (dotted)"),
         (right, "W2 to the training latents"),
     ):
-        _logarithmic(axis, measurements)
+        _over_budgets(axis, measurements)
         axis.set_title(title, fontsize=9)
     _legend(figure, left, measurements)
     save_figure(figure, path)
@@ -84,7 +92,7 @@ def _draw_gaps(measurements: Measurements, path: Path) -> None:
         for column, step in enumerate(steps):
             axis = axes[row][column]
             _gap_lines(axis, measurements, (space, step))
-            _logarithmic(axis, measurements)
+            _over_budgets(axis, measurements)
             axis.set_title(f"{space}, step {step}", fontsize=9)
             if column == 0:
                 axis.set_ylabel("relative gap", fontsize=8)
@@ -135,10 +143,7 @@ def _draw_bound(measurements: Measurements, path: Path) -> None:
                             linewidths=0.8,
                         )
             axis.set_title(f"{space}, step {step}", fontsize=9)
-            axis.set_xscale("log")
-            axis.set_yscale("log")
-            axis.tick_params(labelsize=6, which="both")
-            axis.grid(alpha=0.3)
+            _logarithmic(axis)
             if row == len(spaces) - 1:
                 axis.set_xlabel("W2 in latents (larger mark: larger K)", fontsize=8)
             if column == 0:
