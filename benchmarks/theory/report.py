@@ -43,7 +43,10 @@ quantiser, student and noise together; intervals are of 95 % over seeds (Student
 _KINDS = """*cells*: masses of the Voronoi cells. *uniform*: equal weights. *online*: the counts that a quantiser keeps while it learns (with d4m:
 the paper's, `faithful: true`). *permuted*: cell masses in random order, a control. *latents*: a perceptron on the latents themselves, nothing is
 decoded. *latents-conv*: a ConvNet with instance norm on them as maps. *vae*, *diffusion*: a ConvNet on centroids that the decoder alone, or the whole diffusion model, made images of.
-*real*: the same ConvNet on the real images whose latents were chosen (`random` and `medoid`)."""
+*real*: the same ConvNet on the real images whose latents were chosen (`random` and `medoid`).
+
+Lloyd's centroids are the means of their cells. With cell masses whatever is linear in the latents therefore has no gap, and that of a smooth loss is of
+second order in the distance, below what the bound says; with other weights, other centroids or a decoder in between it is of first order."""
 
 _LIMITS = """- Students are small, labels hard, and there is no augmentation, no mixing and no teacher; trained students of the suite have all of these.
 - The gap is of one gradient at weights that real data led to. A student that trains on the set itself goes elsewhere.

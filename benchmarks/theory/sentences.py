@@ -128,13 +128,17 @@ def findings(measurements: Measurements) -> list[str]:
         *_distances(measurements),
         *_falling(measurements),
         *_counted(
-            "**Cell masses (or online counts) against uniform weights**",
+            "Cell masses or online counts leave a smaller gap than uniform weights",
             weight_contrasts(measurements),
         ),
         *_counted(
-            "**Cell masses against the same masses permuted**", control_contrasts(measurements)
+            "Cell masses leave a smaller gap than the same masses permuted",
+            control_contrasts(measurements),
         ),
-        *_counted("**Quantised sets against random real data**", random_contrasts(measurements)),
+        *_counted(
+            "Quantised sets leave a smaller gap than random real data",
+            random_contrasts(measurements),
+        ),
         *_bound(measurements),
     ]
 
@@ -211,17 +215,17 @@ def _falling(measurements: Measurements) -> list[str]:
     ]
 
 
-def _counted(title: str, contrasts: Sequence[Contrast]) -> list[str]:
-    if not contrasts:
-        return []
+def _counted(claim: str, contrasts: Sequence[Contrast]) -> list[str]:
+    """Count, space by space, where a claim that a gap is smaller holds."""
     lines = []
     for space in dict.fromkeys(c.place[0] for c in contrasts):
         mine = [c for c in contrasts if c.place[0] == space]
         counts = Counter(c.verdict for c in mine)
-        told = ", ".join(f"{verdict} in {n}" for verdict, n in sorted(counts.items()))
+        open_ = len(mine) - counts["smaller"] - counts["larger"]
         median = sorted(c.difference.mean for c in mine)[len(mine) // 2]
         lines.append(
-            f"{title}, {space}: of {len(mine)} comparisons the gap is {told}; the median change is "
+            f"**{claim}**, {space}: shown in {counts['smaller']} of {len(mine)} comparisons (steps, quantisers), the "
+            f"contrary in {counts['larger']}, nothing in {open_}; the median change of the gap is "
             f"{_percent(median):+.0f} %."
         )
     return lines
