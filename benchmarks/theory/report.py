@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from benchmarks.theory.codebooks import CELLS, ONLINE, UNIFORM
+from benchmarks.theory.codebooks import CELLS, ONLINE, PERMUTED, UNIFORM
 from benchmarks.theory.findings import (
     LEAST_PER_CELL,
     Contrast,
@@ -125,7 +125,8 @@ def _facts(record: Mapping[str, Any]) -> str:
     config = record["config"]
     git = record["provenance"]["git"]
     on_images = "" if config["arch"] is None else f" (on images: {config['arch']})"
-    commit = "" if git is None else f" Code: commit {git['commit'][:12]}."
+    changed = " with changes" if git and git["modified"] else ""
+    commit = "" if git is None else f" Code: commit {git['commit'][:12]}{changed}."
     return (
         f"{len(points)} classes; {min(points)} to {max(points)} training latents a class of {record['latent_values']} values, "
         f"{min(held_out)} to {max(held_out)} held-out ones; seeds {', '.join(map(str, record['seeds']))}; students at steps "
@@ -193,14 +194,17 @@ def _by_budget(
 
 def _gap_tables(measurements: Measurements) -> list[str]:
     parts = []
+    largest = max(measurements.budgets)
     for place in measurements.places:
         rows = []
         for kind in measurements.kinds():
             cells = [_spread(measurements.gaps(place, kind, k)) for k in measurements.budgets]
-            if not any(cells):
+            if kind[1] == PERMUTED or not any(cells):  # the control is in the contrasts
                 continue
             rate = measurements.gap_rate(place, kind)
-            rows.append([name_of(kind), *cells, interval(rate) if rate else ""])
+            cosines = measurements.gaps(place, kind, largest, "cosine")
+            tail = [interval(rate) if rate else "", f"{fmean(cosines):.3f}" if cosines else ""]
+            rows.append([name_of(kind), *cells, *tail])
         if not rows:
             continue
         losses = measurements.record["losses"]
@@ -211,7 +215,9 @@ def _gap_tables(measurements: Measurements) -> list[str]:
         floor = measurements.floor(place)
         if floor is not None and place[0] not in (LATENTS, MAPS):
             note += f" All training images, encoded and decoded: {floor:.3f}."
-        table = _by_budget(measurements, "quantiser, weights", rows, "exponent over K")
+        table = _by_budget(
+            measurements, "quantiser, weights", rows, "exponent over K", f"cosine, K = {largest}"
+        )
         parts.append(f"{note}\n\n{table}")
     return parts
 
