@@ -127,7 +127,7 @@ class DecodingStudy:
     def sets(self) -> Iterator[ImageFigures]:
         """Measure the images that depend on no strength, real test images first.
 
-        The second comes with the reference that all distances are to, and is the floor of these at its number of images.
+        All distances are to these; those of training images say how far as many real ones that are drawn at random are.
         """
         yield self._figures("real test images", self._test, None)
         for count in sorted({self.method.ipc, self.per_class}):

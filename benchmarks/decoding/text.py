@@ -96,7 +96,7 @@ def _notes(record: DecodingRecord) -> list[str]:
         f"A share of {images} images has a standard error of up to {error:.1f} points. Frechet distances are of Gaussians "
         "fitted to the teacher's last features, to those of all real test images (of reconstructions: of the others); few images bias them upwards, so compare "
         "them at equal n alone, and with that of as many real training images (which the teacher has learned from: what it "
-        "recognises of these says little). The PSNR compares decoded centroids with the same ones decoded without diffusion: "
+        "recognises of these says little); centroids, which are spread on purpose, may come nearer than images that are drawn. The PSNR compares decoded centroids with the same ones decoded without diffusion: "
         "the lower, the more of the image the diffusion model has made up."
     )
     return [picked_line(record), rule, reading]
