@@ -39,10 +39,8 @@ from ddoq.teachers import Teacher
 # Raised whenever a change of code changes which images are drawn from noise.
 SAMPLE_FORMAT = 1
 
-_TEST = "real test images"
 
-
-def draw_real(split: ImageSplit, per_class: int, num_classes: int, seed: int) -> ImageSplit:
+def draw_real(split: ImageSplit, per_class: int, num_classes: int, seed: int) -> SubsetSplit:
     """Draw real images of every class.
 
     Args:
@@ -129,19 +127,19 @@ class DecodingStudy:
     def sets(self) -> Iterator[ImageFigures]:
         """Measure the images that depend on no strength, real test images first.
 
-        The second comes with the reference that all distances are to, and is the floor of these at its number of images.
+        All distances are to these; those of training images say how far as many real ones that are drawn at random are.
         """
-        test = self._test
-        say(f"decoding: {_TEST}: {100 * test.recognised:.1f} % recognised")
-        yield ImageFigures(_TEST, len(test), test.recognised, None)
+        yield self._figures("real test images", self._test, None)
         for count in sorted({self.method.ipc, self.per_class}):
             seen = self._seen(self.real(count))
-            yield self._figures("real training images", seen)
-        yield self._figures("reconstructed test images", self._seen(self._reconstructed[1]))
-        yield self._figures("centroids, decoded without diffusion", self._seen(self._plain))
+            yield self._figures("real training images", seen, self._reference)
+        yield self._reconstructed_figures()
+        plain = self._seen(self._plain)
+        yield self._figures("centroids, decoded without diffusion", plain, self._reference)
         for guidance in self.options.guidances:
             drawn = self._seen(self._samples(guidance))
-            yield self._figures(f"samples from noise, guidance {guidance:g}", drawn)
+            name = f"samples from noise, guidance {guidance:g}"
+            yield self._figures(name, drawn, self._reference)
 
     def settings(self) -> Iterator[DecodedSetting]:
         """Measure the centroids, decoded at one setting after the other."""
@@ -167,7 +165,7 @@ class DecodingStudy:
     @cached_property
     def _reconstructed(self) -> tuple[float, TensorSplit]:
         """Encode and decode test images; return the PSNR in dB, too."""
-        split = draw_real(self.data.test, self.per_class, self.data.num_classes, self.method.seed)
+        split = self._drawn_test
         real, decoded = [], []
         for positions in torch.arange(len(split)).split(self.method.batch_size):
             real.append(split.load(positions.tolist()))
@@ -176,6 +174,20 @@ class DecodingStudy:
             decoded.append(self._decoded(latents))
         images = torch.cat(decoded)
         return image_psnr(torch.cat(real), images), TensorSplit(images, split.labels)
+
+    def _reconstructed_figures(self) -> ImageFigures:
+        """Measure reconstructions; their distance is to the other test images, since to their own they would be too near."""
+        seen = self._seen(self._reconstructed[1])
+        others = torch.ones(len(self._test), dtype=torch.bool)
+        others[self._drawn_test.positions] = False
+        rest = self._test.features[others]
+        reference = fit_gaussian(rest) if len(rest) > 1 else None
+        return self._figures("reconstructed test images", seen, reference)
+
+    @cached_property
+    def _drawn_test(self) -> SubsetSplit:
+        """Draw the test images that are reconstructed."""
+        return draw_real(self.data.test, self.per_class, self.data.num_classes, self.method.seed)
 
     @property
     def reconstruction(self) -> dict[str, float]:
@@ -238,11 +250,14 @@ class DecodingStudy:
     def _seen(self, split: ImageSplit) -> Seen:
         return show(self.teacher.to(self._device), split)
 
-    def _figures(self, name: str, seen: Seen) -> ImageFigures:
-        distance = frechet_distance(fit_gaussian(seen.features), self._reference)
-        say(
-            f"decoding: {name}: {100 * seen.recognised:.1f} % recognised, Frechet distance {distance:.4g}"
-        )
+    def _figures(self, name: str, seen: Seen, reference: Gaussian | None) -> ImageFigures:
+        """Fold what the teacher sees in images; without a reference there is no distance."""
+        told = f"decoding: {name}: {100 * seen.recognised:.1f} % recognised"
+        if reference is None:
+            say(told)
+            return ImageFigures(name, len(seen), seen.recognised, None)
+        distance = frechet_distance(fit_gaussian(seen.features), reference)
+        say(f"{told}, Frechet distance {distance:.4g}")
         return ImageFigures(name, len(seen), seen.recognised, distance)
 
 

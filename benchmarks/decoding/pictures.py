@@ -98,7 +98,7 @@ def _draw_lines(axis: "Axes", record: DecodingRecord, across: Sequence[float]) -
 
 
 def _draw_sets(axis: "Axes", record: DecodingRecord) -> None:
-    """Draw the sets of as many images as there are centroids: the floor of the distance, and plain decodes."""
+    """Draw the sets of as many images as there are centroids: real ones, reconstructions and plain decodes."""
     markers = {"real training": "s", "reconstructed": "^", "centroids": "v"}
     for item in record.sets:
         marker = next((m for start, m in markers.items() if item.name.startswith(start)), None)

@@ -12,7 +12,7 @@ from ddoq.storage.files import read_sealed, write_sealed
 from ddoq.storage.fingerprints import hash_config
 
 # Raised whenever a change of code changes what is measured, or the meaning of the fields.
-RECORD_FORMAT = 1
+RECORD_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class ImageFigures:
         name: What they are.
         images: How many.
         recognised: Share of which the teacher names the intended class, in [0, 1].
-        frechet: Squared Frechet distance to all real test images in the teacher's features; None of these themselves.
+        frechet: Squared Frechet distance to all real test images in the teacher's features, of reconstructions to those that
+            are not reconstructed; None of real test images themselves, and where none is left.
     """
 
     name: str

@@ -26,7 +26,7 @@ def decoding_text(record: DecodingRecord) -> str:
         f"{record.prior['reconstructed']} test images."
     )
     sets = tabulate(
-        [_set_row(item) for item in record.sets],
+        [_set_row(item, item is record.real) for item in record.sets],
         ["images", "n", "recognised (%)", "Frechet distance"],
         "pipe",
         colalign=("left", "right", "right", "right"),
@@ -42,8 +42,9 @@ def decoding_text(record: DecodingRecord) -> str:
     return "\n\n".join([head, sets, "Centroids, decoded by diffusion:", settings, *_notes(record)])
 
 
-def _set_row(item: ImageFigures) -> list[str]:
-    distance = "reference" if item.frechet is None else _number(item.frechet)
+def _set_row(item: ImageFigures, reference: bool) -> list[str]:
+    missing = "reference" if reference else "too few"
+    distance = missing if item.frechet is None else _number(item.frechet)
     return [item.name, f"{item.images:,}", f"{100 * item.recognised:.1f}", distance]
 
 
@@ -93,9 +94,9 @@ def _notes(record: DecodingRecord) -> list[str]:
     )
     reading = (
         f"A share of {images} images has a standard error of up to {error:.1f} points. Frechet distances are of Gaussians "
-        "fitted to the teacher's last features, to those of all real test images; few images bias them upwards, so compare "
+        "fitted to the teacher's last features, to those of all real test images (of reconstructions: of the others); few images bias them upwards, so compare "
         "them at equal n alone, and with that of as many real training images (which the teacher has learned from: what it "
-        "recognises of these says little). The PSNR compares decoded centroids with the same ones decoded without diffusion: "
+        "recognises of these says little); centroids, which are spread on purpose, may come nearer than images that are drawn. The PSNR compares decoded centroids with the same ones decoded without diffusion: "
         "the lower, the more of the image the diffusion model has made up."
     )
     return [picked_line(record), rule, reading]

@@ -4,6 +4,7 @@ from latent_runs import distil, forbid
 
 from benchmarks.decoding.measuring import draw_real, image_psnr
 from ddoq.data import TensorSplit
+from ddoq.data.splits import SubsetSplit
 from ddoq.ddoq import DDOQ
 from ddoq.measures import fit_gaussian, frechet_distance, show
 from ddoq.priors.base import Sampling
@@ -29,10 +30,30 @@ def test_real_images_come_first_and_are_what_the_teacher_knows(study_of):
     assert (few.images, more.images) == (6, 12)  # as many as centroids, and as samples
     assert few.frechet > more.frechet > 0
     assert (rebuilt.name, rebuilt.images) == ("reconstructed test images", 12)
+    assert rebuilt.frechet > 0
     assert centroids.images == 6
     assert centroids.recognised == 1.0  # the mean of a colour has that colour
     assert [item.name for item in noise] == [f"samples from noise, guidance {g}" for g in (1, 4)]
     assert all(item.recognised < 0.5 for item in noise)  # this prior makes them black
+
+
+def test_reconstructions_are_not_measured_by_their_own_originals(study_of, pooling_prior):
+    """A prior that loses nothing is then as far away as real images are, not nearer."""
+    exact = study_of(pooling_prior(factor=1), per_class=3)
+    _, few, real, rebuilt, *_ = exact.sets()
+    assert real.images == rebuilt.images == 9
+    assert exact.reconstruction == {"reconstruction_psnr": 120.0, "reconstructed": 9}
+    drawn = draw_real(exact.data.test, 3, 3, exact.method.seed)
+    others = sorted(set(range(60)) - set(drawn.positions.tolist()))
+    seen = [
+        show(exact.teacher, split)
+        for split in (drawn, SubsetSplit(exact.data.test, torch.tensor(others)))
+    ]
+    gaussians = [fit_gaussian(item.features) for item in seen]
+    assert rebuilt.frechet == pytest.approx(frechet_distance(*gaussians), rel=1e-6)
+    assert few.images == 6
+    all_of_them = list(study_of(pooling_prior(factor=1), per_class=20).sets())
+    assert (all_of_them[3].images, all_of_them[3].frechet) == (60, None)
 
 
 def test_a_setting_is_what_a_run_of_the_method_makes(study_of, pooling_prior, trainer, tmp_path):

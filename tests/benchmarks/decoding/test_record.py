@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.decoding.record import folder_name, read_record
+from benchmarks.decoding.record import RECORD_FORMAT, folder_name, read_record
 from ddoq.errors import UserError
 from ddoq.storage.damage import DamagedError
 from ddoq.storage.files import write_sealed
@@ -33,7 +33,7 @@ def test_a_changed_digit_is_noticed(record, tmp_path):
         read_record(path)
 
 
-@pytest.mark.parametrize("values", [[], {"a": 1}, {"format": 1, "sets": []}])
+@pytest.mark.parametrize("values", [[], {"a": 1}, {"format": RECORD_FORMAT, "sets": []}])
 def test_other_files_are_damaged(values, tmp_path):
     path = tmp_path / "decoding.json"
     path.write_text(json.dumps(values))
