@@ -17,7 +17,7 @@ FLOORS = {
         *("precision", "escaping", "fonts", "storage", "data", "networks"),
         "augmentation",
         *("objectives", "labels", "decoding", "quantization", "selection", "optimisation"),
-        *("costs", "priors", "teachers", "distillation", "latents"),
+        *("costs", "priors", "teachers", "distillation", "trajectories", "latents"),
         *("exchange", "measures", "ddoq"),
     ),
     "baselines": (),  # a method may take another's parts; circles are refused below
@@ -43,6 +43,7 @@ PURE = (
     "ddoq/objectives/*.py",
     "ddoq/quantization/*.py",
     "ddoq/selection/*.py",
+    "ddoq/trajectories/steps.py",
     "baselines/sre2l/recover.py",
 )
 

@@ -30,6 +30,7 @@ from benchmarks.students.student import Student
 from benchmarks.students.training_set import TrainingSet
 from ddoq.data import Digits, FashionMNIST, HuggingFaceImages, ImageFolderImages
 from ddoq.ddoq import DDOQ
+from ddoq.distillation.arguments import hashed
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.distillation.distiller import Distiller
 from ddoq.distillation.tables import at_budget
@@ -44,6 +45,7 @@ from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.records import hashed_fields
 from ddoq.teachers import PretrainedTeacher, Teacher, TrainedTeacher
 from ddoq.teachers.pretrained import _find_weights
+from ddoq.trajectories import ExpertTrajectories
 
 
 class Stub(torch.nn.Module):
@@ -127,6 +129,8 @@ def keys_of(bench, recipe=None):
     teacher.fingerprint = trained
     method.prior = stub if method.needs_prior else None
     method.teacher = teacher if method.needs_teacher else None
+    for part in method.ingredients.values():  # known by its settings, as if it were prepared
+        part._record = {"fingerprint": hash_config(hashed(part.settings()))}
     context = method.context()
     keys = {"autoencoder": vae.name, "prior": prior.name, "teacher": trained}
     if isinstance(method, LatentDistiller):
@@ -303,7 +307,8 @@ def methods():
 @pytest.mark.parametrize("kind", methods(), ids=lambda kind: kind.__name__)
 def test_every_key_of_methods(cli, kind):
     bench = bench_of(cli, {})
-    given = {"ipc": 1} if "ipc" in inspect.signature(kind).parameters else {}
+    known = {"ipc": 1, "experts": ExpertTrajectories()}
+    given = {name: known[name] for name in known if name in inspect.signature(kind).parameters}
     walk(bench, "distiller", "model", kind, given, kind.__name__)
     if (
         "quantizer" in inspect.signature(kind).parameters

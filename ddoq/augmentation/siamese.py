@@ -149,6 +149,29 @@ def draw_siamese(
     return replace(drawn, kinds=tuple(kinds[i] for i in present), picks=renumbered)
 
 
+def draw_siamese_batch(
+    n: int, size: tuple[int, int], kinds: Sequence[str], generator: torch.Generator
+) -> SiameseParameters:
+    """Draw one kind for a whole batch, and its strength for every image, as methods that match trajectories do.
+
+    Args:
+        n: Images in the batch.
+        size: Height and width of the images.
+        kinds: What :func:`parse_strategy` returned, at least one.
+        generator: CPU generator.
+
+    Returns:
+        The parameters, on the CPU.
+
+    Example:
+        >>> drawn = draw_siamese_batch(5, (8, 8), ("color", "crop"), torch.Generator().manual_seed(0))
+        >>> len(drawn), len(drawn.kinds)
+        (5, 1)
+    """
+    pick = int(torch.randint(len(kinds), (), generator=generator))
+    return draw_siamese(n, size, (kinds[pick],), generator)
+
+
 def draw_siamese_epoch(
     n: int, size: tuple[int, int], kinds: Sequence[str], *, seed: int, epoch: int
 ) -> SiameseParameters:

@@ -4,6 +4,7 @@ Images that were distilled in a whitened space mean nothing without the matrix: 
 """
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,8 @@ from ddoq.errors import UserError
 from ddoq.images import to_float
 
 _CHUNK = 4096  # images of a covariance that are converted at once
+_LARGEST_ZCA = 2**30  # bytes of a whitening matrix, which travels with every set
+_FITTING = 10  # times as many bytes while it is fitted: in float64 covariance, eigenvectors, workspace and product
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +130,34 @@ def _times(images: Tensor, matrix: Tensor) -> Tensor:
     return (images.flatten(1) @ matrix.T).reshape(images.shape)
 
 
+def check_zca(image_size: int) -> None:
+    """Refuse to whiten images whose matrix would be too large to fit and to keep.
+
+    Args:
+        image_size: Side in pixels.
+
+    Raises:
+        UserError: Saying what the matrix would take.
+
+    Example:
+        >>> check_zca(64)
+        >>> check_zca(224)
+        Traceback (most recent call last):
+        ...
+        ddoq.errors.UserError: ZCA of images of 224 pixels takes a matrix of 150,528 x 150,528 numbers: 84.4 GiB in every \
+set, and about 844 GiB while it is fitted. Leave ZCA out (zca: false), or take images of at most 73 pixels.
+    """
+    length = 3 * image_size**2
+    size = 4 * length**2
+    if size > _LARGEST_ZCA:
+        largest = math.isqrt(math.isqrt(_LARGEST_ZCA // 4) // 3)
+        raise UserError(
+            f"ZCA of images of {image_size} pixels takes a matrix of {length:,} x {length:,} numbers: {size / 2**30:.1f} "
+            f"GiB in every set, and about {_FITTING * size / 2**30:.0f} GiB while it is fitted. Leave ZCA out (zca: false), "
+            f"or take images of at most {largest} pixels."
+        )
+
+
 def fit_zca(images: Tensor, eps: float = 0.1) -> Transform:
     r"""Fit ZCA whitening of whole images.
 
@@ -144,7 +175,8 @@ def fit_zca(images: Tensor, eps: float = 0.1) -> Transform:
         The transform; its mean is one per pixel, its deviation 1.
 
     Raises:
-        UserError: If there are less than two images, or ``eps`` is not above 0.
+        UserError: If there are less than two images, ``eps`` is not above 0, or the matrix would be too large, see
+            :func:`check_zca`.
 
     Example:
         >>> noise = torch.rand(500, 3, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -153,6 +185,7 @@ def fit_zca(images: Tensor, eps: float = 0.1) -> Transform:
     """
     if len(images) < 2 or eps <= 0:
         raise UserError("ZCA needs at least two images, and eps above 0.")
+    check_zca(max(images.shape[-2:]))
     chunks = images.flatten(1).split(_CHUNK)
     mean = sum((_float(chunk).double().sum(dim=0) for chunk in chunks), torch.tensor(0.0).double())
     mean = mean / len(images)

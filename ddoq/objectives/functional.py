@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ddoq.networks.features import captured_features
 
@@ -29,6 +30,72 @@ def weights_of(network: nn.Module) -> Weights:
         for name, parameter in network.named_parameters()
         if parameter.requires_grad
     }
+
+
+def leaves_of(weights: Mapping[str, Tensor]) -> Weights:
+    """Cut weights off from what they were computed of.
+
+    Args:
+        weights: By the name of the parameter.
+
+    Returns:
+        The same values, which share memory; each asks for gradients.
+    """
+    return {name: weight.detach().requires_grad_() for name, weight in weights.items()}
+
+
+def flatten_weights(weights: Mapping[str, Tensor]) -> Tensor:
+    """Write all weights into one vector, in their order.
+
+    Args:
+        weights: By the name of the parameter.
+
+    Returns:
+        Float ``(p,)``, without gradient.
+
+    Example:
+        >>> flatten_weights({"a": torch.ones(1, 2), "b": torch.zeros(1)})
+        tensor([1., 1., 0.])
+    """
+    return torch.cat([weight.detach().flatten() for weight in weights.values()])
+
+
+def split_weights(vector: Tensor, like: Mapping[str, Tensor]) -> Weights:
+    """Take apart what :func:`flatten_weights` put together.
+
+    Args:
+        vector: Float ``(p,)``.
+        like: Weights of the same names, order and shapes.
+
+    Returns:
+        By name; each asks for gradients.
+
+    Example:
+        >>> split_weights(torch.arange(3.0), {"a": torch.ones(1, 2), "b": torch.zeros(1)})["a"]
+        tensor([[0., 1.]], requires_grad=True)
+    """
+    parts = vector.split([weight.numel() for weight in like.values()])
+    shaped = {
+        name: part.reshape(weight.shape)
+        for (name, weight), part in zip(like.items(), parts, strict=True)
+    }
+    return leaves_of(shaped)
+
+
+def as_student(network: nn.Module) -> nn.Module:
+    """Set how a network computes along a training that is matched: nothing in it draws, and nothing is remembered.
+
+    Args:
+        network: Any module; changed in place.
+
+    Returns:
+        The same: dropout is off, batch norm takes the statistics of the batch.
+    """
+    network.eval()
+    for layer in network.modules():
+        if isinstance(layer, _BatchNorm):
+            layer.train()
+    return network
 
 
 def logits_of(network: nn.Module, weights: Mapping[str, Tensor], images: Tensor) -> Tensor:

@@ -35,7 +35,12 @@ class Pixels:
 
     def descend(self, loss: Tensor) -> None:
         """Take a step down a loss, a scalar that depends on the images; weights behind it get no gradient."""
-        (self.images.grad,) = torch.autograd.grad(loss, [self.images])
+        (gradient,) = torch.autograd.grad(loss, [self.images])
+        self.follow(gradient, loss)
+
+    def follow(self, gradient: Tensor, loss: Tensor) -> None:
+        """Take a step against a gradient, of the images' shape, that was computed at some loss."""
+        self.images.grad = gradient
         self._optimizer.step()
         self.images.grad = None
         self.loss = loss.detach()

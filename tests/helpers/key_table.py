@@ -2,6 +2,7 @@
 
 from ddoq.latents.quantization import Quantizer
 from ddoq.priors.base import Sampling
+from ddoq.trajectories import ExpertTrajectories
 
 STAGES = ("autoencoder", "prior", "teacher", "latents", "shard", "set", "labels", "cell")
 NOTHING = ""
@@ -153,6 +154,9 @@ VALUES = {
     "model.distance": "squared-error",
     "model.loops": (2, 2),
     "model.lr": 0.7,
+    "model.experts": ExpertTrajectories(count=3),
+    "model.batch_syn": 1,
+    "model.gradient": "detached",
     "model.crop_scale": (0.5, 1.0),
     "model.faithful": True,
     "model.D4M.quantizer": Quantizer("medoid"),

@@ -21,13 +21,15 @@ from benchmarks.tracking.loggers import WandbOptions
 from ddoq.data import ImageDataModule
 from ddoq.decoding.form import SetRecipe
 from ddoq.distillation.distiller import Distiller
+from ddoq.distillation.ingredient import Ingredient
 from ddoq.errors import UserError
 from ddoq.latents.quantization import Quantizer
 from ddoq.priors import DiTConfig, PriorSource, Sampling, VAEConfig
 from ddoq.teachers import TeacherSource
+from ddoq.trajectories import ExpertTrajectories
 
 WRONG = (float("nan"), float("inf"), -float("inf"))
-ROOTS = (Distiller, ImageDataModule, PriorSource, TeacherSource)
+ROOTS = (Distiller, ImageDataModule, PriorSource, TeacherSource, Ingredient)
 RECORDS = (
     *(Student, RecipeChoice, EvaluationOptions, WandbOptions, Recipe, SetRecipe),
     *(VAEConfig, DiTConfig, Sampling, Quantizer),
@@ -35,6 +37,7 @@ RECORDS = (
 # Arguments without a default, and those without which a number has no meaning.
 NEEDED: dict[str, Any] = {
     "ipc": 1,
+    "experts": ExpertTrajectories(),
     "arch": "resnet18",
     "name": "unified",
     "path": "somewhere",
@@ -95,6 +98,7 @@ CASES = cases()
 def test_the_walk_reaches_what_it_should():
     reached = {f"{kind.__name__}.{name}" for kind, name, _ in CASES}
     for name in (
+        *("MTT.step_size", "FTD.ema", "SATM.rho", "ExpertTrajectories.alpha"),
         *("DM.lr", "DC.lr_net", "SRe2L.crop_scale", "DDOQ.weight_power", "Digits.std"),
         *("ImageFolderImages.mean", "TrainedTeacher.weight_decay", "PretrainedTeacher.mean"),
         *("DiTConfig.learning_rate", "Sampling.guidance_scale", "Recipe.lr_by_arch"),

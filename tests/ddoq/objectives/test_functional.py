@@ -3,7 +3,14 @@ import torch
 from torch import nn
 
 from ddoq.networks import build_network, penultimate
-from ddoq.objectives.functional import descend, features_of, gradients_of, logits_of, weights_of
+from ddoq.objectives.functional import (
+    as_student,
+    descend,
+    features_of,
+    gradients_of,
+    logits_of,
+    weights_of,
+)
 
 
 @pytest.fixture
@@ -66,3 +73,12 @@ def test_gradients_flow_through_a_training_step_to_its_images(images):
     inputs = images[:2, :, :2, :2].clone().requires_grad_()
     lr = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(trained_logits, (inputs, lr))
+
+
+def test_a_student_draws_nothing_and_takes_the_statistics_of_its_batch(images):
+    inner = build_network("convnet1-w4-bn", 3, 8).double()
+    network = as_student(nn.Sequential(nn.Dropout(0.5), inner))
+    logits = network(images)
+    assert torch.equal(network(images), logits)
+    torch.testing.assert_close(logits, inner.train()(images))
+    assert not torch.allclose(logits, inner.eval()(images))

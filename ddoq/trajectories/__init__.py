@@ -1,0 +1,5 @@
+"""Recorded trainings on real images, along which synthetic images are matched."""
+
+from ddoq.trajectories.experts import ExpertTrajectories
+
+__all__ = ["ExpertTrajectories"]
