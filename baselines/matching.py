@@ -19,11 +19,16 @@ from ddoq.distillation.distiller import Distiller
 from ddoq.distillation.shard import Shard, WorkItem, check_budget, class_items
 from ddoq.distillation.tables import ByBudget, look_up
 from ddoq.errors import UserError
-from ddoq.networks import draw_network
+from ddoq.networks import draw_network, penultimate
 from ddoq.networks.features import classifier_of
+from ddoq.objectives.features import Statistic
 from ddoq.optimisation.pixels import Pixels
 from ddoq.optimisation.real_images import Init, RealImages, check_init
+from ddoq.optimisation.steps import StepLoop
 from ddoq.seeding import generator_for
+
+# From a network, real and synthetic images of a class to a scalar that is differentiated by the latter.
+Gap = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 def siamese_recipe(strategy: str) -> SetRecipe:
@@ -54,7 +59,7 @@ class ClassMatching(Distiller):
         iterations: Networks that are drawn, one after the other.
         lr: Step size of the pixels; or a table by images per class.
         momentum: Of the pixels' gradient descent.
-        batch_real: Real images of a class in a step.
+        batch_real: Real images of a class in a step; or a table by images per class.
         init: ``real``: images start as real ones; ``noise``: as standard normal noise.
         augmentation: Siamese strategy, kinds joined by underscores; ``none`` for none.
     """
@@ -67,7 +72,7 @@ class ClassMatching(Distiller):
         iterations: int,
         lr: ByBudget[float],
         momentum: float,
-        batch_real: int,
+        batch_real: ByBudget[int],
         init: Init,
         augmentation: str,
     ) -> None:
@@ -93,7 +98,8 @@ class ClassMatching(Distiller):
     def check(self, data: ImageDataModule) -> None:
         """Refuse settings outside their ranges, and networks that cannot be matched."""
         super().check(data)
-        for name, value in (("iterations", self.iterations), ("batch_real", self.batch_real)):
+        batch_real = self._batch_real(data.num_classes)
+        for name, value in (("iterations", self.iterations), ("batch_real", batch_real)):
             if value < 1:
                 raise UserError(f"{name} must be at least 1, not {value}.")
         if not 0 < self._rate(data.num_classes) < math.inf:
@@ -123,6 +129,14 @@ class ClassMatching(Distiller):
     def _rate(self, num_classes: int) -> float:
         return look_up(self.lr, num_classes, self.ipc, "lr")
 
+    def _batch_real(self, num_classes: int) -> int:
+        return look_up(self.batch_real, num_classes, self.ipc, "batch_real")
+
+    @property
+    def decoded(self) -> int:
+        """Synthetic images of a class that networks see."""
+        return self.ipc
+
     def _transform(self) -> Transform:
         return Transform.normalize(self.data.mean, self.data.std)
 
@@ -143,8 +157,12 @@ class ClassMatching(Distiller):
         """Load the real images of a class and make the synthetic ones that the optimisation starts from."""
         stored = self.data.train.load(self.data.train.of_class(label).tolist())
         real = RealImages(stored.to(self.device), self._transform().to(self.device).apply)
-        images = real.initial(self.ipc, self.init, self.generator("init", label))
+        images = self.initial(real, label)
         return real, Pixels(images, self._rate(self.data.num_classes), self.momentum)
+
+    def initial(self, real: RealImages, label: int) -> Tensor:
+        """Make the synthetic images of a class that the optimisation starts from, float ``(ipc, 3, h, w)``."""
+        return real.initial(self.ipc, self.init, self.generator("init", label))
 
     def pair(self, real: RealImages, synthetic: Tensor, *keys: int) -> tuple[Tensor, Tensor]:
         """Draw a batch of real images, and augment it and the synthetic ones alike.
@@ -154,7 +172,8 @@ class ClassMatching(Distiller):
             synthetic: Its synthetic ones, float ``(ipc, 3, h, w)``; gradients flow.
             keys: Step and class.
         """
-        batch = real.draw(self.batch_real, self.generator("real", *keys))
+        size = self._batch_real(self.data.num_classes)
+        batch = real.draw(size, self.generator("real", *keys))
         kinds = parse_strategy(self.augmentation)
         if not kinds:
             return batch, synthetic
@@ -163,10 +182,36 @@ class ClassMatching(Distiller):
         shared = drawn.to(self.device)
         return augment_siamese(batch, shared), augment_siamese(synthetic, shared)
 
+    def optimise(self, item: WorkItem, gap: Gap, *, per_network: int = 1) -> Shard:
+        """Optimise the images of one class under networks that are never trained, so that classes are independent.
+
+        Args:
+            item: The class.
+            gap: What a step descends.
+            per_network: Steps under each network.
+        """
+        (label,) = item.classes
+        real, pixels = self.start(label)
+        loop = StepLoop(
+            self.iterations,
+            state=pixels.state,
+            restore=pixels.restore,
+            checkpoint=self.checkpoint(item),
+            what=f"{self.method}: {item.name}",
+        )
+        drawn = -1
+        for step in loop:
+            if step // per_network != drawn:
+                drawn = step // per_network
+                network = self.network(drawn).requires_grad_(False)
+            pixels.descend(gap(network, *self.pair(real, pixels.images, step, label)))
+            loop.loss = pixels.loss
+        return self.shard(label, pixels)
+
     def matching_stage(
         self,
         name: str,
-        loss: Callable[[nn.Module, Tensor, Tensor], Tensor],
+        loss: Gap,
         sizes: Sizes,
         steps: int,
     ) -> Stage:
@@ -174,19 +219,20 @@ class ClassMatching(Distiller):
 
         Args:
             name: Of the stage.
-            loss: From a network, real and synthetic images of a class to what is differentiated by the latter.
+            loss: What a step descends.
             sizes: Of the dataset.
             steps: For each class.
         """
         network = draw_network(self.arch, sizes.num_classes, sizes.image_size, seed=self.seed)
-        batch = min(self.batch_real, sizes.largest_class) + self.ipc
+        shown = self.decoded
+        batch = min(self._batch_real(sizes.num_classes), sizes.largest_class) + shown
         shape = (3, sizes.image_size, sizes.image_size)
 
         def run(copied: nn.Module, _: int) -> None:
             images = torch.zeros(batch, *shape, device=device_of(copied))
-            synthetic = images[: self.ipc].clone().requires_grad_()
+            synthetic = images[:shown].clone().requires_grad_()
             with torch.enable_grad():
-                torch.autograd.grad(loss(copied.eval(), images[self.ipc :], synthetic), synthetic)
+                torch.autograd.grad(loss(copied.eval(), images[shown:], synthetic), synthetic)
 
         return network_stage(
             name,
@@ -216,3 +262,19 @@ class ClassMatching(Distiller):
     def summarize(self, infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Average the last loss over classes."""
         return {"loss": math.fsum(info["loss"] for info in infos) / len(infos)}
+
+
+def feature_gap(
+    network: nn.Module, real: Tensor, synthetic: Tensor, statistic: Statistic
+) -> Tensor:
+    """Return the distance of the features of two batches, of which the real ones are not differentiated.
+
+    Args:
+        network: A classifier; features are what its last layer sees.
+        real: Float ``(m, 3, h, w)``.
+        synthetic: Float ``(n, 3, h, w)``.
+        statistic: Between features ``(m, d)`` and ``(n, d)``.
+    """
+    with torch.no_grad():
+        target = penultimate(network, real)
+    return statistic(target, penultimate(network, synthetic))

@@ -18,9 +18,14 @@ from ddoq.distillation.distiller import Distiller
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-REPORT = "weights"  # the folder behind docs/weights.md
+# The folders behind reports in docs, with what rows are compared with and the heading of each.
+REPORTS = {
+    "weights": (["d4m", "random"], "Do DDOQ's weights help?"),
+    "weights_causes": (["kmeans-selection", "ddoq"], "When do weights help? All numbers"),
+}
+PAGES = {"weights": "weights.md", "weights_causes": "weights_causes_numbers.md"}
 FOLDERS = sorted(path.name for path in (ROOT / "results").iterdir() if path.is_dir())
-RESULTS = [name for name in FOLDERS if name != REPORT]
+RESULTS = [name for name in FOLDERS if name not in REPORTS]
 
 
 def block(name: str) -> str:
@@ -48,21 +53,17 @@ def test_tables_are_folded_from_result_files(name):
     )
 
 
-def test_the_report_is_made_from_result_files(tmp_path):
-    folder = ROOT / "results" / REPORT
+@pytest.mark.parametrize("name", REPORTS)
+def test_reports_are_made_from_result_files(name, tmp_path):
+    folder, (against, title) = ROOT / "results" / name, REPORTS[name]
     board = Board.read(folder)
     assert board.complaints() == []
-    title = "Do DDOQ's weights help?"
-    write_report(board, folder, ["d4m", "random"], tmp_path / "weights.md", title)
-    written = (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
-    assert written == (tmp_path / "weights.md").read_text(encoding="utf-8"), (
-        f"run: ddoq-bench report results/{REPORT} --against d4m random --output docs/weights.md "
+    write_report(board, folder, against, tmp_path / PAGES[name], title)
+    written = (ROOT / "docs" / PAGES[name]).read_text(encoding="utf-8")
+    assert written == (tmp_path / PAGES[name]).read_text(encoding="utf-8"), (
+        f"run: ddoq-bench report results/{name} --against {' '.join(against)} --output docs/{PAGES[name]} "
         f'--title "{title}"'
     )
-    lines = [line for line in written.splitlines() if line.startswith("- ")]
-    told = [line for line in lines if "**ddoq" in line and "minus **d4m**" in line]
-    assert told
-    assert block(REPORT) == "\n".join(told)
     for figure in tmp_path.glob("*.png"):
         assert (ROOT / "docs" / figure.name).is_file()
 
@@ -75,6 +76,32 @@ def test_reports_of_the_theory_are_made_from_their_records(record):
     assert document.read_text(encoding="utf-8") == report_text(read_record(record), document)
     for figure in figure_paths(document).values():
         assert figure.is_file()
+
+
+def findings(page: str) -> list[str]:
+    """Return the sentences of a report on what was found."""
+    written = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return [line for line in written.splitlines() if line.startswith("- ")]
+
+
+def test_what_weights_add_to_d4m_is_what_the_report_says():
+    told = [line for line in findings("weights.md") if "**ddoq" in line]
+    told = [line for line in told if "minus **d4m**" in line]
+    assert told
+    assert block("weights") == "\n".join(told)
+
+
+def test_the_page_on_causes_says_what_its_report_says():
+    page = (ROOT / "docs" / "weights_causes.md").read_text(encoding="utf-8")
+    numbers = (ROOT / "docs" / PAGES["weights_causes"]).read_text(encoding="utf-8")
+    quoted = [line for line in page.splitlines() if line.startswith("- ") and " minus " in line]
+    assert len(quoted) >= 10
+    assert [line for line in quoted if line not in numbers.splitlines()] == []
+    prose = "\n".join(line for line in page.splitlines() if line not in quoted)
+    decimals = re.findall(r"[+-]?\d+\.\d+", prose)
+    assert decimals
+    known = set(re.findall(r"[+-]?\d+\.\d+", numbers))
+    assert [number for number in decimals if number not in known] == []
 
 
 def test_results_tell_commits_and_left_nothing_out():

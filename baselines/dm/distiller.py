@@ -1,17 +1,14 @@
 """Synthetic images whose mean features under random networks are those of real ones."""
 
-import torch
 from torch import Tensor, nn
 
-from baselines.matching import ClassMatching
+from baselines.matching import ClassMatching, feature_gap
 from ddoq.augmentation.siamese import FULL_STRATEGY
 from ddoq.costs.workload import Parts, Sizes, Stage
 from ddoq.distillation.shard import Shard, WorkItem
 from ddoq.distillation.tables import ByBudget
-from ddoq.networks import penultimate
 from ddoq.objectives.features import mean_difference
 from ddoq.optimisation.real_images import Init
-from ddoq.optimisation.steps import StepLoop
 
 LR = {1: 1.0, 100: 10.0}  # by images per class; official repository
 
@@ -59,20 +56,7 @@ class DM(ClassMatching):
 
     def distill(self, item: WorkItem) -> Shard:
         """Optimise the images of one class."""
-        (label,) = item.classes
-        real, pixels = self.start(label)
-        loop = StepLoop(
-            self.iterations,
-            state=pixels.state,
-            restore=pixels.restore,
-            checkpoint=self.checkpoint(item),
-            what=f"{self.method}: {item.name}",
-        )
-        for step in loop:
-            network = self.network(step).requires_grad_(False)
-            pixels.descend(mean_gap(network, *self.pair(real, pixels.images, step, label)))
-            loop.loss = pixels.loss
-        return self.shard(label, pixels)
+        return self.optimise(item, mean_gap)
 
     def workload(self, sizes: Sizes, parts: Parts) -> list[Stage] | None:
         """Show a batch of real and all synthetic images of a class to a network, in every iteration."""
@@ -87,6 +71,4 @@ def mean_gap(network: nn.Module, real: Tensor, synthetic: Tensor) -> Tensor:
         real: Float ``(m, 3, h, w)``.
         synthetic: Float ``(n, 3, h, w)``.
     """
-    with torch.no_grad():
-        target = penultimate(network, real)
-    return mean_difference(target, penultimate(network, synthetic))
+    return feature_gap(network, real, synthetic, mean_difference)

@@ -79,7 +79,10 @@ def effects_figure(comparisons: Sequence[Effect], path: Path) -> None:
 
 def _draw_effects(comparisons: Sequence[Effect], path: Path) -> None:
     lines = list(reversed(comparisons))
-    figure = new_figure(8.5, 0.9 + 0.21 * len(lines))
+    names = [drawable(f"{e.dataset}, ipc {e.ipc}, {e.recipe}: {e.row}, {e.student}") for e in lines]
+    # An inch holds 17 letters of a name; beside the longest there shall be room for the differences.
+    width = max(8.5, 3.7 + max(map(len, names)) / 17)
+    figure = new_figure(width, 0.9 + 0.21 * len(lines))
     axis = figure.subplots()
     for place, effect in enumerate(lines):
         d = effect.difference
@@ -90,7 +93,6 @@ def _draw_effects(comparisons: Sequence[Effect], path: Path) -> None:
         marker = "D" if effect.student == OVER_STUDENTS else "o"
         axis.plot(100 * d.mean, place, marker, color=colour, ms=5)
     axis.axvline(0, color="black", lw=0.8)
-    names = [drawable(f"{e.dataset}, ipc {e.ipc}, {e.recipe}: {e.row}, {e.student}") for e in lines]
     axis.set_yticks(range(len(lines)), names, fontsize=7)
     axis.set_ylim(-0.7, len(lines) - 0.3)
     axis.set_xlabel(

@@ -45,6 +45,29 @@ class Pixels:
         self.images.grad = None
         self.loss = loss.detach()
 
+    def coast(self, steps: int) -> None:
+        """Let momentum alone take steps, as under an optimiser that holds other images, too, while those take theirs.
+
+        Args:
+            steps: How many steps of a zero gradient; they are taken at once.
+
+        Example:
+            >>> pixels = Pixels(torch.zeros(1, 1, 1, 1), lr=1.0, momentum=0.5)
+            >>> pixels.descend(pixels.images.sum())  # by -1, and then by -1/2 and -1/4
+            >>> pixels.coast(2)
+            >>> pixels.images.item()
+            -1.75
+        """
+        (group,) = self._optimizer.param_groups
+        velocity = self._optimizer.state[self.images].get("momentum_buffer")
+        momentum: float = group["momentum"]
+        if velocity is None or not momentum:
+            return
+        left = momentum**steps
+        with torch.no_grad():
+            self.images.sub_(velocity, alpha=group["lr"] * momentum * (1 - left) / (1 - momentum))
+            velocity.mul_(left)
+
     def state(self) -> dict[str, Any]:
         """Return all that later steps depend on, for a checkpoint."""
         return {

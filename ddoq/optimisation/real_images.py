@@ -43,7 +43,17 @@ class RealImages:
         Returns:
             Float ``(min(size, n), 3, h, w)``, in random order.
         """
-        positions = torch.randperm(len(self), generator=generator)[:size]
+        return self.take(torch.randperm(len(self), generator=generator)[:size])
+
+    def take(self, positions: Tensor) -> Tensor:
+        """Return certain images.
+
+        Args:
+            positions: int64 ``(b,)``, among these images.
+
+        Returns:
+            Float ``(b, 3, h, w)``.
+        """
         return self._transform(to_float(self._images[positions.to(self._images.device)]))
 
     def initial(self, count: int, init: Init, generator: torch.Generator) -> Tensor:

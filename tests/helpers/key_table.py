@@ -157,6 +157,11 @@ VALUES = {
     "model.experts": ExpertTrajectories(count=3),
     "model.batch_syn": 1,
     "model.gradient": "detached",
+    "model.IDM.batch_real": 7,  # a table, as the next ones
+    "model.IDM.ce_weight": 0.3,
+    "model.IDM.pool_interval": 7,
+    "model.IDM.net_steps": 7,
+    "model.kernel": "linear",
     "model.crop_scale": (0.5, 1.0),
     "model.faithful": True,
     "model.D4M.quantizer": Quantizer("medoid"),

@@ -27,6 +27,25 @@ def test_momentum_by_hand():
     assert seen == [6.0, 3.5, 3.5 - 8.5 / 4]
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_coasting_is_stepping_down_zero_gradients(momentum):
+    start = torch.randn(2, 3, 2, 2, generator=generator())
+    coasting, stepping = (Pixels(start, lr=0.3, momentum=momentum) for _ in range(2))
+    for _ in range(2):
+        for pixels in (coasting, stepping):
+            run(pixels, 1)
+        coasting.coast(4)
+        for _ in range(4):
+            stepping.descend(0 * stepping.images.sum())
+    torch.testing.assert_close(coasting.result(), stepping.result())
+
+
+def test_images_that_have_not_moved_do_not_coast():
+    pixels = Pixels(TARGET, lr=0.3, momentum=0.5)
+    pixels.coast(3)
+    assert torch.equal(pixels.result(), TARGET)
+
+
 def test_pixels_are_not_bounded():
     pixels = Pixels(torch.zeros(2, 3, 2, 2), lr=1.0)
     run(pixels, 400)

@@ -34,6 +34,11 @@ def test_generators_decide(images):
     assert not torch.equal(real.draw(6, generator(1)), real.draw(6, generator(2)))
 
 
+def test_certain_images_are_taken_in_order(images):
+    taken = RealImages(images, double).take(torch.tensor([7, 2, 7]))
+    assert positions(images, taken) == [7, 2, 7]
+
+
 def test_small_classes_are_drawn_whole(images):
     drawn = RealImages(images, double).draw(256, generator())
     assert sorted(positions(images, drawn)) == list(range(10))
