@@ -61,6 +61,8 @@ def measure_decoding(bench: Bench, options: DecodingOptions) -> DecodingRecord:
         record = read_or_set_aside(folder.record, read_record)
         reused = record is not None
         if record is None:
+            for drawn in (folder.table, folder.curve, folder.sheet):  # of an earlier record
+                drawn.unlink(missing_ok=True)
             record = _measure(study, config)
             record.write(folder.record)
         _draw(folder, study, record)

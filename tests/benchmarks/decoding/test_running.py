@@ -73,9 +73,11 @@ def test_it_writes_a_record_a_table_and_two_pictures_and_reuses_them(bench_of, t
     assert "decoding: reused, in" in capsys.readouterr().out
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
     (folder / "images.png").unlink()
+    (folder / "decoding.md").write_text("of an earlier record")
     (folder / "decoding.json").write_bytes(files["decoding.json"][:-9])
     measure_decoding(bench, SMALL)
     assert (folder / "images.png").read_bytes() == files["images.png"]
+    assert (folder / "decoding.md").read_bytes() == files["decoding.md"]
     assert "set aside" in capsys.readouterr().err
 
 
