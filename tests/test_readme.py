@@ -10,6 +10,8 @@ from jsonargparse import ArgumentParser
 from benchmarks.cli import main
 from benchmarks.commands.names import COMMANDS
 from benchmarks.configuration.layers import layers
+from benchmarks.decoding.record import read_record as read_decoding
+from benchmarks.decoding.text import decoding_text
 from benchmarks.leaderboard.board import Board, leaderboard
 from benchmarks.leaderboard.report import write_report
 from benchmarks.theory.record import read_record
@@ -76,6 +78,17 @@ def test_reports_of_the_theory_are_made_from_their_records(record):
     assert document.read_text(encoding="utf-8") == report_text(read_record(record), document)
     for figure in figure_paths(document).values():
         assert figure.is_file()
+
+
+@pytest.mark.parametrize(
+    "record", sorted((ROOT / "docs" / "decoding").glob("*.json")), ids=lambda path: path.stem
+)
+def test_pages_on_decoding_are_made_from_their_records(record):
+    page = record.with_suffix(".md").read_text(encoding="utf-8")
+    assert page == decoding_text(read_decoding(record)) + "\n"
+    assert {path.name for path in record.parent.glob(f"{record.stem}_*.png")} == {
+        f"{record.stem}_{kind}.png" for kind in ("curve", "images")
+    }
 
 
 def findings(page: str) -> list[str]:
