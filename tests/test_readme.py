@@ -22,10 +22,15 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # The folders behind reports in docs, with what rows are compared with and the heading of each.
 REPORTS = {
+    "budgets": (["d4m", "random"], "Where does optimal quantisation win?"),
     "weights": (["d4m", "random"], "Do DDOQ's weights help?"),
     "weights_causes": (["kmeans-selection", "ddoq"], "When do weights help? All numbers"),
 }
-PAGES = {"weights": "weights.md", "weights_causes": "weights_causes_numbers.md"}
+PAGES = {
+    "budgets": "budgets.md",
+    "weights": "weights.md",
+    "weights_causes": "weights_causes_numbers.md",
+}
 FOLDERS = sorted(path.name for path in (ROOT / "results").iterdir() if path.is_dir())
 RESULTS = [name for name in FOLDERS if name not in REPORTS]
 
