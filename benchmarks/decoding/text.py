@@ -63,8 +63,8 @@ def _number(value: float) -> str:
     """Write a number with four digits that count.
 
     Example:
-        >>> [_number(value) for value in (0.012345, 12.345, 1234567.0)]
-        ['0.01234', '12.35', '1234567']
+        >>> [_number(value) for value in (0.012341, 12.341, 1234567.0)]
+        ['0.01234', '12.34', '1234567']
     """
     return f"{value:.0f}" if value >= 1000 else f"{value:.4g}"
 

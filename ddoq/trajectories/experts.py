@@ -23,6 +23,7 @@ from ddoq.data import ImageDataModule
 from ddoq.decoding.transform import Transform, check_zca, fit_zca
 from ddoq.distillation.ingredient import Ingredient
 from ddoq.distillation.tables import ByBudget, settled
+from ddoq.errors import UserError
 from ddoq.networks import draw_network
 from ddoq.objectives.functional import as_student, split_weights
 from ddoq.objectives.trajectories import Segment
@@ -260,6 +261,10 @@ class Recording:
                     make_once(path, unless_whole(partial(self._train, number)), wait=False)
         except _WholeError:
             return
+        except (OSError, UserError):
+            if not folder.is_dir():
+                raise
+            # Another process has put the whole together and removed the parts, while we waited for one of them.
 
     def collect(self, target: Path) -> None:
         """Fill the folder of the experts, with those that are still missing."""

@@ -137,6 +137,7 @@ VALUES = {
     "prior.dit.prediction": "epsilon",
     "prior.dit.schedule": "linear",
     "prior.dit.patch_size": 1,
+    "prior.dit.min_snr": 5.0,
     "teacher.arch": "convnet2-w8",
     "teacher.kwargs": {"padding": 3},
     "teacher.stem": "small",

@@ -11,17 +11,17 @@ HERE = ROOT / "ddoq" / "storage" / "run_folder.py"
 FILES = {
     *("distilled.safetensors", "metadata.json", "images.png", "config.json", "latents.json"),
     *("leaderboard.md", "leaderboard.csv", "leaderboard.html", "report.md", "logged.json"),
-    *("decoding.json", "decoding.md", "curve.png"),
+    *("decoding.json", "decoding.md", "curve.png", "record.json"),
 }
 FOLDERS = {
     *("priors", "teachers", "latents", "shards", "distilled", "labels", "results", "failures"),
     *("students", "curves", "suite", "leaderboards", "wandb", "ingredients"),
-    *("decoding", "samples"),
+    *("decoding", "samples", "theory", "cells"),
 }
 PREFIXES = (".ranks-", "class-")  # of names that go on
 # What else is spelled there: endings, kinds of tables, a format, a pattern; and a word that is in use elsewhere.
 OTHERS = {".safetensors", ".json", ".log", ".checkpoint", ".", "markdown", "csv", "html", "_"}
-OTHERS |= {"04d", r"[^\w.-]+", "smoke", ".lock"}
+OTHERS |= {"04d", r"[^\w.-]+", "smoke", ".lock", "-"}
 PATH_CALLS = ("Path", "joinpath", "with_name", "glob", "rglob")
 
 

@@ -252,3 +252,25 @@ def test_plan_counts_passes_and_files():
 def test_rows_of_a_lost_file_are_a_clear_error(tmp_path):
     with pytest.raises(UserError, match="recorded anew"):
         files.read_rows(tmp_path / "expert-0000.safetensors", [0])
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_parts_that_another_process_removes_while_we_wait(
+    recorded, tmp_path, monkeypatch, coloured_noise, whole
+):
+    made = recorded()
+    (folder,) = folders(tmp_path)
+    target = folder if whole else tmp_path / "elsewhere"
+    parts = tmp_path / "parts"
+    recording = experts.Recording(made, coloured_noise(), parts, CPU)
+
+    def wait_for_what_is_removed(path, make, *, wait):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(experts, "make_once", wait_for_what_is_removed)
+    if whole:
+        recording.share_work(target)
+        assert folders(tmp_path) == [folder]
+    else:
+        with pytest.raises(FileNotFoundError):
+            recording.share_work(target)
