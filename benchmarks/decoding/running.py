@@ -102,12 +102,12 @@ def study_config(study: DecodingStudy) -> dict[str, Any]:
     settings = {k: v for k, v in hashed(method.shard_settings()).items() if k != "sampling"}
     context = {**method.context(), **method.formats()}
     config = {
-        "format": RECORD_FORMAT,
+        **context,  # has a format of its own, that of shards
+        "record": RECORD_FORMAT,
         "method": method.method,
         "ipc": method.ipc,
         "seed": method.seed,
         "settings": settings,
-        **context,
         "test": study.data.test_fingerprint,
         "teacher": study.teacher.fingerprint,
         "steps": method.sampling.num_inference_steps,

@@ -58,6 +58,7 @@ class Measurements:
 
     def __init__(self, record: Mapping[str, Any]) -> None:
         self.record = record
+        self._gap_rates: dict[tuple[Place, Kind], Difference | None] = {}
         self.seeds: list[int] = list(record["seeds"])
         self.budgets: list[int] = list(record["budgets"])
         self.quantizers: list[str] = list(record["quantizers"])
@@ -130,6 +131,12 @@ class Measurements:
 
     def gap_rate(self, place: Place, kind: Kind) -> Difference | None:
         """Fit gaps over numbers of centroids from 2 on, seed by seed; the exponent with its interval over seeds."""
+        asked = (place, kind)
+        if asked not in self._gap_rates:  # sentences and tables ask for it, and fits are slow
+            self._gap_rates[asked] = self._fit_gaps(place, kind)
+        return self._gap_rates[asked]
+
+    def _fit_gaps(self, place: Place, kind: Kind) -> Difference | None:
         sizes = [k for k in self.budgets if k > 1]
         exponents = []
         for seed in self.seeds:

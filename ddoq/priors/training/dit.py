@@ -168,10 +168,12 @@ class DiTTraining(SeededTraining):
         labels = labels.masked_fill(hidden, self.no_class)
         with _fast_attention(self.device):
             predicted = self.dit(noisy, timestep=times, class_labels=labels).sample
-        errors = F.mse_loss(predicted.float(), target, reduction="none")
-        kind = self.scheduler.config.prediction_type
-        weights = loss_weights(self.scheduler, times, kind, self.min_snr)
-        loss = errors.mean() if self.min_snr is None else (errors.mean((1, 2, 3)) * weights).mean()
+        if self.min_snr is None:
+            loss = F.mse_loss(predicted.float(), target)
+        else:
+            errors = F.mse_loss(predicted.float(), target, reduction="none").mean((1, 2, 3))
+            kind = self.scheduler.config.prediction_type
+            loss = (errors * loss_weights(self.scheduler, times, kind, self.min_snr)).mean()
         self.record(loss)
         return loss
 

@@ -132,3 +132,12 @@ def test_what_does_not_fit_is_refused(bench_of, coloured_noise):
     for bench, options, told in cases:
         with pytest.raises(UserError, match=told):
             measure_decoding(bench, options)
+
+
+def test_a_new_format_of_records_has_a_folder_of_its_own(bench_of, tmp_path, monkeypatch):
+    before = measure_decoding(bench_of(), SMALL)
+    monkeypatch.setattr("benchmarks.decoding.running.RECORD_FORMAT", 1000)
+    monkeypatch.setattr("benchmarks.decoding.record.RECORD_FORMAT", 1000)
+    after = measure_decoding(bench_of(), SMALL)
+    assert after.name != before.name
+    assert {after.name, before.name} <= {p.name for p in (tmp_path / "runs/decoding").iterdir()}

@@ -64,6 +64,26 @@ def test_weights_bound_the_ratio_with_which_errors_of_the_latent_count(predictio
     assert loss_weights(scheduler, times, prediction, None).tolist() == [1.0] * 6
 
 
+def test_without_a_bound_loss_and_gradients_are_those_of_the_squared_error_bit_for_bit(monkeypatch):
+    latents = torch.randn(7, 2, 4, 4, generator=torch.manual_seed(0))
+    batch = (latents, torch.zeros(7, dtype=torch.long))
+    torch.manual_seed(0)
+    module = make_module()
+    seen = {}
+    whole = torch.nn.functional.mse_loss
+
+    def squared_error(predicted, target, **rest):
+        seen.update(predicted=predicted, target=target)
+        return whole(predicted, target, **rest)
+
+    monkeypatch.setattr("ddoq.priors.training.dit.F.mse_loss", squared_error)
+    loss = module.training_step(batch, 0)
+    (gradient,) = torch.autograd.grad(loss, seen["predicted"], retain_graph=True)
+    plain = whole(seen["predicted"], seen["target"])
+    assert torch.equal(loss, plain)
+    assert torch.equal(gradient, torch.autograd.grad(plain, seen["predicted"])[0])
+
+
 def test_weights_enter_the_loss_and_a_bound_that_none_reaches_counts_errors_of_the_latent():
     latents = torch.randn(64, 2, 4, 4, generator=torch.manual_seed(0))
     labels = torch.zeros(64, dtype=torch.long)
