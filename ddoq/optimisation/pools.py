@@ -1,14 +1,49 @@
 """Pools of networks of different ages, under which synthetic images are matched with real ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ddoq.objectives.functional import as_student
 
-class PooledNetwork:
-    """A network that learns from real images now and then.
+# Makes the optimiser of a network's weights.
+OptimizerOf = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+
+
+class _Learner:
+    """A network that is asked for features, and learns now and then.
+
+    Args:
+        number: How many networks were drawn before it.
+        network: On its device.
+        optimizer: Of its weights.
+    """
+
+    def __init__(self, number: int, network: nn.Module, optimizer: OptimizerOf) -> None:
+        self.number = number
+        self.network = network.eval().requires_grad_(False)
+        self._weights = list(network.parameters())
+        self._optimizer = optimizer(self._weights)
+
+    def _descend(self, images: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
+        """Take a step down a loss of what the network answers to images, and return its answers."""
+        self.network.requires_grad_(True)
+        answers: Tensor = self.network(images)
+        gradients = torch.autograd.grad(loss(answers), self._weights)
+        self.network.requires_grad_(False)
+        for weight, gradient in zip(self._weights, gradients, strict=True):
+            weight.grad = gradient
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        return answers
+
+
+class PooledNetwork(_Learner):
+    """A classifier that learns from real images now and then.
 
     Args:
         number: How many networks were drawn before it.
@@ -27,12 +62,8 @@ class PooledNetwork:
     def __init__(
         self, number: int, network: nn.Module, lr: float, momentum: float, weight_decay: float
     ) -> None:
-        self.number = number
-        self.network = network.eval().requires_grad_(False)
-        self._weights = list(network.parameters())
-        self._optimizer = torch.optim.SGD(
-            self._weights, lr=lr, momentum=momentum, weight_decay=weight_decay
-        )
+        descent = partial(torch.optim.SGD, lr=lr, momentum=momentum, weight_decay=weight_decay)
+        super().__init__(number, network, descent)
         self.seen = 0
         self.correct = torch.zeros((), dtype=torch.int64, device=self._weights[0].device)
 
@@ -43,14 +74,7 @@ class PooledNetwork:
 
     def learn(self, images: Tensor, labels: Tensor) -> None:
         """Take a step down the cross-entropy of a batch, float ``(b, 3, h, w)``, with labels int64 ``(b,)``."""
-        self.network.requires_grad_(True)
-        logits = self.network(images)
-        gradients = torch.autograd.grad(F.cross_entropy(logits, labels), self._weights)
-        self.network.requires_grad_(False)
-        for weight, gradient in zip(self._weights, gradients, strict=True):
-            weight.grad = gradient
-        self._optimizer.step()
-        self._optimizer.zero_grad()
+        logits = self._descend(images, partial(F.cross_entropy, target=labels))
         self.correct += (logits.argmax(dim=1) == labels).sum()
         self.seen += len(labels)
 
@@ -157,3 +181,151 @@ class FirstInFirstOut:
 
     def _new(self, number: int) -> PooledNetwork:
         return PooledNetwork(number, self._draw(number), *self._settings)
+
+
+class AgedNetwork(_Learner):
+    """A network that learns from the distilled images, until it is too old.
+
+    Args:
+        number: How many networks were drawn before it.
+        network: From images to targets, on its device.
+        optimizer: Of its weights.
+        age: What its counter starts from.
+
+    Attributes:
+        number: As given.
+        network: In evaluation mode, so that batch norm takes what it remembers; its weights ask for no gradients.
+        age: Its counter.
+    """
+
+    def __init__(self, number: int, network: nn.Module, optimizer: OptimizerOf, age: int) -> None:
+        super().__init__(number, network, optimizer)
+        self.age = age
+
+    def learn(self, images: Tensor, targets: Tensor) -> None:
+        """Take a step down the mean squared error; batch norm takes the statistics of the batch and remembers them.
+
+        Args:
+            images: Float ``(b, 3, h, w)``.
+            targets: Float ``(b, k)``.
+        """
+        as_student(self.network)
+        self._descend(images, partial(F.mse_loss, target=targets))
+        self.network.eval()
+
+    def state(self) -> dict[str, Any]:
+        """Return all that later steps depend on."""
+        return {
+            "number": self.number,
+            "age": self.age,
+            "network": dict(self.network.state_dict()),
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state; its tensors may be on another device."""
+        self.network.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(dict(state["optimizer"]))
+
+
+class ResetAtAge:
+    """A pool of a fixed size whose networks learn after every use, and make way for fresh ones where they are too old.
+
+    Source: Y. Zhou, E. Nezhadarya and J. Ba, *Dataset Distillation using Neural Feature Regression*, NeurIPS 2022.
+
+    Args:
+        draw: Makes the network of a number, on its device: its weights must follow from the number alone. Nothing in it
+            draws while it learns: dropout is off.
+        optimizer: Makes the optimiser of a network's weights.
+        ages: What the counters of the first networks start from: a network each. See :func:`staggered`.
+        limit: The counter that a network may not exceed; at least 0.
+        faithful: Whether the counter of a network's place keeps its value where a fresh one comes into it, as in the
+            code that KRR-ST was released with: from its first reset on, that place gets a fresh network after every use,
+            and none of these ever learns.
+
+    Attributes:
+        members: The networks as they are now.
+        drawn: How many networks there have been.
+
+    Example:
+        >>> descent = partial(torch.optim.SGD, lr=0.1)
+        >>> pool = ResetAtAge(lambda _: nn.Linear(2, 1), descent, ages=[0, 1], limit=1)
+        >>> for _ in range(3):
+        ...     pool.use(1, torch.ones(1, 2), torch.ones(1, 1))
+        >>> [(member.number, member.age) for member in pool.members]
+        [(0, 0), (2, 1)]
+    """
+
+    def __init__(
+        self,
+        draw: Callable[[int], nn.Module],
+        optimizer: OptimizerOf,
+        *,
+        ages: Sequence[int],
+        limit: int,
+        faithful: bool = False,
+    ) -> None:
+        self._draw = draw
+        self._optimizer = optimizer
+        self._limit = limit
+        self._faithful = faithful
+        self.members = [self._new(number, age) for number, age in enumerate(ages)]
+        self.drawn = len(self.members)
+
+    def warm_up(self, batch: Callable[[int, int], tuple[Tensor, Tensor]]) -> None:
+        """Let the first networks take as many steps as their counters say.
+
+        Args:
+            batch: Gives images and targets for the place of a network and the number of its step.
+        """
+        for place, member in enumerate(self.members):
+            for step in range(member.age):
+                member.learn(*batch(place, step))
+
+    def pick(self, generator: torch.Generator) -> int:
+        """Draw the place of a network.
+
+        Args:
+            generator: CPU generator.
+        """
+        return int(torch.randint(len(self.members), (), generator=generator))
+
+    def use(self, place: int, images: Tensor, targets: Tensor) -> None:
+        """End the use of a network: it learns once, or a fresh one takes its place.
+
+        Args:
+            place: In the pool.
+            images: Float ``(b, 3, h, w)``, distilled; without gradient.
+            targets: Of these, float ``(b, k)``.
+        """
+        member = self.members[place]
+        if member.age <= self._limit:
+            member.learn(images, targets)
+            member.age += 1
+            return
+        self.members[place] = self._new(self.drawn, member.age if self._faithful else 0)
+        self.drawn += 1
+
+    def state(self) -> dict[str, Any]:
+        """Return all that later steps depend on: networks, optimisers and counters."""
+        return {"drawn": self.drawn, "members": [member.state() for member in self.members]}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state; its tensors may be on another device."""
+        self.drawn = state["drawn"]
+        self.members = [self._new(part["number"], part["age"]) for part in state["members"]]
+        for member, part in zip(self.members, state["members"], strict=True):
+            member.restore(part)
+
+    def _new(self, number: int, age: int) -> AgedNetwork:
+        return AgedNetwork(number, self._draw(number), self._optimizer, age)
+
+
+def staggered(size: int, limit: int) -> list[int]:
+    """Spread counters evenly below a limit, so that networks do not all make way at once.
+
+    Example:
+        >>> staggered(4, 100)
+        [0, 25, 50, 75]
+    """
+    return [place * limit // size for place in range(size)]
