@@ -4,10 +4,15 @@ import contextlib
 import os
 import signal
 
-# A shell lets its background jobs ignore Ctrl-C, and they hand that on; tests of interruption need it.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    with contextlib.suppress(ValueError):  # of a thread
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell lets its background jobs ignore Ctrl-C, `nohup` lets them ignore a closed terminal, and they hand that on; tests of
+# interruption need both.
+for number, handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        with contextlib.suppress(ValueError):  # of a thread
+            signal.signal(number, handler)
 
 # Two torch processes of two threads each starve one another; one thread a test process is fastest on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -15,6 +20,7 @@ os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import lightning as L
 import pytest
@@ -28,6 +34,21 @@ from ddoq.priors.base import Prior, Sampling
 from ddoq.storage.fingerprints import hash_tensors
 
 torch.set_num_threads(1)
+
+
+# What starts processes and waits for them; begun first, so that at the end no worker is left alone with it.
+LONG = ("ddp/", "faults/", "benchmarks/suites/test_runner.py", "benchmarks/run/test_")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with long tests; the others keep their order."""
+    here = Path(__file__).parent
+
+    def is_short(item: pytest.Item) -> bool:
+        inside = item.path.is_relative_to(here)
+        return not (inside and item.path.relative_to(here).as_posix().startswith(LONG))
+
+    items.sort(key=is_short)
 
 
 class ColouredNoise(ImageDataModule):
