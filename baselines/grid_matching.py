@@ -74,7 +74,11 @@ class GridMatching(ClassMatching):
         """Fill grids with real images, or with noise."""
         if self.init != "real":
             return super().initial(real, label)
-        cells = draw_cells(len(real), self.ipc, self.factor, seed=self.seed, label=label)
+        if self.sampling is None:
+            cells = draw_cells(len(real), self.ipc, self.factor, seed=self.seed, label=label)
+        else:
+            generator = self.generator("init", label)
+            cells = real.sampler.first(len(real), self.ipc * self.factor**2, generator)
         return tile_grid(real.take(cells), self.factor)
 
     def pair(self, real: RealImages, synthetic: Tensor, *keys: int) -> tuple[Tensor, Tensor]:

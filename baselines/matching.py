@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from baselines.pixels import PixelMethod
 from ddoq.augmentation.siamese import FULL_STRATEGY, augment_siamese, draw_siamese, parse_strategy
 from ddoq.costs.flops import count_flops, on_meta
 from ddoq.costs.stages import device_of, network_stage
@@ -15,7 +16,6 @@ from ddoq.costs.workload import Sizes, Stage, image_bytes
 from ddoq.data import ImageDataModule
 from ddoq.decoding.form import SetForm, SetRecipe
 from ddoq.decoding.transform import Transform
-from ddoq.distillation.distiller import Distiller
 from ddoq.distillation.shard import Shard, WorkItem, check_budget, class_items
 from ddoq.distillation.tables import ByBudget, look_up
 from ddoq.errors import UserError
@@ -26,6 +26,7 @@ from ddoq.optimisation.pixels import Pixels
 from ddoq.optimisation.real_images import Init, RealImages, check_init
 from ddoq.optimisation.steps import StepLoop
 from ddoq.seeding import generator_for
+from ddoq.selection.sampling import Drawn
 
 # From a network, real and synthetic images of a class to a scalar that is differentiated by the latter.
 Gap = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -46,7 +47,7 @@ def siamese_recipe(strategy: str) -> SetRecipe:
     return SetRecipe("dsa", {} if strategy == FULL_STRATEGY else {"siamese": strategy})
 
 
-class ClassMatching(Distiller):
+class ClassMatching(PixelMethod):
     """Optimises pixels, normalised and without bounds, so that networks see in them what they see in real images.
 
     A step draws a network, and for every class a batch of real images and one Siamese augmentation for both sides. All
@@ -155,14 +156,23 @@ class ClassMatching(Distiller):
 
     def start(self, label: int) -> tuple[RealImages, Pixels]:
         """Load the real images of a class and make the synthetic ones that the optimisation starts from."""
-        stored = self.data.train.load(self.data.train.of_class(label).tolist())
-        real = RealImages(stored.to(self.device), self._transform().to(self.device).apply)
+        real = self.real_images(label, self._transform())
         images = self.initial(real, label)
         return real, Pixels(images, self._rate(self.data.num_classes), self.momentum)
 
     def initial(self, real: RealImages, label: int) -> Tensor:
         """Make the synthetic images of a class that the optimisation starts from, float ``(ipc, 3, h, w)``."""
         return real.initial(self.ipc, self.init, self.generator("init", label))
+
+    def drawn(self, real: RealImages, *keys: int) -> Drawn:
+        """Draw which real images of a class a step sees.
+
+        Args:
+            real: The real images of the class.
+            keys: Step and class.
+        """
+        size = self._batch_real(self.data.num_classes)
+        return real.sampler.draw(len(real), size, self.generator("real", *keys))
 
     def pair(self, real: RealImages, synthetic: Tensor, *keys: int) -> tuple[Tensor, Tensor]:
         """Draw a batch of real images, and augment it and the synthetic ones alike.
@@ -172,8 +182,7 @@ class ClassMatching(Distiller):
             synthetic: Its synthetic ones, float ``(ipc, 3, h, w)``; gradients flow.
             keys: Step and class.
         """
-        size = self._batch_real(self.data.num_classes)
-        batch = real.draw(size, self.generator("real", *keys))
+        batch = real.take(self.drawn(real, *keys).positions)
         kinds = parse_strategy(self.augmentation)
         if not kinds:
             return batch, synthetic
@@ -181,6 +190,20 @@ class ClassMatching(Distiller):
         drawn = draw_siamese(1, (height, width), kinds, self.generator("siamese", *keys))
         shared = drawn.to(self.device)
         return augment_siamese(batch, shared), augment_siamese(synthetic, shared)
+
+    def loss_of(
+        self, network: nn.Module, gap: Gap, real: RealImages, synthetic: Tensor, *keys: int
+    ) -> Tensor:
+        """Return what a step of a class descends.
+
+        Args:
+            network: Of the step.
+            gap: Between real and synthetic images under it.
+            real: The real images of the class.
+            synthetic: Its synthetic ones, float ``(ipc, 3, h, w)``; gradients flow.
+            keys: Step and class.
+        """
+        return gap(network, *self.pair(real, synthetic, *keys))
 
     def optimise(self, item: WorkItem, gap: Gap, *, per_network: int = 1) -> Shard:
         """Optimise the images of one class under networks that are never trained, so that classes are independent.
@@ -194,8 +217,8 @@ class ClassMatching(Distiller):
         real, pixels = self.start(label)
         loop = StepLoop(
             self.iterations,
-            state=pixels.state,
-            restore=pixels.restore,
+            state=lambda: state_of(real, pixels),
+            restore=lambda state: restore(real, pixels, state),
             checkpoint=self.checkpoint(item),
             what=f"{self.method}: {item.name}",
         )
@@ -204,7 +227,7 @@ class ClassMatching(Distiller):
             if step // per_network != drawn:
                 drawn = step // per_network
                 network = self.network(drawn).requires_grad_(False)
-            pixels.descend(gap(network, *self.pair(real, pixels.images, step, label)))
+            pixels.descend(self.loss_of(network, gap, real, pixels.images, step, label))
             loop.loss = pixels.loss
         return self.shard(label, pixels)
 
@@ -262,6 +285,17 @@ class ClassMatching(Distiller):
     def summarize(self, infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Average the last loss over classes."""
         return {"loss": math.fsum(info["loss"] for info in infos) / len(infos)}
+
+
+def state_of(real: RealImages, pixels: Pixels) -> dict[str, Any]:
+    """Return all that later steps of a class depend on."""
+    return {**pixels.state(), **real.sampler.state()}
+
+
+def restore(real: RealImages, pixels: Pixels, state: Mapping[str, Any]) -> None:
+    """Go on from a state of a class."""
+    pixels.restore(state)
+    real.sampler.restore(state)
 
 
 def feature_gap(

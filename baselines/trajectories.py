@@ -7,6 +7,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
+from baselines.pixels import PixelMethod
 from ddoq.augmentation.siamese import FULL_STRATEGY, augment_siamese, draw_siamese_batch
 from ddoq.bounds import check_number
 from ddoq.costs.flops import count_flops, on_meta
@@ -14,7 +15,6 @@ from ddoq.costs.stages import device_of, network_stage
 from ddoq.costs.workload import Parts, Sizes, Stage, image_bytes
 from ddoq.data import ImageDataModule
 from ddoq.decoding.form import SetForm, SetRecipe
-from ddoq.distillation.distiller import Distiller
 from ddoq.distillation.shard import Shard, WorkItem, check_budget
 from ddoq.distillation.tables import ByBudget, settled
 from ddoq.errors import UserError, suggest
@@ -22,7 +22,7 @@ from ddoq.objectives.functional import Weights, weights_of
 from ddoq.objectives.trajectories import Gradient, Match, Segment, View, match_trajectory
 from ddoq.optimisation.average import Average
 from ddoq.optimisation.pixels import Pixels
-from ddoq.optimisation.real_images import Init, RealImages, check_init
+from ddoq.optimisation.real_images import Init, check_init
 from ddoq.optimisation.step_size import StepSize
 from ddoq.optimisation.steps import StepLoop
 from ddoq.seeding import generator_for
@@ -75,7 +75,7 @@ class Trained:
         self.losses = list(state["losses"])
 
 
-class TrajectoryMatching(Distiller):
+class TrajectoryMatching(PixelMethod):
     """Optimises pixels, in the space that experts see, and the step size of the students that learn from them.
 
     A step draws an expert and an epoch of it, lets a student start there and learn from the synthetic images, and
@@ -220,12 +220,10 @@ class TrajectoryMatching(Distiller):
 
     def start(self) -> Trained:
         """Make the images that the optimisation starts from, class by class, and the step size."""
-        transform = self.experts.transform().to(self.device)
-        train = self.data.train
+        transform = self.experts.transform()
         firsts = []
         for label in range(self.data.num_classes):
-            stored = train.load(train.of_class(label).tolist()).to(self.device)
-            real = RealImages(stored, transform.apply)
+            real = self.real_images(label, transform)
             firsts.append(real.initial(self.ipc, self.init, self.generator("init", label)))
         images = torch.cat(firsts)
         return Trained(

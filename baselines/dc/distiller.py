@@ -1,7 +1,7 @@
 """Synthetic images that pull a network's weights where real ones pull them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.matching import ClassMatching
+from baselines.matching import restore, state_of
+from baselines.separable import SeparableMatching
 from ddoq.augmentation.siamese import (
     FULL_STRATEGY,
     augment_siamese,
@@ -23,7 +24,11 @@ from ddoq.distillation.shard import Shard, WorkItem
 from ddoq.distillation.tables import ByBudget, look_up
 from ddoq.errors import UserError
 from ddoq.networks import draw_network
-from ddoq.objectives.functional import gradients_of
+from ddoq.objectives.functional import (
+    gradients_of,
+    sample_gradients,
+    split_weights,
+)
 from ddoq.objectives.gradients import Distance, gradient_distance
 from ddoq.optimisation.pixels import Pixels
 from ddoq.optimisation.real_images import Init, RealImages
@@ -33,7 +38,7 @@ from ddoq.optimisation.steps import StepLoop
 LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
 
 
-class DC(ClassMatching):
+class DC(SeparableMatching):
     r"""Match, class by class, the gradient of the loss on synthetic images with that on real ones.
 
     .. math::
@@ -120,8 +125,8 @@ class DC(ClassMatching):
         real = {label: images for label, (images, _) in zip(labels, starts, strict=True)}
         loop = StepLoop(
             self.iterations,
-            state=lambda: [images.state() for images in pixels],
-            restore=lambda states: _restore(pixels, states),
+            state=lambda: [state_of(*start) for start in starts],
+            restore=lambda states: _restore(starts, states),
             checkpoint=self.joint_checkpoint(),
             what=self.method,
         )
@@ -138,11 +143,28 @@ class DC(ClassMatching):
         network = self.network(iteration)
         for step in range(steps):
             for label, images in pixels.items():
-                pair = self.pair(real[label], images.images, iteration, step, label)
-                images.descend(self._gap(network, *pair, label=label))
+                gap = partial(self._gap, label=label)
+                keys = (iteration, step, label)
+                images.descend(self.loss_of(network, gap, real[label], images.images, *keys))
             if step + 1 < steps:
                 gathered = self.all_gather_items([images.images for images in pixels.values()])
                 self._train(network, torch.cat(gathered), epochs, iteration, step)
+
+    def rows(self, network: nn.Module, real: Tensor, label: int) -> Tensor:
+        """Return the gradients of the network's weights on single real images."""
+        labels = torch.full((len(real),), label, device=real.device)
+        return sample_gradients(network, real, labels)
+
+    def compare(
+        self, network: nn.Module, synthetic: Tensor, label: int
+    ) -> Callable[[Tensor], Tensor]:
+        """Compare a mean gradient with that on synthetic images."""
+        weights = dict(network.named_parameters())
+        labels = torch.full((len(synthetic),), label, device=synthetic.device)
+        loss = F.cross_entropy(network(synthetic), labels)
+        gradients = gradients_of(loss, weights, differentiable=True)
+        distance = gradient_distance(self.distance)
+        return lambda mean: distance(split_weights(mean, weights), gradients)
 
     def _loops(self, num_classes: int) -> tuple[int, int]:
         """Return steps under a network, and epochs of its training after each."""
@@ -192,9 +214,11 @@ class DC(ClassMatching):
         return stages
 
 
-def _restore(pixels: Sequence[Pixels], states: Sequence[Mapping[str, Any]]) -> None:
-    for images, state in zip(pixels, states, strict=True):
-        images.restore(state)
+def _restore(
+    starts: Sequence[tuple[RealImages, Pixels]], states: Sequence[Mapping[str, Any]]
+) -> None:
+    for (real, images), state in zip(starts, states, strict=True):
+        restore(real, images, state)
 
 
 def gradient_gap(

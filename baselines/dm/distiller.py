@@ -1,19 +1,24 @@
 """Synthetic images whose mean features under random networks are those of real ones."""
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor, nn
 
-from baselines.matching import ClassMatching, feature_gap
+from baselines.matching import feature_gap
+from baselines.separable import SeparableMatching
 from ddoq.augmentation.siamese import FULL_STRATEGY
 from ddoq.costs.workload import Parts, Sizes, Stage
 from ddoq.distillation.shard import Shard, WorkItem
 from ddoq.distillation.tables import ByBudget
+from ddoq.networks import penultimate
 from ddoq.objectives.features import mean_difference
 from ddoq.optimisation.real_images import Init
 
 LR = {1: 1.0, 100: 10.0}  # by images per class; official repository
 
 
-class DM(ClassMatching):
+class DM(SeparableMatching):
     r"""Match, class by class, the mean feature of synthetic images with that of real ones.
 
     .. math::
@@ -57,6 +62,18 @@ class DM(ClassMatching):
     def distill(self, item: WorkItem) -> Shard:
         """Optimise the images of one class."""
         return self.optimise(item, mean_gap)
+
+    @torch.no_grad()
+    def rows(self, network: nn.Module, real: Tensor, label: int) -> Tensor:
+        """Return the features of real images."""
+        return penultimate(network, real)
+
+    def compare(
+        self, network: nn.Module, synthetic: Tensor, label: int
+    ) -> Callable[[Tensor], Tensor]:
+        """Compare a mean feature with that of synthetic images."""
+        features = penultimate(network, synthetic)
+        return lambda mean: mean_difference(mean[None], features)
 
     def workload(self, sizes: Sizes, parts: Parts) -> list[Stage] | None:
         """Show a batch of real and all synthetic images of a class to a network, in every iteration."""

@@ -126,6 +126,11 @@ class SRe2L(Distiller):
         return False
 
     @property
+    def reads_images(self) -> bool:
+        """No: it has what it knows of them from the teacher."""
+        return False
+
+    @property
     def needs_teacher(self) -> bool:
         """The teacher is all that is left of the data."""
         return True

@@ -5,7 +5,7 @@ from abc import ABC
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import lightning as L
 import torch
@@ -59,7 +59,7 @@ class Distiller(ItemRunner, Configured, ABC):
         UserError: If the seed is none, see :func:`ddoq.seeding.check_seed`.
     """
 
-    method: ClassVar[str] = _Unnamed()
+    method: str = _Unnamed()
 
     def __init__(self, ipc: int, seed: int = 0) -> None:
         super().__init__()
@@ -96,7 +96,16 @@ class Distiller(ItemRunner, Configured, ABC):
     @property
     def ingredients(self) -> dict[str, Ingredient]:
         """What it needs beyond these: the ingredients among its arguments, by name."""
+        return self.own_ingredients()
+
+    def own_ingredients(self) -> dict[str, Ingredient]:
+        """Return the ingredients among its arguments that it needs as it is set: all, unless overridden."""
         return ingredients_of(self.arguments)
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether training images decide its shards; a teacher alone decides those of some methods."""
+        return True
 
     def weigh(self, shard: Shard) -> Tensor:
         """Weigh the images of a shard, float32 ``(n,)``, mean 1 within a class; ones unless overridden."""
@@ -110,7 +119,7 @@ class Distiller(ItemRunner, Configured, ABC):
         """
         if self.ipc < 1:
             raise UserError(f"ipc must be at least 1, not {self.ipc}.")
-        for part in ingredients_of(self.arguments).values():
+        for part in self.own_ingredients().values():
             part.check(data)
 
     def summarize(self, infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -291,7 +300,7 @@ class Distiller(ItemRunner, Configured, ABC):
             root: The output folder.
             where: Arguments of ``lightning.Trainer`` that say where to run.
         """
-        prepare_all(ingredients_of(self.arguments), self.data, root, where)
+        prepare_all(self.own_ingredients(), self.data, root, where)
 
     def context(self) -> dict[str, Any]:
         """Return what beside settings decides shards and set; it enters their keys and the record."""

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import lightning as L
 import torch
@@ -35,7 +35,7 @@ class ItemRunner(L.LightningModule, ABC):
         checkpoint_seconds: Time between two checkpoints of an item; 0 saves whenever a method asks. No part of keys.
     """
 
-    method: ClassVar[str]
+    method: str
     checkpoint_seconds: float = INTERVAL
     data: ImageDataModule
     _run: Run | None = None

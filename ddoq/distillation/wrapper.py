@@ -69,6 +69,11 @@ class Wrapper(Distiller):
         super().__setattr__(name, value)
 
     @property
+    def chooses(self) -> bool:
+        """Whether it chooses the real images that the base's steps see, of those that it gives the base."""
+        return False
+
+    @property
     def sees_normalized(self) -> bool:
         """Whether the base does."""
         return self.base.sees_normalized
@@ -99,10 +104,19 @@ class Wrapper(Distiller):
         return self.base.joint
 
     @property
+    def reads_images(self) -> bool:
+        """Whether the base does."""
+        return self.base.reads_images
+
+    @property
     def ingredients(self) -> dict[str, Ingredient]:
         """Its own ingredients, and those of the base under ``base.``."""
         inner = {f"base.{name}": part for name, part in self.base.ingredients.items()}
-        return {**super().ingredients, **inner}
+        return {**self.own_ingredients(), **inner}
+
+    def own_ingredients(self) -> dict[str, Ingredient]:
+        """Return those among its own arguments."""
+        return super().own_ingredients()
 
     def base_data(self) -> ImageDataModule:
         """Return the dataset that the base works on: this wrapper's, unless overridden.
@@ -122,7 +136,7 @@ class Wrapper(Distiller):
     def check(self, data: ImageDataModule) -> None:
         """Check the base, and the ingredients of both."""
         self.base.check(data)
-        for part in super().ingredients.values():
+        for part in self.own_ingredients().values():
             part.check(data)
 
     def attach(
@@ -139,10 +153,14 @@ class Wrapper(Distiller):
     def prepare(self, root: Path, where: Mapping[str, Any]) -> None:
         """Prepare its own ingredients, give the base its data, and have the base prepare its own."""
         super().prepare(root, where)
+        self.hand_on()
+        self.base.prepare(root, where)
+
+    def hand_on(self) -> None:
+        """Give the base what it works on, once the wrapper's own ingredients are prepared."""
         data = self.base_data()
         if data is not self.base.data:
             self._attach_base(self.base, data)
-        self.base.prepare(root, where)
 
     def context(self) -> dict[str, Any]:
         """Return its own context, and that of a base which works on other data."""
@@ -170,6 +188,10 @@ class Wrapper(Distiller):
             The same distiller, ready to ``distill``.
         """
         self._attach_base(base, self.base.data if data is None else data)
+        inner = base
+        while isinstance(inner, Wrapper):  # its ingredients are those of the base, and prepared
+            inner.hand_on()
+            inner = inner.base
         base.enter(self._running().scoped(scope))
         base.trainer = self.trainer
         base.to(self.device)

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import functional_call, grad, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ddoq.networks.features import captured_features
@@ -148,6 +149,31 @@ def gradients_of(loss: Tensor, weights: Mapping[str, Tensor], *, differentiable:
     """
     gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=differentiable)
     return dict(zip(weights, gradients, strict=True))
+
+
+def sample_gradients(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Differentiate the cross-entropy of each image by itself by all weights of a network.
+
+    Args:
+        network: A classifier in which no image sees another (no batch norm).
+        images: Float ``(n, 3, h, w)``, normalised.
+        labels: int64 ``(n,)``.
+
+    Returns:
+        Float ``(n, p)``, weights in the order of :func:`flatten_weights`; their mean is the gradient of the mean loss.
+
+    Example:
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(3, 2))
+        >>> sample_gradients(network, torch.zeros(4, 3, 1, 1), torch.tensor([0, 1, 1, 0])).shape
+        torch.Size([4, 8])
+    """
+    weights = {name: weight.detach() for name, weight in network.named_parameters()}
+
+    def loss(held: Weights, image: Tensor, label: Tensor) -> Tensor:
+        return F.cross_entropy(logits_of(network, held, image[None]), label[None])
+
+    by_name = vmap(grad(loss), in_dims=(None, 0, 0))(weights, images, labels)
+    return torch.cat([by_name[name].detach().flatten(1) for name in weights], dim=1)
 
 
 def descend(

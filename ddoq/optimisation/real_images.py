@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ddoq.errors import UserError, suggest
 from ddoq.images import to_float
+from ddoq.selection.sampling import Sampler
 
 Init = Literal["real", "noise"]
 
@@ -18,6 +19,10 @@ class RealImages:
     Args:
         images: uint8 ``(n, 3, h, w)``, on the device where batches are wanted.
         transform: Maps float images in [0, 1] to the space of the optimisation.
+        sampler: Chooses among them; None chooses uniformly.
+
+    Attributes:
+        sampler: As given.
 
     Example:
         >>> real = RealImages(torch.full((5, 3, 2, 2), 255, dtype=torch.uint8), lambda images: images - 0.5)
@@ -25,9 +30,15 @@ class RealImages:
         (torch.Size([3, 3, 2, 2]), tensor([0.5000]))
     """
 
-    def __init__(self, images: Tensor, transform: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self,
+        images: Tensor,
+        transform: Callable[[Tensor], Tensor],
+        sampler: Sampler | None = None,
+    ) -> None:
         self._images = images
         self._transform = transform
+        self.sampler = sampler or Sampler()
 
     def __len__(self) -> int:
         """Count the images."""
@@ -61,7 +72,7 @@ class RealImages:
 
         Args:
             count: How many images, at most n where they start from real ones.
-            init: ``real`` draws real images without replacement, ``noise`` standard normal pixels.
+            init: ``real`` takes real images that the sampler chooses, ``noise`` standard normal pixels.
             generator: CPU generator.
 
         Returns:
@@ -79,7 +90,7 @@ class RealImages:
                 f"{count} synthetic images of a class cannot start from its {len(self)} real ones: lower ipc, or "
                 "start from noise."
             )
-        return self.draw(count, generator)
+        return self.take(self.sampler.first(len(self), count, generator))
 
 
 def check_init(init: str) -> None:
