@@ -24,7 +24,7 @@ from benchmarks.results.outcome import Outcome
 from benchmarks.results.records import CellConfig, JointConfig, SetConfig
 from benchmarks.results.rerun import rerun_config
 from benchmarks.run.ranks import JointRanks
-from benchmarks.run.warnings import student_warnings
+from benchmarks.run.warnings import network_warnings, student_warnings
 from benchmarks.students.evaluation import Run, evaluate_student
 from benchmarks.students.recipe import Recipe
 from benchmarks.students.stored_labels import LABEL_FORMAT
@@ -287,14 +287,16 @@ class CellRunner:
             outcome = evaluate_student(
                 self.training, self.data, self.teacher, student, seed=seed, run=run
             )
-            result = self._result(cell, config, outcome)
+            result = self._result(student, cell, config, outcome)
             if alone:
                 write_result(RunFolder(self.output).results, result)
         finally:
             finish(loggers, result, SetFolder(self.folder).sheet)
         return result
 
-    def _result(self, cell: Cell, config: dict[str, Any], outcome: Outcome) -> Result:
+    def _result(
+        self, student: Student, cell: Cell, config: dict[str, Any], outcome: Outcome
+    ) -> Result:
         teacher = None
         if self.teacher is not None:
             teacher = {
@@ -320,7 +322,11 @@ class CellRunner:
             teacher=teacher,
             distilled=distilled,
             provenance=provenance(),
-            warnings=[*self.warnings, *student_warnings(outcome.top1_last, self.data)],
+            warnings=[
+                *self.warnings,
+                *network_warnings(student, self.distilled, self.recipe, self.data),
+                *student_warnings(outcome.top1_last, self.data),
+            ],
             run=rerun_config(self.config),
         )
 

@@ -91,7 +91,7 @@ def _recipe(choice: Mapping[str, Any]) -> dict[str, Any]:
     if name == OWN:  # known once its set is there; its labels do, too
         return {"name": name, "overrides": {**overrides, "warmup": 0}}
     recipe = load_recipe(name, choice["overrides"])
-    if recipe.warmup > 0:
+    if recipe.warmup != 0:
         overrides["warmup"] = 0
     if recipe.label_top_k > _TOP_K:
         overrides["label_top_k"] = _TOP_K

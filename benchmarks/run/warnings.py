@@ -1,11 +1,16 @@
 """What a row must say of itself, though it is valid: numbers that mean little, and why."""
 
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 
+from benchmarks.students.recipe import Recipe
+from benchmarks.students.student import Student
 from ddoq.chance import chance_bound
 from ddoq.data import ImageDataModule
 from ddoq.decoding.likeness import likeness_warnings
 from ddoq.distillation.distilled_set import DistilledSet
+from ddoq.networks import build_network
+from ddoq.networks.layers import has_norm
 from ddoq.teachers import Teacher
 
 
@@ -28,6 +33,30 @@ def student_warnings(top1: float, data: ImageDataModule) -> list[str]:
         return []
     return [
         f"the student is at chance: guessing explains up to {bound:.1%} of {n} test images, it has {top1:.1%}"
+    ]
+
+
+def network_warnings(
+    student: Student, distilled: DistilledSet, recipe: Recipe, data: ImageDataModule
+) -> list[str]:
+    """Say whether a student has norm layers where the authors of a set and of its recipe have none.
+
+    Args:
+        student: Who was trained.
+        distilled: The set; its record says by ``students`` which network its authors train.
+        recipe: How it was trained; others than the set's own promise nothing.
+        data: The dataset, set up.
+    """
+    authors, own = distilled.metadata.get("students"), distilled.form.recipe
+    if not isinstance(authors, str) or own is None or own.name != recipe.name:
+        return []
+    with isolate_rng():
+        theirs = build_network(authors, data.num_classes, data.image_size)
+        if has_norm(theirs) or not has_norm(student.build(data)):
+            return []
+    method = distilled.metadata.get("method", "the set")
+    return [
+        f"the student has norm layers, unlike what recipe {recipe.name} is made for: the authors of {method} train {authors}"
     ]
 
 

@@ -375,4 +375,4 @@ class StudentModule(L.LightningModule):
         self._resumed_in = losses["epoch"]
 
     def _lr_factor(self, epoch: int) -> float:
-        return self.recipe.lr_factor(epoch, self.plan.epochs)
+        return self.recipe.lr_factor(epoch, self.plan.epochs, self.plan.warmup)

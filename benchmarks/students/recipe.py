@@ -1,23 +1,25 @@
 """What a recipe is: a protocol for training a student on a distilled set."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
+from benchmarks.students.recipe_tables import (
+    ByClassesAndIpc,
+    are_counts,
+    are_shares,
+    entry_from,
+    in_table,
+    least,
+    most,
+)
 from ddoq.augmentation.siamese import parse_strategy
 from ddoq.errors import UserError
 from ddoq.optimisation.schedules import cosine_factor
 from ddoq.seeding import check_seed
 from ddoq.storage.records import hashed_fields
 
-_Value = TypeVar("_Value")
-
 _LATER = {"since": 2}  # a field that came after results had been written; see ddoq.storage.records
-
-# One number, or a table: by number of classes, then by images per class. An entry holds from its key on up to
-# the next one, and the first key is 1, so that there is a number for every set.
-ByClassesAndIpc = int | dict[int, dict[int, int]]
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,13 @@ class Plan:
         epochs: Passes over the set.
         batch_size: Images per optimiser step over all ranks; at most the set.
         crop_scale: Smallest and largest share of the area that a crop keeps.
+        warmup: Epochs in which the rate rises.
     """
 
     epochs: int
     batch_size: int
     crop_scale: tuple[float, float]
+    warmup: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class Recipe:
         teacher_mode: ``eval``, or ``train``: the teacher's batch normalisation takes the statistics of the batch that it
             labels, so that labels depend on batch size and order. That batch is the whole one on any number of ranks.
             Nothing that the teacher remembers changes, and its dropout stays off. Only for labels made online.
-        warmup: Epochs in which the rate of ``cosine`` rises along a line, from a hundredth.
+        warmup: Epochs in which the rate of ``cosine`` rises along a line, from a hundredth; or a table, as ``epochs``.
         changed: Names of the values that differ from the recipe of that name.
     """
 
@@ -135,7 +139,7 @@ class Recipe:
     pad_crop: int = field(default=0, metadata=_LATER)
     mixup_alpha: float = field(default=0.0, metadata=_LATER)
     teacher_mode: Literal["eval", "train"] = field(default="eval", metadata=_LATER)
-    warmup: int = field(default=0, metadata=_LATER)
+    warmup: ByClassesAndIpc = field(default=0, metadata=_LATER)
     test_resize: dict[int, int] = field(default_factory=dict, metadata=_LATER)
     changed: tuple[str, ...] = ()
 
@@ -144,8 +148,8 @@ class Recipe:
         check_seed(f"Recipe {self.name!r}: label_seed", self.label_seed)
         narrow, wide = self.crop_ratio
         rules = {
-            "epochs": (_counts(self.epochs), f"at least 1{_in_table(self.epochs)}"),
-            "batch_size": (_counts(self.batch_size), f"at least 1{_in_table(self.batch_size)}"),
+            "epochs": (are_counts(self.epochs), f"at least 1{in_table(self.epochs)}"),
+            "batch_size": (are_counts(self.batch_size), f"at least 1{in_table(self.batch_size)}"),
             "lr": (self.lr == "set" or 0 < self.lr < math.inf, "above 0, or 'set'"),
             "lr_by_arch": (all(0 < lr < math.inf for lr in self.lr_by_arch.values()), "above 0"),
             "weight_decay": (0 <= self.weight_decay < math.inf, "at least 0"),
@@ -154,8 +158,8 @@ class Recipe:
             "zeta": (1 <= self.zeta < math.inf, "at least 1: below, the rate would rise again"),
             "temperature": (0 < self.temperature <= 1000, "in (0, 1000]"),
             "crop_scale": (
-                _shares(self.crop_scale),
-                f"two ascending numbers in (0, 1]{_in_table(self.crop_scale)}",
+                are_shares(self.crop_scale),
+                f"two ascending numbers in (0, 1]{in_table(self.crop_scale)}",
             ),
             "crop_ratio": (0 < narrow <= wide < math.inf, "two ascending numbers above 0"),
             "cutmix_alpha": (0 <= self.cutmix_alpha <= 1000, "in [0, 1000]"),
@@ -227,8 +231,12 @@ class Recipe:
             ),
             "warmup": (
                 self.warmup == 0
-                or (self.schedule == "cosine" and 0 < self.warmup < _least(self.epochs)),
-                "at least 0 and below epochs, and 0 unless schedule is 'cosine'",
+                or (
+                    self.schedule == "cosine"
+                    and are_counts(self.warmup)
+                    and most(self.warmup) < least(self.epochs)
+                ),
+                f"at least 0 and below epochs, and 0 unless schedule is 'cosine'{in_table(self.warmup)}",
             ),
         }
 
@@ -293,12 +301,15 @@ class Recipe:
         """
         epochs, batch_size, scale = (self.epochs, self.batch_size, self.crop_scale)
         if isinstance(epochs, dict):
-            epochs = _from(_from(epochs, num_classes), ipc)
+            epochs = entry_from(entry_from(epochs, num_classes), ipc)
         if isinstance(batch_size, dict):
-            batch_size = _from(_from(batch_size, num_classes), ipc)
+            batch_size = entry_from(entry_from(batch_size, num_classes), ipc)
         if isinstance(scale, dict):
-            scale = _from(scale, image_size)
-        return Plan(epochs, min(batch_size, n), scale)
+            scale = entry_from(scale, image_size)
+        warmup = self.warmup
+        if isinstance(warmup, dict):
+            warmup = entry_from(entry_from(warmup, num_classes), ipc)
+        return Plan(epochs, min(batch_size, n), scale, warmup)
 
     def test_side(self, image_size: int) -> int:
         """Return what the shorter side of a test image is brought to before its centre is cut out.
@@ -310,7 +321,7 @@ class Recipe:
         """
         return self.test_resize.get(image_size, image_size)
 
-    def lr_factor(self, epoch: int, epochs: int) -> float:
+    def lr_factor(self, epoch: int, epochs: int, warmup: int | None = None) -> float:
         r"""Return what the learning rate is multiplied by in an epoch.
 
         .. math::
@@ -320,6 +331,7 @@ class Recipe:
         Args:
             epoch: :math:`e`, counts from 0.
             epochs: :math:`E`, of the :class:`Plan`.
+            warmup: Of the plan, too; the recipe's own number where omitted, if it is one.
 
         A warm-up shortens the cosine, see :func:`ddoq.optimisation.schedules.cosine_factor`.
 
@@ -332,7 +344,9 @@ class Recipe:
             # A share such as 2/3 times E may come out a little below a whole number.
             passed = [m for m in self.milestones if math.floor(m * epochs + 1e-9) <= epoch]
             return self.gamma ** len(passed)
-        return cosine_factor(epoch, epochs, warmup=self.warmup, zeta=self.zeta)
+        if warmup is None:
+            warmup = self.warmup if isinstance(self.warmup, int) else 0
+        return cosine_factor(epoch, epochs, warmup=warmup, zeta=self.zeta)
 
     def config(self) -> dict[str, Any]:
         """Return the values that decide a training, as results record and hash them.
@@ -350,44 +364,6 @@ class Recipe:
             (False, True)
         """
         return {k: value for k, value in hashed_fields(self).items() if k != "test_resize"}
-
-
-def _from(table: Mapping[int, _Value], key: int) -> _Value:
-    """Look up the entry with the largest key that is not above the given one."""
-    return table[max(start for start in table if start <= key)]
-
-
-def _counts(rule: ByClassesAndIpc) -> bool:
-    """Say whether all numbers of a rule are at least 1 and it has one for every set."""
-    if isinstance(rule, int):
-        return rule >= 1
-    return _starts_at_1(rule) and all(
-        _starts_at_1(table) and min(table.values()) >= 1 for table in rule.values()
-    )
-
-
-def _shares(rule: tuple[float, float] | dict[int, tuple[float, float]]) -> bool:
-    """Say whether all ranges of a rule are shares and it has one for every side."""
-    if isinstance(rule, tuple):
-        return 0 < rule[0] <= rule[1] <= 1
-    return _starts_at_1(rule) and all(_shares(pair) for pair in rule.values())
-
-
-def _least(rule: ByClassesAndIpc) -> int:
-    """Return the smallest number of a rule; 0 of one without any."""
-    if isinstance(rule, int):
-        return rule
-    return min((number for table in rule.values() for number in table.values()), default=0)
-
-
-def _starts_at_1(table: Mapping[int, Any]) -> bool:
-    return min(table, default=0) == 1
-
-
-def _in_table(rule: Any) -> str:
-    return (
-        " for every entry of a table, and tables must start at 1" if isinstance(rule, dict) else ""
-    )
 
 
 def _compact(value: Any) -> str:

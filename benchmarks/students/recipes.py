@@ -21,6 +21,7 @@ OWN = "own"  # the name under which a configuration asks for the recipe that cam
 _FORMS = {
     "epochs": "a whole number, or a table such as {1: {1: 3000, 10: 2000}} by classes and images per class",
     "batch_size": "a whole number, or a table such as {1: {1: 10, 10: 50}} by classes and images per class",
+    "warmup": "a whole number, or a table such as {1: {1: 500, 50: 100}} by classes and images per class",
     "crop_scale": "two numbers, or a table such as {1: [1, 1], 128: [0.5, 1]} by the side of the images",
     "test_resize": "a table such as {224: 256} by the side of the images",
 }
@@ -34,7 +35,7 @@ def recipe_names() -> list[str]:
 
     Example:
         >>> recipe_names()
-        ['dc', 'dsa', 'hard', 'hard_idc', 'rded', 'sre2l', 'sre2l_cifar', 'sre2l_tiny', 'unified']
+        ['dc', 'dsa', 'frepo', 'hard', 'hard_idc', 'rded', 'sre2l', 'sre2l_cifar', 'sre2l_tiny', 'unified']
     """
     files = resources.files("benchmarks.students").joinpath("recipe_files").iterdir()
     return sorted(Path(file.name).stem for file in files if file.name.endswith(".yaml"))

@@ -321,4 +321,5 @@ _CHANGES: dict[str, Callable[[Tensor, SiameseParameters], Tensor]] = {
     "flip": _flip,
     "scale": _scale,
     "rotate": _rotate,
+    "translate": _crop,  # a name that FRePo has beside `crop`; the share of the side is taken to be the same
 }

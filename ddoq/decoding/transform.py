@@ -5,7 +5,7 @@ Images that were distilled in a whitened space mean nothing without the matrix: 
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -158,7 +158,7 @@ set, and about 844 GiB while it is fitted. Leave ZCA out (zca: false), or take i
         )
 
 
-def fit_zca(images: Tensor, eps: float = 0.1) -> Transform:
+def fit_zca(images: Tensor, eps: float = 0.1, std: Sequence[float] | None = None) -> Transform:
     r"""Fit ZCA whitening of whole images.
 
     .. math:: W = U \, \mathrm{diag}\big((s + \varepsilon)^{-1/2}\big) \, U^\top
@@ -170,9 +170,10 @@ def fit_zca(images: Tensor, eps: float = 0.1) -> Transform:
     Args:
         images: uint8, or float in [0, 1], ``(n, 3, h, w)``: the training set; at least two.
         eps: :math:`\varepsilon`, above 0.
+        std: Deviations of the channels: images are divided by them first, as FRePo does. None leaves them as they are.
 
     Returns:
-        The transform; its mean is one per pixel, its deviation 1.
+        The transform; its mean is one per pixel, its deviation ``std`` or 1.
 
     Raises:
         UserError: If there are less than two images, ``eps`` is not above 0, or the matrix would be too large, see
@@ -189,14 +190,16 @@ def fit_zca(images: Tensor, eps: float = 0.1) -> Transform:
     chunks = images.flatten(1).split(_CHUNK)
     mean = sum((_float(chunk).double().sum(dim=0) for chunk in chunks), torch.tensor(0.0).double())
     mean = mean / len(images)
+    scale = torch.ones(1, 1, 1) if std is None else torch.tensor(std).reshape(-1, 1, 1)
+    scale = scale.float().expand(images.shape[1:]).contiguous()
     covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64)
     for chunk in chunks:
-        centred = _float(chunk).double() - mean
+        centred = (_float(chunk).double() - mean) / scale.flatten().double()
         covariance += centred.T @ centred
     values, vectors = torch.linalg.eigh(covariance / (len(images) - 1))
     matrix = (vectors / torch.sqrt(values.clamp(min=0) + eps)) @ vectors.T
     mean = mean.float().reshape(images.shape[1:])
-    return Transform(mean, torch.ones_like(mean), matrix.float())
+    return Transform(mean, scale, matrix.float())
 
 
 def _float(images: Tensor) -> Tensor:

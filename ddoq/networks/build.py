@@ -36,8 +36,8 @@ def build_network(
     """Build a classifier with random weights from torch's global generator.
 
     Args:
-        name: ``convnet<depth>[-w<width>][-bn|-in][-pad<padding>]``, ``resnetap<10|18>[-bn|-in]``, any architecture of timm
-            (``timm/<name>`` too; a tag after a dot is left aside), or ``torchvision/<name>``, see
+        name: ``convnet<depth>[-w<width>][-doubling][-bn|-in|-nonorm][-pad<padding>]``, ``resnetap<10|18>[-bn|-in]``, any
+            architecture of timm (``timm/<name>`` too; a tag after a dot is left aside), or ``torchvision/<name>``, see
             :func:`ddoq.networks.torchvision_models.build_torchvision`.
         num_classes: Number of logits.
         image_size: Side of the square images in pixels. Vision transformers of timm are built for it.

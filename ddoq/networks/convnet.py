@@ -1,5 +1,6 @@
 """The small ConvNets on which dataset distillation is usually compared."""
 
+import itertools
 import re
 from dataclasses import dataclass
 
@@ -7,9 +8,10 @@ from torch import Tensor, nn
 
 from ddoq.errors import UserError
 
-PATTERN = "convnet<depth>[-w<width>][-bn|-in][-pad<padding>]"
+PATTERN = "convnet<depth>[-w<width>][-doubling][-bn|-in|-nonorm][-pad<padding>]"
 _NAME = re.compile(
-    r"convnet(?P<depth>[1-9]\d*)(-w(?P<width>[1-9]\d*))?(-(?P<norm>bn|in))?(-pad(?P<padding>[1-9]\d*))?"
+    r"convnet(?P<depth>[1-9]\d*)(-w(?P<width>[1-9]\d*))?(?P<doubling>-doubling)?(-(?P<norm>bn|in|nonorm))?"
+    r"(-pad(?P<padding>[1-9]\d*))?"
 )
 _DEFAULT_WIDTH = 128  # Zhao et al., "Dataset Condensation with Gradient Matching" (2021)
 
@@ -20,32 +22,50 @@ class ConvNetShape:
 
     Attributes:
         depth: Number of blocks; each halves the side of the map.
-        width: Channels of every block.
-        norm: ``in`` for instance norm, ``bn`` for batch norm.
+        width: Channels of every block, or of the first one.
+        norm: ``in`` for instance norm, ``bn`` for batch norm, ``nonorm`` for none.
         padding: Of the first convolution. The field takes 3 at 28 pixels, so that the first map has 32.
+        doubling: Whether every block has twice the channels of the one before, and its norm before its convolution, the
+            first block none at all: the network of FRePo (Zhou et al., 2022).
     """
 
     depth: int
     width: int = _DEFAULT_WIDTH
     norm: str = "in"
     padding: int = 1
+    doubling: bool = False
+
+    def widths(self) -> list[int]:
+        """Return the channels of all blocks."""
+        return [self.width << (block if self.doubling else 0) for block in range(self.depth)]
+
+    def without_norm(self) -> str:
+        """Name the same network without any norm.
+
+        Example:
+            >>> parse_convnet("convnet3-w64-doubling-bn").without_norm()
+            'convnet3-w64-doubling-nonorm'
+        """
+        width = "" if self.width == _DEFAULT_WIDTH else f"-w{self.width}"
+        padding = "" if self.padding == 1 else f"-pad{self.padding}"
+        return f"convnet{self.depth}{width}{'-doubling' if self.doubling else ''}-nonorm{padding}"
 
 
 def parse_convnet(name: str) -> ConvNetShape:
     """Read the name of a ConvNet.
 
     Args:
-        name: ``convnet<depth>[-w<width>][-bn|-in][-pad<padding>]``.
+        name: ``convnet<depth>[-w<width>][-doubling][-bn|-in|-nonorm][-pad<padding>]``.
 
     Returns:
-        Depth, width, norm and padding.
+        Depth, width, norm, padding, and whether widths double.
 
     Raises:
         UserError: If the name does not follow the pattern.
 
     Example:
         >>> parse_convnet("convnet3-w64-bn")
-        ConvNetShape(depth=3, width=64, norm='bn', padding=1)
+        ConvNetShape(depth=3, width=64, norm='bn', padding=1, doubling=False)
     """
     match = _NAME.fullmatch(name)
     if match is None:
@@ -54,21 +74,27 @@ def parse_convnet(name: str) -> ConvNetShape:
             "e.g. convnet3, convnet4-w64 or convnet3-w64-bn."
         )
     width = int(match["width"] or _DEFAULT_WIDTH)
-    return ConvNetShape(
-        int(match["depth"]), width, match["norm"] or "in", int(match["padding"] or 1)
-    )
+    padding = int(match["padding"] or 1)
+    norm = match["norm"] or "in"
+    return ConvNetShape(int(match["depth"]), width, norm, padding, bool(match["doubling"]))
 
 
-def _block(channels: int, width: int, norm: str, padding: int) -> nn.Sequential:
+def _norm(norm: str, channels: int) -> list[nn.Module]:
+    if norm == "nonorm":
+        return []
     # Instance norm with learnt scale and shift, as one group per channel: the same function as
     # nn.InstanceNorm2d(affine=True), but it also takes maps of a single pixel.
-    layer = nn.BatchNorm2d(width) if norm == "bn" else nn.GroupNorm(width, width)
-    return nn.Sequential(
-        nn.Conv2d(channels, width, kernel_size=3, padding=padding),
-        layer,
-        nn.ReLU(),
-        nn.AvgPool2d(kernel_size=2),
-    )
+    return [nn.BatchNorm2d(channels) if norm == "bn" else nn.GroupNorm(channels, channels)]
+
+
+def _block(shape: ConvNetShape, channels: int, width: int, padding: int) -> nn.Sequential:
+    """Build a block from maps of so many channels to maps of another number of them."""
+    convolution = nn.Conv2d(channels, width, kernel_size=3, padding=padding)
+    ending = (nn.ReLU(), nn.AvgPool2d(kernel_size=2))
+    if not shape.doubling:
+        return nn.Sequential(convolution, *_norm(shape.norm, width), *ending)
+    before = [] if width == shape.width else _norm(shape.norm, channels)
+    return nn.Sequential(*before, convolution, *ending)
 
 
 class ConvNet(nn.Module):
@@ -78,8 +104,10 @@ class ConvNet(nn.Module):
     MTT and most later work share: "ConvNet-D3" has three blocks of 128 channels with instance norm, and
     320 010 parameters for ten classes at 32 x 32. A map whose side is odd loses its last row and column in pooling.
 
+    With ``doubling`` it is the network of FRePo, see :class:`ConvNetShape`: 1 560 842 parameters there, without norm.
+
     Args:
-        shape: Depth, width, norm and padding.
+        shape: What its name says.
         num_classes: Number of logits.
         image_size: Side of the square images in pixels.
         channels: Channels of the images.
@@ -106,10 +134,11 @@ class ConvNet(nn.Module):
                 f"convnet{shape.depth} halves the map {shape.depth} times, which leaves nothing of {padded} "
                 f"pixels: use at most convnet{padded.bit_length() - 1}."
             )
-        first = _block(channels, shape.width, shape.norm, shape.padding)
-        others = (_block(shape.width, shape.width, shape.norm, 1) for _ in range(shape.depth - 1))
+        widths = shape.widths()
+        first = _block(shape, channels, widths[0], shape.padding)
+        others = (_block(shape, a, b, 1) for a, b in itertools.pairwise(widths))
         self.features = nn.Sequential(first, *others)
-        self.classifier = nn.Linear(shape.width * side * side, num_classes)
+        self.classifier = nn.Linear(widths[-1] * side * side, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map normalised images ``(n, 3, h, w)`` to logits ``(n, num_classes)``."""

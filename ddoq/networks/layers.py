@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from ddoq.bounds import check_number
 from ddoq.errors import UserError
@@ -44,6 +45,17 @@ class Normalize(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Normalise float images ``(n, c, h, w)`` in [0, 1]."""
         return (images - self.mean) / self.std
+
+
+def has_norm(module: nn.Module) -> bool:
+    """Say whether any layer normalises activations: by batch, instance, group or layer.
+
+    Example:
+        >>> has_norm(nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2))), has_norm(nn.Linear(3, 2))
+        (True, False)
+    """
+    kinds = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+    return any(isinstance(layer, kinds) for layer in module.modules())
 
 
 def count_parameters(module: nn.Module) -> int:

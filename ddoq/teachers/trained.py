@@ -46,7 +46,7 @@ class TrainedTeacher(TeacherSource):
     He et al., 2016).
 
     Args:
-        arch: ``convnet<depth>[-w<width>][-bn|-in][-pad<padding>]`` or any architecture of timm.
+        arch: ``convnet<depth>[-w<width>][-doubling][-bn|-in|-nonorm][-pad<padding>]`` or any architecture of timm.
         kwargs: Further arguments of a timm architecture.
         stem: ``small`` for ResNets, MobileNets and EfficientNets at 64 pixels or less.
         epochs: Passes over the training split.

@@ -7,7 +7,15 @@ import torch
 
 from benchmarks.cli import main
 from benchmarks.results.files import read_results
-from benchmarks.run.warnings import set_warnings, student_warnings, teacher_warnings
+from benchmarks.run.warnings import (
+    network_warnings,
+    set_warnings,
+    student_warnings,
+    teacher_warnings,
+)
+from benchmarks.students.recipes import load_recipe
+from benchmarks.students.student import Student
+from ddoq.decoding.form import SetForm, SetRecipe
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.finite import NotFiniteError
 from ddoq.networks import build_network
@@ -55,6 +63,29 @@ def test_students_at_chance(data):
 def test_a_frequent_class_raises_what_guessing_explains(data, monkeypatch):
     monkeypatch.setattr(data.test, "labels", torch.tensor([0] * 90 + [1] * 5 + [2] * 5))
     assert student_warnings(0.9, data) != []
+
+
+@pytest.mark.parametrize(
+    ("arch", "recipe", "warns"),
+    [
+        ("convnet2-w8", "frepo", True),
+        ("convnet2-w8-bn", "frepo", True),
+        ("convnet2-w8-nonorm", "frepo", False),
+        ("convnet2-w8", "dsa", False),  # which promises nothing about networks
+    ],
+)
+def test_students_with_norm_layers_under_a_recipe_without(data, arch, recipe, warns):
+    metadata = {"method": "frepo", "students": "convnet2-w8-doubling-nonorm"}
+    form = SetForm(recipe=SetRecipe("frepo"))
+    images, labels = torch.zeros(3, 3, 8, 8, dtype=torch.uint8), torch.arange(3)
+    distilled = DistilledSet(images, labels, torch.ones(3), data.classes.names, metadata, form=form)
+    texts = network_warnings(Student(arch), distilled, load_recipe(recipe), data)
+    assert bool(texts) is warns
+    if warns:
+        assert "the student has norm layers" in texts[0]
+        assert "frepo train convnet2-w8-doubling-nonorm" in texts[0]
+    bare = DistilledSet(images, labels, torch.ones(3), data.classes.names, {}, form=form)
+    assert network_warnings(Student(arch), bare, load_recipe(recipe), data) == []
 
 
 def test_teachers_at_chance(data):

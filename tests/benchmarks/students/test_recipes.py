@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.students.batches import batch_sizes
 from benchmarks.students.recipes import Recipe, load_recipe, own_recipe, recipe_names
 from ddoq.decoding.form import SetRecipe
 from ddoq.errors import UserError
@@ -89,13 +90,17 @@ EXPECTED = {
     | {"cutmix_alpha": 0.0, "mixup_alpha": 0.0, "pad_crop": 0, "lr_by_arch": {}},
     "dc": CONDENSATION | {"epochs": 300, "siamese": "none"},
     "dsa": CONDENSATION | {"epochs": 1000, "siamese": "color_crop_cutout_flip_scale_rotate"},
+    "frepo": COSINE | PLAIN | WEIGHTS  # yongchao97/FRePo; its steps are tested by number of images below
+    | {"optimizer": "adamw", "lr": 3e-4, "betas": (0.9, 0.999), "weight_decay": 0.0, "lr_by_arch": {}}
+    | {"labels": "set", "loss": "mse", "batch_size": 500, "siamese": "flip_color_crop_rotate_translate_cutout"}
+    | {"crop_scale": (1.0, 1.0), "flip": False, "cutmix_alpha": 0.0, "pad_crop": 0, "mixup_alpha": 0.0},
 }  # fmt: skip
 # What the shorter side of a test image is brought to, by the side of the images.
 SIDES = {side: side for side in (16, 32, 64, 128, 224)}
 TESTED = {
     **{name: SIDES | {224: 256} for name in ("sre2l", "unified", "hard")},
     "rded": {side: side // 7 * 8 for side in (32, 64, 128, 224)},  # as its repository states it
-    **dict.fromkeys(("hard_idc", "dc", "dsa", "sre2l_cifar", "sre2l_tiny"), SIDES),
+    **dict.fromkeys(("hard_idc", "dc", "dsa", "frepo", "sre2l_cifar", "sre2l_tiny"), SIDES),
 }
 
 
@@ -127,6 +132,26 @@ def test_published_constants(name):
 )
 def test_learning_rates_of_rded(arch, lr):
     assert load_recipe("rded").learning_rate(arch) == lr
+
+
+# Optimiser steps of FRePo's evaluation, by the number of images in the set.
+@pytest.mark.parametrize(
+    ("num_classes", "ipc", "steps"),
+    [
+        *((10, 1, 1000), (10, 10, 2000), (10, 50, 5000)),
+        *((100, 1, 2000), (100, 10, 10_000), (100, 50, 40_000)),
+        *((200, 1, 20_000), (200, 10, 40_000)),
+    ],
+)
+def test_steps_of_frepo(num_classes, ipc, steps):
+    recipe = load_recipe("frepo")
+    plan = recipe.plan(ipc, num_classes, ipc * num_classes, 32)
+    per_epoch = len(batch_sizes(ipc * num_classes, plan.batch_size))
+    assert plan.epochs * per_epoch == steps
+    assert plan.warmup * per_epoch == 500
+    factors = [recipe.lr_factor(epoch, plan.epochs, plan.warmup) for epoch in range(plan.epochs)]
+    assert factors.index(max(factors)) == plan.warmup
+    assert factors[-1] < 1e-3
 
 
 def rded_batch(ipc: int, num_classes: int) -> int:
@@ -238,6 +263,7 @@ def test_config_tells_settings_apart():
         {"labels": "set", "loss": "mse"},
         {"lr": "set"},
         {"warmup": 1},
+        {"warmup": {1: {1: 1}}},
         {"teacher_mode": "train"},
         {"cutmix_alpha": 0.0, "mixup_alpha": 1.0},
         {"crop_scale": [1, 1], "pad_crop": 4},
@@ -349,6 +375,10 @@ def test_lr_by_arch_takes_the_longest_prefix():
         ({"warmup": -1}, "warmup must be at least 0"),
         ({"epochs": {1: {1: 9, 5: 3}}, "warmup": 3}, "warmup must be at least 0 and below epochs"),
         ({"schedule": "constant", "warmup": 3}, "0 unless schedule is 'cosine'"),
+        ({"warmup": {1: {1: 5, 10: 400}}}, "warmup must be at least 0 and below epochs"),
+        ({"warmup": {1: {1: 0}}}, "for every entry of a table, and tables must start at 1"),
+        ({"warmup": {10: {1: 5}}}, "tables must start at 1"),
+        ({"warmup": {1: 5}}, "warmup must be a whole number, or a table such as {1: {1: 500"),
     ],
 )
 def test_wrong_overrides(overrides, message):

@@ -37,6 +37,19 @@ def test_the_regulariser_is_added_to_the_eigenvalues():
     assert bool((fitted.std == 1).all())
 
 
+def test_images_can_be_divided_by_deviations_before_they_are_whitened():
+    images, std = noise(), torch.tensor([0.2, 0.5, 0.3])
+    fitted = fit_zca(images, std=std.tolist())
+    divided = images / std.reshape(3, 1, 1)
+    covariance = divided.flatten(1).double().T.cov()
+    values, vectors = torch.linalg.eigh(covariance)
+    expected = vectors @ torch.diag((values + 0.1) ** -0.5) @ vectors.T
+    torch.testing.assert_close(fitted.zca, expected.float(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fitted.std[:, 1, 2], std)
+    whitened = (divided - divided.mean(0)).flatten(1) @ fitted.zca
+    torch.testing.assert_close(fitted.apply(images).flatten(1), whitened, rtol=1e-4, atol=1e-4)
+
+
 def test_whitening_is_symmetric_and_can_be_undone():
     images = noise()
     transform = fit_zca(images)

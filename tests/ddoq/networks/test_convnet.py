@@ -24,6 +24,9 @@ def closed_form(depth: int, width: int, num_classes: int, image_size: int) -> in
         ("convnet12-w8-bn", ConvNetShape(12, 8, "bn")),
         ("convnet3-pad3", ConvNetShape(3, 128, "in", padding=3)),
         ("convnet3-w16-bn-pad2", ConvNetShape(3, 16, "bn", padding=2)),
+        ("convnet3-nonorm", ConvNetShape(3, 128, "nonorm")),
+        ("convnet3-doubling", ConvNetShape(3, 128, "in", doubling=True)),
+        ("convnet4-w64-doubling-bn-pad2", ConvNetShape(4, 64, "bn", 2, doubling=True)),
     ],
 )
 def test_names_say_depth_width_and_norm(name, expected):
@@ -40,6 +43,9 @@ def test_names_say_depth_width_and_norm(name, expected):
         "convnet3x",
         "convnet3-pad0",
         "convnet3-pad3-bn",
+        "convnet3-bn-doubling",
+        "convnet3-doubling-w64",
+        "convnet3-bn-nonorm",
     ],
 )
 def test_other_names_are_refused(name):
@@ -60,6 +66,54 @@ def test_shapes_and_parameter_counts(name, depth, width, num_classes, image_size
     network = build_network(name, num_classes, image_size)
     assert network(torch.randn(2, 3, image_size, image_size)).shape == (2, num_classes)
     assert count_parameters(network) == closed_form(depth, width, num_classes, image_size)
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("convnet2-w4-nonorm", [[nn.Conv2d, nn.ReLU, nn.AvgPool2d]] * 2),
+        (
+            "convnet2-w4-doubling-bn",
+            [
+                [nn.Conv2d, nn.ReLU, nn.AvgPool2d],
+                [nn.BatchNorm2d, nn.Conv2d, nn.ReLU, nn.AvgPool2d],
+            ],
+        ),
+        ("convnet2-w4-doubling-nonorm", [[nn.Conv2d, nn.ReLU, nn.AvgPool2d]] * 2),
+    ],
+)
+def test_blocks_without_norm_and_with_norm_ahead(name, kinds):
+    network = build_network(name, 2, 16)
+    assert [[type(layer) for layer in block] for block in network.features] == kinds
+
+
+def test_widths_double_from_block_to_block():
+    network = build_network("convnet3-doubling-nonorm", 10, 32)
+    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    assert [layer.out_channels for layer in convolutions] == [128, 256, 512]
+    assert network.classifier.in_features == 512 * 4 * 4
+    assert count_parameters(network) == 1_560_842
+    norms = [
+        m
+        for m in build_network("convnet3-w8-doubling", 2, 32).modules()
+        if isinstance(m, nn.GroupNorm)
+    ]
+    assert [(norm.num_groups, norm.num_channels) for norm in norms] == [(8, 8), (16, 16)]
+
+
+@pytest.mark.parametrize(
+    ("name", "bare"),
+    [
+        ("convnet3", "convnet3-nonorm"),
+        ("convnet4-w64-doubling-bn-pad3", "convnet4-w64-doubling-nonorm-pad3"),
+    ],
+)
+def test_the_same_network_without_norm(name, bare):
+    shape = parse_convnet(name)
+    assert shape.without_norm() == bare
+    other = parse_convnet(bare)
+    assert (other.widths(), other.padding) == (shape.widths(), shape.padding)
+    assert other.norm == "nonorm"
 
 
 def test_the_fields_convnet_has_its_published_size():
