@@ -122,6 +122,25 @@ DEVIATIONS = {
 }
 
 
+# FRePo, in the table of NCFM.
+FREPO = {
+    "cifar10": {1: 46.8, 10: 65.5, 50: 71.7},
+    "cifar100": {1: 28.7, 10: 42.5, 50: 44.3},
+    "tiny-imagenet": {1: 15.4, 10: 25.4},
+}
+FREPO_DEVIATIONS = {1: 0.7, 10: 0.4, 50: 0.2}  # on CIFAR-10
+
+
+@pytest.mark.parametrize("dataset", FREPO)
+def test_frepos_numbers_name_its_wider_network(dataset):
+    numbers = find(dataset=dataset, method="frepo")
+    assert {number.ipc: number.top1 for number in numbers} == FREPO[dataset]
+    assert all("quoted by NCFM" in number.note for number in numbers)
+    assert all("width doubles" in number.recipe for number in numbers)
+    student = "not stated" if dataset == "tiny-imagenet" else "convnet3-doubling-nonorm"
+    assert {number.student for number in numbers} == {student}
+
+
 def test_deviations_stand_where_tables_give_them():
     students = ("resnet18", "resnet50", "resnet101")
     expected = {
@@ -129,6 +148,8 @@ def test_deviations_stand_where_tables_give_them():
         for cell, deviations in DEVIATIONS.items()
         for student, std in zip(students, deviations, strict=False)
     }
+    for ipc, std in FREPO_DEVIATIONS.items():
+        expected["cifar10", ipc, "frepo", "convnet3-doubling-nonorm"] = std
     given = {
         (n.dataset, n.ipc, n.method, n.student): n.std
         for n in published_numbers()

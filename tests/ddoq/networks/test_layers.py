@@ -4,7 +4,8 @@ from torch import nn
 from torchvision.transforms.v2 import functional as tv
 
 from ddoq.errors import UserError
-from ddoq.networks import Normalize, count_parameters
+from ddoq.networks import Normalize, build_network, count_parameters
+from ddoq.networks.layers import has_norm
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -27,6 +28,26 @@ def test_normalize_has_no_state():
 def test_normalize_refuses_bad_constants(mean, std, message):
     with pytest.raises(UserError, match=message):
         Normalize(mean, std)
+
+
+@pytest.mark.parametrize(
+    ("arch", "size", "normalises"),
+    [
+        *(
+            ("convnet2-w4", 16, True),
+            ("convnet2-w4-bn", 16, True),
+            ("convnet2-w4-nonorm", 16, False),
+        ),
+        *(
+            ("resnet10t", 32, True),
+            ("vit_tiny_patch16_224", 32, True),
+            ("mobilenetv3_small_050", 32, True),
+        ),
+        ("torchvision/squeezenet1_1", 64, False),
+    ],
+)
+def test_norm_layers_are_seen_whoever_built_the_network(arch, size, normalises):
+    assert has_norm(build_network(arch, 3, size)) is normalises
 
 
 def test_count_includes_frozen_parameters_and_excludes_buffers():
