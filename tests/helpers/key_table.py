@@ -162,6 +162,7 @@ VALUES = {
     "model.IDM.ce_weight": 0.3,
     "model.IDM.pool_interval": 7,
     "model.IDM.net_steps": 7,
+    "model.FRePo.optimizer": "adam",
     "model.kernel": "linear",
     "model.crop_scale": (0.5, 1.0),
     "model.faithful": True,

@@ -1,11 +1,15 @@
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 from killing import KilledError
 from two_ranks import distill_on_two_ranks
 
 from baselines.frepo import FRePo
 from ddoq.costs.workload import Parts, Sizes
 from ddoq.distillation.distilled_set import DistilledSet
+from ddoq.distillation.tables import at_budget
 from ddoq.errors import UserError
 from ddoq.finite import NotFiniteError
 
@@ -193,3 +197,31 @@ def test_plan_counts_regression_and_pool(attached):
     larger, _ = attached(ipc=4).workload(sizes, Parts())
     assert larger.memory > regress.memory
     regress.probe(16 + 12)
+
+
+PAPERS = Path(__file__).parents[3] / "configs" / "papers"
+
+
+# Mirrored copies, whitening, and the network of the students: the paper's and its repository's.
+@pytest.mark.parametrize(
+    ("dataset", "classes", "ipc", "expected"),
+    [
+        *(("cifar10", 10, ipc, (True, True, "convnet3-doubling")) for ipc in (1, 10, 50)),
+        ("cifar100", 100, 1, (True, True, "convnet3-doubling")),
+        *(("cifar100", 100, ipc, (False, True, "convnet3-doubling")) for ipc in (10, 50)),
+        ("tiny_imagenet", 200, 10, (True, True, "convnet4-w64-doubling")),
+        ("fashion_mnist", 10, 1, (False, False, "convnet3-doubling")),
+        ("digits", 10, 1, (False, False, "convnet3-doubling")),
+    ],
+)
+def test_the_papers_settings(dataset, classes, ipc, expected):
+    given = yaml.safe_load((PAPERS / dataset / "frepo.yaml").read_text())
+    method = at_budget(FRePo(ipc, **given["model"]["init_args"]), classes)
+    flip, zca, network = expected
+    assert (method.flip, method.zca, method.arch) == (flip, zca, f"{network}-bn")
+    assert ("flip" in method.augmentation.split("_")) is (
+        dataset not in ("fashion_mnist", "digits")
+    )
+    assert (method.iterations, method.optimizer, method.lr) == (500_000, "lamb", 3e-4)
+    if "students" in given:
+        assert given["students"] == [{"arch": f"{network}-nonorm"}]
