@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.frepo.objective import first_labels, label_scale, regression_gap
+from baselines.pixels import PixelMethod
 from ddoq.augmentation.siamese import parse_strategy
 from ddoq.bounds import check_number
 from ddoq.costs.flops import count_flops, on_meta
@@ -19,7 +20,6 @@ from ddoq.costs.workload import Parts, Sizes, Stage, image_bytes
 from ddoq.data import ImageDataModule
 from ddoq.decoding.form import SetForm, SetRecipe
 from ddoq.decoding.transform import Transform, check_zca, fit_zca
-from ddoq.distillation.distiller import Distiller
 from ddoq.distillation.shard import Shard, WorkItem, check_budget
 from ddoq.distillation.tables import ByBudget, settled
 from ddoq.errors import UserError
@@ -32,7 +32,7 @@ from ddoq.objectives.kernel_regression import centred_one_hot, margin_loss
 from ddoq.optimisation.curve import LossCurve
 from ddoq.optimisation.learned import Learned, OptimizerName, optimizer_of
 from ddoq.optimisation.pools import ResetAtAge, staggered
-from ddoq.optimisation.real_images import Init, RealImages, check_init
+from ddoq.optimisation.real_images import Init, check_init
 from ddoq.optimisation.schedules import cosine_factor
 from ddoq.optimisation.steps import StepLoop
 from ddoq.seeding import generator_for
@@ -44,7 +44,7 @@ _STRATEGY = "flip_color_crop_rotate_translate_cutout"  # of the recipe `frepo`
 _MEND = "Lower the learning rate (model.init_args.lr), or raise the ridge (model.init_args.ridge)."
 
 
-class FRePo(Distiller):
+class FRePo(PixelMethod):
     r"""Learn images :math:`S` and labels :math:`Y` on which kernel ridge regression predicts real images.
 
     .. math::
@@ -224,10 +224,9 @@ class FRePo(Distiller):
         Args:
             classes: Of the distilled images, int64 ``(n,)``, in order.
         """
-        space, train, firsts = self.space.to(self.device), self.data.train, []
+        firsts = []
         for label in range(self.data.num_classes):
-            stored = train.load(train.of_class(label).tolist()).to(self.device)
-            real = RealImages(stored, space.apply)
+            real = self.real_images(label, self.space)
             firsts.append(real.initial(self.ipc, self.init, self.generator("init", label)))
         targets = first_labels(classes, self.data.num_classes).to(self.device)
         return Learned(
