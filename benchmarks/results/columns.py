@@ -1,10 +1,12 @@
 """A result as one flat line: the columns of the CSV and of a W&B summary."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from benchmarks.results.records import BYTES, FLOPS, FRACTIONS, Result
+from ddoq.storage.provenance import largest_memory
 
 
 def tells_top5(result: Result) -> bool:
@@ -24,7 +26,6 @@ def flat(result: Result) -> dict[str, Any]:
     """
     config, cost, distilled = result.config, result.cost, result.distilled
     data, teacher = config.get("data") or {}, result.teacher or {}
-    memory = cost.get("peak_memory") or {}
     git = result.provenance.get("git") or {}
     versions = result.provenance.get("versions") or {}
     statistics = distilled.get("statistics") or {}
@@ -44,15 +45,19 @@ def flat(result: Result) -> dict[str, Any]:
         "distilled_decoded_images": distilled.get("decoded_images"),
         "distilled_bytes": distilled.get("bytes"),
         "distilled_stored_bytes": distilled.get("stored_bytes"),
+        "distilled_uint8_bytes": distilled.get("uint8_bytes"),
+        "distilled_float_bytes": distilled.get("float_bytes"),
         "distilled_effective_ipc": distilled.get("effective_ipc"),
         "distilled_seconds": distillation.get("seconds"),
         "distilled_flops": distillation.get("flops"),
+        **_memory(distillation.get("peak_memory"), "distilled_peak"),
+        **_of_ingredients(distilled.get("ingredients") or {}),
         "distilled_fingerprint": distilled.get("fingerprint"),
         **{name: cost.get(name) for name in (*costs, *FLOPS)},
         **{name: cost.get(name) for name in ("device_hours", "device", "precision")},
         **{name: cost.get(name) for name in BYTES},
         "sync_batchnorm": cost.get("sync_batchnorm"),
-        **{f"peak_{name}": memory.get(name) for name in ("resident_bytes", "cuda_bytes")},
+        **_memory(cost.get("peak_memory"), "peak"),
         **{f"data_{name}": data.get(name) for name in limits},
         "settings": None
         if settings is None
@@ -63,4 +68,22 @@ def flat(result: Result) -> dict[str, Any]:
         "warnings": "; ".join(result.warnings) or None,
         "created": result.created,
         "config_hash": result.config_hash,
+    }
+
+
+def _memory(peak: Mapping[str, Any] | None, prefix: str) -> dict[str, Any]:
+    """Spread what :func:`ddoq.storage.provenance.peak_memory` returned."""
+    return {f"{prefix}_{name}": (peak or {}).get(name) for name in ("resident_bytes", "cuda_bytes")}
+
+
+def _of_ingredients(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Add up what ingredients took, such as experts; what they all share is counted in every row that needs them."""
+
+    def known(name: str) -> list[Any]:
+        values = [of_one.get(name) for of_one in facts.values() if isinstance(of_one, Mapping)]
+        return [value for value in values if value is not None]
+
+    return {
+        **{f"ingredient_{name}": sum(known(name)) or None for name in ("seconds", "bytes")},
+        **_memory(largest_memory(known("peak_memory")), "ingredient_peak"),
     }

@@ -310,9 +310,12 @@ class CellRunner:
             "decoded_images": len(self.training),
             "bytes": self.distilled.image_bytes,
             "stored_bytes": self.distilled.stored_bytes,
+            "uint8_bytes": self.distilled.uint8_bytes,
+            "float_bytes": self.distilled.float_bytes,
             "effective_ipc": self.distilled.effective_ipc,
             "statistics": self.distilled.metadata.get("statistics", {}),
             "cost": self.distilled.metadata.get("cost", {}),
+            "ingredients": self.distilled.metadata.get("ingredients", {}),
             "provenance": self.distilled.metadata.get("provenance", {}),
         }
         return make_result(

@@ -210,13 +210,16 @@ def fold(results: Iterable[Result]) -> list[Table]:
     recipe (with every value of it, so with its kind of labels). One row holds one method with one set of
     settings, prior, teacher, precision and number of ranks. Only seeds are averaged.
 
+    A learning rate that came with a set (``lr: set``) is a part of that set: such rows stand in the table of the recipe
+    that is equal in all else, where there is one, and only one.
+
     Args:
         results: In any order; the order changes nothing.
 
     Returns:
         Tables by dataset, images per class and recipe.
     """
-    groups = grouped(in_order(results), _conditions)
+    groups = _join_learned_rates(grouped(in_order(results), _conditions))
     headings = grouped(groups, lambda group: _heading(group[0]))
     tables = []
     for same in headings:
@@ -260,7 +263,33 @@ def variant(result: Result) -> dict[str, Any]:
     # Students that were trained on several ranks took part in another experiment.
     if "evaluation" in rest:  # says their number, too
         rest["evaluation"] = {k: v for k, v in rest["evaluation"].items() if k != "world_size"}
-    return {**rest, "distilled": distilled, "world_size": result.cost.get("world_size")}
+    learned = {"lr": "set"} if learns_rate(result) else {}
+    return {**rest, **learned, "distilled": distilled, "world_size": result.cost.get("world_size")}
+
+
+def learns_rate(result: Result) -> bool:
+    """Say whether the student started from the learning rate that came with its set."""
+    return (result.config.get("recipe") or {}).get("lr") == "set"
+
+
+def _join_learned_rates(groups: list[list[Result]]) -> list[list[Result]]:
+    """Put the results of one recipe at learned rates behind those at the one rate of its own."""
+
+    def but_the_rate(group: list[Result]) -> list[Any]:
+        first = group[0]
+        recipe = first.config.get("recipe") or {}
+        rest = {key: value for key, value in recipe.items() if key not in ("lr", "changed")}
+        return [first.cell.dataset, first.cell.ipc, first.config.get("data"), rest]
+
+    joined = []
+    for same in grouped(groups, but_the_rate):
+        learned = [group for group in same if learns_rate(group[0])]
+        others = [group for group in same if not learns_rate(group[0])]
+        if len(others) == 1:
+            joined.append([result for group in (*others, *learned) for result in group])
+        else:
+            joined += same
+    return joined
 
 
 def _table(results: list[Result], distinction: str) -> Table:

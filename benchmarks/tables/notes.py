@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from benchmarks.results.records import Result
-from benchmarks.tables.folding import Row, Table
+from benchmarks.tables.folding import Row, Table, learns_rate
 
 _VERSIONS = (
     "ddoq-bench",
@@ -136,7 +136,10 @@ def _method(row: Row) -> str:
     settings = distilled.get("settings")
     sets = _join(str(result.distilled.get("fingerprint")) for result in row.results)
     both = {**settings, **conditions} if isinstance(settings, dict) else settings
-    return f"{_pairs(both, skip=('seed', 'ipc'))}; distilled sets {sets}"
+    rate = (
+        "; students start from the learning rate of the set" if learns_rate(row.results[0]) else ""
+    )
+    return f"{_pairs(both, skip=('seed', 'ipc'))}{rate}; distilled sets {sets}"
 
 
 def _hardware(result: Result) -> str:

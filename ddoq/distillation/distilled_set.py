@@ -138,9 +138,24 @@ class DistilledSet:
     @property
     def stored_bytes(self) -> int:
         """Bytes of all that is stored but label, weight and stage, which every set has alike."""
-        others = [*self.parts.values(), *self._transform().values()]
-        others += [] if self.targets is None else [self.targets.values]
-        return self.image_bytes + sum(tensor.nbytes for tensor in others)
+        return self.image_bytes + self._other_bytes()
+
+    @property
+    def uint8_bytes(self) -> int | None:
+        """``stored_bytes`` with images of 8 bit, see :meth:`rounded`; None where they cannot be rounded."""
+        return self.images.numel() + self._other_bytes() if self._can_be_rounded() else None
+
+    @property
+    def float_bytes(self) -> int:
+        """``stored_bytes`` with images of 32 bit."""
+        return 4 * self.images.numel() + self._other_bytes()
+
+    def _other_bytes(self) -> int:
+        """Count what goes with the images: parts, targets, transform, and a learning rate of 32 bit."""
+        tensors = [*self.parts.values(), *self._transform().values()]
+        tensors += [] if self.targets is None else [self.targets.values]
+        learns = self.form.recipe is not None and self.form.recipe.lr is not None
+        return sum(tensor.nbytes for tensor in tensors) + (4 if learns else 0)
 
     @property
     def fingerprint(self) -> str:
@@ -195,13 +210,20 @@ class DistilledSet:
             return self
         decoder, transform = self.form.decoder, self.form.transform
         whitened = transform is not None and transform.zca is not None
-        if decoder.name not in ("pixels", "grid") or (whitened and decoder.name == "grid"):
+        if not self._can_be_rounded():
             raise UserError(
                 f"A set with the decoder {decoder.name!r}{' and whitening' if whitened else ''} cannot be rounded to 8 bit."
             )
         pixels = self.images if transform is None else transform.invert(self.images)
         metadata = {**self.metadata, "set_precision": "uint8"}
         return replace(self, images=to_uint8(pixels), metadata=metadata)
+
+    def _can_be_rounded(self) -> bool:
+        """Say whether what is stored are pixels, or images that are mapped back to pixels one by one."""
+        decoder, transform = self.form.decoder, self.form.transform
+        whitened = transform is not None and transform.zca is not None
+        shown = decoder.name in ("pixels", "grid") and not (whitened and decoder.name == "grid")
+        return shown or self.images.dtype == torch.uint8
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that is stored, by the names of the file."""

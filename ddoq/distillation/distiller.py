@@ -30,6 +30,7 @@ from ddoq.storage.damage import read_or_set_aside
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.keys import seen_of
 from ddoq.storage.locks import locked
+from ddoq.storage.provenance import largest_memory
 from ddoq.storage.run_folder import RunFolder
 from ddoq.teachers import Teacher
 
@@ -350,6 +351,7 @@ class Distiller(ItemRunner, Configured, ABC):
                 "seconds": seconds,
                 "work_items": len(items),
                 "flops": network_flops(stages),
+                "peak_memory": largest_memory(record.get("peak_memory") for record in records),
             },
             "provenance": records[0]["provenance"],
         }

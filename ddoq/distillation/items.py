@@ -22,7 +22,7 @@ from ddoq.distillation.shard import Shard, WorkItem
 from ddoq.finite import NotFiniteError
 from ddoq.storage.checkpoints import INTERVAL, Checkpoint
 from ddoq.storage.damage import read_or_set_aside
-from ddoq.storage.provenance import peak_memory, provenance
+from ddoq.storage.provenance import forget_peak_memory, peak_memory, provenance
 
 
 class ItemRunner(L.LightningModule, ABC):
@@ -160,6 +160,7 @@ class ItemRunner(L.LightningModule, ABC):
     def _do(self, item: WorkItem) -> None:
         run = self._running()
         run.begin(RankGroup())
+        forget_peak_memory()
         started = time.perf_counter()
         with self._clearing_if_not_finite([item]):
             shard = self.distill(item)
@@ -172,6 +173,7 @@ class ItemRunner(L.LightningModule, ABC):
         run.begin(ranks)
         items = self.work_items(self.data)
         mine = [items[number] for number in ranks.share(len(items))]
+        forget_peak_memory()
         started = time.perf_counter()
         with self._clearing_if_not_finite(mine):
             shards = self.distill_jointly(mine)

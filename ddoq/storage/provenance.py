@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -177,8 +178,40 @@ def _driver() -> str | None:
     return version.group(1) if version else None
 
 
+def forget_peak_memory() -> None:
+    """Let :func:`peak_memory` speak of what comes from now on, beside all that is held now.
+
+    Where the system has no way to do so, it goes on speaking of the whole process.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # see `man 5 proc`
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        for index in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(index)
+
+
+def largest_memory(parts: Iterable[Mapping[str, int | None] | None]) -> dict[str, int | None]:
+    """Return the most that any of several pieces of work has held, as :func:`peak_memory` tells it.
+
+    Args:
+        parts: What it returned for each; None where nothing was noted.
+
+    Example:
+        >>> largest_memory([{"resident_bytes": 5, "cuda_bytes": None}, {"resident_bytes": 7, "cuda_bytes": 1}, None])
+        {'resident_bytes': 7, 'cuda_bytes': 1}
+    """
+    noted = [part for part in parts if part is not None]
+    return {
+        name: max(
+            (bytes_ for part in noted if (bytes_ := part.get(name)) is not None), default=None
+        )
+        for name in ("resident_bytes", "cuda_bytes")
+    }
+
+
 def peak_memory() -> dict[str, int | None]:
-    """Return the most memory that this process has held so far.
+    """Return the most memory that this process has held since its start, or since :func:`forget_peak_memory`.
 
     Returns:
         ``resident_bytes`` (None where the platform does not tell) and ``cuda_bytes``, the most that torch had

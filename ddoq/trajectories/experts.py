@@ -32,6 +32,7 @@ from ddoq.seeding import check_seed
 from ddoq.storage.files import load_tensors, read_sealed, write_sealed
 from ddoq.storage.fingerprints import hash_config, hash_tensors
 from ddoq.storage.folders import build_once
+from ddoq.storage.provenance import forget_peak_memory, largest_memory, peak_memory
 from ddoq.teachers.batches import load_split
 from ddoq.trajectories.files import WEIGHTS, make_once, read_rows, share_file
 from ddoq.trajectories.recording import ExpertTraining, TrainingImages, record_expert
@@ -156,8 +157,9 @@ class ExpertTrajectories(Ingredient):
         return self._record
 
     def facts(self) -> dict[str, Any]:
-        """Return the seconds and the bytes that they took, and their mean loss in the last epoch."""
-        return {name: self._prepared()[name] for name in ("seconds", "bytes", "loss")}
+        """Return the seconds, bytes and memory that they took, and their mean loss in the last epoch."""
+        record = self._prepared()
+        return {name: record.get(name) for name in ("seconds", "bytes", "peak_memory", "loss")}
 
     def transform(self) -> Transform:
         """Read the space that experts see images in, and synthetic ones are optimised in."""
@@ -283,6 +285,7 @@ class Recording:
             {
                 "seconds": math.fsum(record["seconds"] for record in records),
                 "bytes": sum(path.stat().st_size for path in target.glob("*.safetensors")),
+                "peak_memory": largest_memory(record.get("peak_memory") for record in records),
                 "loss": math.fsum(record["losses"][-1] for record in records) / len(records),
                 "losses": [record["losses"] for record in records],
                 "fingerprint": hash_config(hashes),
@@ -298,6 +301,7 @@ class Recording:
     def _train(self, number: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Train an expert; its seconds are kept beside its weights."""
         started = time.perf_counter()
+        forget_peak_memory()
         experts = self.experts
         if self._images is None:
             path = self.parts / _TRANSFORM
@@ -325,6 +329,7 @@ class Recording:
         record = {
             "hash": hash_tensors({WEIGHTS: weights}),
             "seconds": time.perf_counter() - started,
+            "peak_memory": peak_memory(),
             "losses": losses,
         }
         return {WEIGHTS: weights}, record

@@ -216,7 +216,10 @@ def test_whitening_and_step_size_travel_with_the_set(attached, trainer, tmp_path
     assert torch.equal(loaded.form.transform.apply(raw), method.experts.transform().apply(raw))
     training = TrainingSet.of(loaded, load_recipe("dsa", recipe.overrides), data.mean, data.std)
     assert training.learning_rate("convnet3") == pytest.approx(step_size)
-    assert loaded.metadata["ingredients"]["experts"]["seconds"] > 0
+    experts = loaded.metadata["ingredients"]["experts"]
+    assert experts["seconds"] > 0
+    assert experts["peak_memory"]["resident_bytes"] > 2**20
+    assert loaded.metadata["cost"]["peak_memory"]["resident_bytes"] > 2**20
 
 
 def test_divergence_leaves_nothing(attached, trainer, tmp_path):

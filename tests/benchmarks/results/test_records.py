@@ -98,3 +98,23 @@ def test_top_5_tells_nothing_of_five_classes(result_of):
     assert list(flat(few)) == list(flat(many))
     assert "top-5" not in cell_table([few])
     assert "top-5" in cell_table([many])
+
+
+def test_what_a_set_took_has_columns(result_of):
+    experts = {"seconds": 20.0, "bytes": 700, "peak_memory": {"resident_bytes": 8}, "loss": 1.5}
+    other = {"seconds": 5.0, "bytes": None, "peak_memory": {"resident_bytes": 9, "cuda_bytes": 2}}
+    cost = {"seconds": 7.0, "peak_memory": {"resident_bytes": 6, "cuda_bytes": None}}
+    made = {"cost": cost, "ingredients": {"experts": experts, "base.other": other}}
+    bytes_ = {"uint8_bytes": 10, "float_bytes": 40}
+    line = flat(replace(result_of(), distilled={**made, **bytes_}))
+    assert (line["ingredient_seconds"], line["ingredient_bytes"]) == (25.0, 700)
+    assert (line["ingredient_peak_resident_bytes"], line["ingredient_peak_cuda_bytes"]) == (9, 2)
+    assert (line["distilled_peak_resident_bytes"], line["distilled_peak_cuda_bytes"]) == (6, None)
+    assert (line["distilled_uint8_bytes"], line["distilled_float_bytes"]) == (10, 40)
+
+
+def test_what_an_old_result_does_not_know_of_its_set_is_none(result_of):
+    line = flat(result_of())
+    unknown = [name for name in line if name.startswith(("ingredient_", "distilled_peak_"))]
+    assert len(unknown) == 6
+    assert {line[name] for name in (*unknown, "distilled_float_bytes")} == {None}

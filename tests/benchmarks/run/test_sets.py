@@ -131,6 +131,8 @@ def test_targets_of_the_set_teach_without_a_teacher(tmp_path, plain):
         "unified[epochs=2,labels=set,loss=mse]",
     )
     assert result["distilled"]["stored_bytes"] - result["distilled"]["bytes"] == 20 * 10 * 4
+    assert result["distilled"]["uint8_bytes"] == result["distilled"]["stored_bytes"]
+    assert result["distilled"]["float_bytes"] == 4 * result["distilled"]["bytes"] + 20 * 10 * 4
 
 
 def test_targets_that_are_missing_fail_every_student(tmp_path, plain, capsys):

@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import t as student
 
 from benchmarks.tables.folding import Score, budget, fold
+from benchmarks.tables.notes import provenance_notes
 
 
 def test_the_interval_by_hand():
@@ -47,3 +48,47 @@ def test_a_table_of_all_real_images_says_so(result_of):
     assert whole.budget == budget(20, full=True) == "all training images (up to 20 per class)"
     (both,) = fold([result_of(method="full"), result_of(method="random")])
     assert (both.is_full, both.lacks_random) == (False, False)
+
+
+SET_RATE = {"recipe": {"lr": "set", "changed": ["lr"]}, "recipe_label": "dsa[lr=set]"}
+
+
+def at_rate(lr):
+    return {"recipe": {"lr": lr, "changed": []}, "recipe_label": "dsa"}
+
+
+def test_a_rate_that_came_with_the_set_stands_beside_the_recipes_own(result_of):
+    own, learned = at_rate(0.01), SET_RATE
+    results = [
+        *(result_of(method="random", seed=seed, **own) for seed in (0, 1)),
+        *(result_of(method="mtt", seed=seed, **learned) for seed in (0, 1)),
+    ]
+    (table,) = fold(results)
+    assert (table.recipe, table.recipe_fields["lr"]) == ("dsa", 0.01)
+    assert {row.label: row.score("resnet18").n for row in table.rows} == {"random": 2, "mtt": 2}
+    assert fold(reversed(results)) == [table]
+    notes = [note for note in provenance_notes(table).splitlines() if "Method" in note]
+    assert ["learning rate of the set" in note for note in notes] == [
+        row.method == "mtt" for row in table.rows
+    ]
+
+
+def test_one_method_at_both_rates_is_two_rows(result_of):
+    (table,) = fold([result_of(**at_rate(0.01)), result_of(**SET_RATE)])
+    assert sorted(row.label for row in table.rows) == ["ddoq [lr=absent]", "ddoq [lr=set]"]
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [],
+        [at_rate(0.01), at_rate(0.02)],  # nobody knows which
+        [{**at_rate(0.01), "ipc": 20}],
+        [{**at_rate(0.01), "data": {"image_size": 16}}],
+        [{"recipe": {"lr": 0.01, "epochs": 6, "changed": []}, "recipe_label": "dsa"}],
+    ],
+    ids=str,
+)
+def test_a_learned_rate_without_one_match_stays_alone(result_of, others):
+    tables = fold([result_of(**SET_RATE), *(result_of(method="random", **o) for o in others)])
+    assert len(tables) == 1 + len(others)

@@ -11,6 +11,7 @@ from ddoq.decoding.form import SetForm, SetRecipe
 from ddoq.decoding.transform import Transform, fit_zca
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
+from ddoq.images import to_uint8
 from ddoq.labels.targets import Targets
 from ddoq.storage.damage import DamagedError
 
@@ -308,7 +309,35 @@ def test_bytes_are_those_of_what_is_stored():
     assert floats.stored_bytes == floats.image_bytes == 4 * plain.image_bytes
     whole = everything()
     assert whole.image_bytes == 4 * 3 * 64 * 4
-    assert whole.stored_bytes - whole.image_bytes == 4 * 5 * 4 + 2 * 3 * 4  # targets, mean, std
+    assert (
+        whole.stored_bytes - whole.image_bytes == 4 * 5 * 4 + 2 * 3 * 4 + 4
+    )  # targets, mean, std, rate
+
+
+def test_bytes_with_images_of_8_and_of_32_bit():
+    plain, floats = make(8), make(8, images=torch.rand(8, 3, 8, 8))
+    for distilled in (plain, floats):
+        assert (distilled.uint8_bytes, distilled.float_bytes) == (8 * 3 * 64, 4 * 8 * 3 * 64)
+    assert (plain.uint8_bytes, floats.float_bytes) == (plain.stored_bytes, floats.stored_bytes)
+    assert floats.rounded().stored_bytes == floats.uint8_bytes
+
+
+def test_a_transform_and_a_learned_rate_are_stored_too():
+    floats = make(4, images=torch.rand(4, 3, 8, 8))
+    learned = replace(floats, form=SetForm(transform=NORMALISED, recipe=SetRecipe("dsa", lr=0.02)))
+    assert learned.stored_bytes - floats.stored_bytes == 2 * 3 * 4 + 4  # mean, std, rate
+    assert learned.uint8_bytes - floats.uint8_bytes == 2 * 3 * 4 + 4
+    fixed = replace(learned, form=SetForm(transform=NORMALISED, recipe=SetRecipe("dsa")))
+    assert learned.stored_bytes - fixed.stored_bytes == 4
+
+
+def test_a_whitened_grid_has_no_bytes_of_8_bit():
+    images = torch.rand(4, 3, 8, 8)
+    grid = make(4, images=images, form=SetForm(Grid(2), transform=fit_zca(to_uint8(images))))
+    with pytest.raises(UserError, match="cannot be rounded"):
+        grid.rounded()
+    assert grid.uint8_bytes is None
+    assert grid.float_bytes == grid.stored_bytes
 
 
 def test_rounding_to_8_bit_costs_half_a_level(tmp_path):

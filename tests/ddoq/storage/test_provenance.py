@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddoq.storage.provenance import Stopwatch, git_state, peak_memory, provenance
+from ddoq.storage.provenance import (
+    Stopwatch,
+    forget_peak_memory,
+    git_state,
+    peak_memory,
+    provenance,
+)
 
 
 def git(folder, *arguments):
@@ -116,6 +122,28 @@ def test_peak_memory_grows_with_what_is_held_and_stays():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot forget a peak")
+def test_a_peak_can_be_forgotten():
+    code = (
+        "from ddoq.storage.provenance import forget_peak_memory, peak_memory as peak;"
+        "held = bytearray(b'1') * 2**26; high = peak()['resident_bytes']; del held;"
+        "forget_peak_memory(); low = peak()['resident_bytes'];"
+        "assert high - low >= 2**25, (high, low);"
+        "held = bytearray(b'1') * 2**26; assert peak()['resident_bytes'] - low >= 2**25"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_where_no_peak_can_be_forgotten_the_whole_process_counts(monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError
+
+    before = peak_memory()["resident_bytes"]
+    monkeypatch.setattr(Path, "write_text", refuse)
+    forget_peak_memory()
+    assert peak_memory()["resident_bytes"] >= before
+
+
 def test_peak_memory_is_not_that_of_the_parent():
     held = bytearray(b"1") * 2**28
     code = (
@@ -151,6 +179,9 @@ def test_stopwatch_stops_where_the_block_fails():
 def test_gpus_are_named_and_measured():
     held = torch.ones(2**20, device="cuda")
     assert peak_memory()["cuda_bytes"] >= held.numel() * 4
+    del held
+    forget_peak_memory()
+    assert peak_memory()["cuda_bytes"] < 2**22
     found = provenance()
     assert found["gpus"][0] == torch.cuda.get_device_name(0)
     with Stopwatch() as watch:
