@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from filelock import Timeout
@@ -25,7 +25,7 @@ from ddoq.distillation.ingredient import Ingredient
 from ddoq.distillation.tables import ByBudget, settled
 from ddoq.errors import UserError
 from ddoq.networks import draw_network
-from ddoq.objectives.functional import as_student, split_weights
+from ddoq.objectives.functional import as_student, split_weights, weights_of
 from ddoq.objectives.trajectories import Segment
 from ddoq.optimisation.trainers import device_of
 from ddoq.seeding import check_seed
@@ -36,11 +36,13 @@ from ddoq.storage.provenance import forget_peak_memory, largest_memory, peak_mem
 from ddoq.teachers.batches import load_split
 from ddoq.trajectories.files import WEIGHTS, make_once, read_rows, share_file
 from ddoq.trajectories.recording import ExpertTraining, TrainingImages, record_expert
+from ddoq.trajectories.stacked import record_stacked
 
 _RECORD = "experts.json"
 _TRANSFORM = "transform.safetensors"
 
-_Make = Callable[[], tuple[dict[str, Tensor], dict[str, Any]]]
+_Made = tuple[dict[str, Tensor], dict[str, Any]]
+_Make = Callable[[], _Made]
 
 
 class ExpertTrajectories(Ingredient):
@@ -65,7 +67,11 @@ class ExpertTrajectories(Ingredient):
         rho: Radius of the sharpness-aware step; 0 with ``alpha`` 0 is plain gradient descent.
         alpha: Share of the gradient's orthogonal part that this step takes away; or a table.
         seed: Decides weights, orders and augmentation of the experts, whatever the seed of the method is.
+        at_once: Experts that train side by side, with stacked weights: faster where one leaves the device idle. Floats are
+            then added in another order, so that bits differ in the last places.
     """
+
+    added: ClassVar[Mapping[str, Any]] = {"at_once": 1}
 
     def __init__(
         self,
@@ -79,6 +85,7 @@ class ExpertTrajectories(Ingredient):
         rho: float = 0.0,
         alpha: ByBudget[float] = 0.0,
         seed: int = 0,
+        at_once: int = 1,
     ) -> None:
         self.arch = arch
         self.count = count
@@ -90,6 +97,7 @@ class ExpertTrajectories(Ingredient):
         self.rho = rho
         self.alpha: float = settled(alpha)
         self.seed = check_seed("experts.seed", seed)
+        self.at_once = at_once
         self._folder: Path | None = None
         self._record: dict[str, Any] = {}
 
@@ -105,7 +113,7 @@ class ExpertTrajectories(Ingredient):
 
     def check(self, data: ImageDataModule) -> None:
         """Refuse settings outside their ranges, and a whitening matrix that is too large."""
-        for name in ("count", "epochs", "batch_size"):
+        for name in ("count", "epochs", "batch_size", "at_once"):
             check_number(f"experts.{name}", getattr(self, name), at_least=1)
         check_number("experts.lr", self.lr, above=0)
         for name in ("rho", "alpha"):
@@ -198,7 +206,7 @@ class ExpertTrajectories(Ingredient):
             network,
             sizes,
             passes,
-            min(self.batch_size, sizes.train_images),
+            min(self.batch_size, sizes.train_images) * min(self.at_once, self.count),
             moments=0,
             files={"experts": self.count * (self.epochs + 1) * weight_bytes(network)},
             note=f"{self.count} experts of {self.epochs} epochs{', two gradients a step' if flat else ''}; once",
@@ -248,7 +256,7 @@ class Recording:
         """Record what no other process records at the moment, until the whole is there."""
 
         def unless_whole(make: _Make) -> _Make:
-            def made() -> tuple[dict[str, Tensor], dict[str, Any]]:
+            def made() -> _Made:
                 if folder.is_dir():  # and its parts are gone
                     raise _WholeError
                 return make()
@@ -257,10 +265,10 @@ class Recording:
 
         try:
             make_once(self.parts / _TRANSFORM, unless_whole(self._fit), wait=True)
-            for number in range(self.experts.count):
+            for number in range(0, self.experts.count, self.experts.at_once):
                 path = self.parts / expert_name(number)
                 with suppress(Timeout):  # another rank is at it
-                    make_once(path, unless_whole(partial(self._train, number)), wait=False)
+                    make_once(path, unless_whole(partial(self._make, number)), wait=False)
         except _WholeError:
             return
         except (OSError, UserError):
@@ -275,7 +283,7 @@ class Recording:
         records = []
         for number in range(self.experts.count):
             name = expert_name(number)
-            make_once(self.parts / name, partial(self._train, number), wait=True)
+            make_once(self.parts / name, partial(self._make, number), wait=True)
             share_file(self.parts / name, target / name)
             records.append(load_tensors(target / name)[1])
         transform, _ = load_tensors(target / _TRANSFORM)
@@ -292,23 +300,37 @@ class Recording:
             },
         )
 
-    def _fit(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def _fit(self) -> _Made:
         """Make the transform of images."""
         if not self.experts.zca:
             return Transform.normalize(self.data.mean, self.data.std).tensors(), {}
         return fit_zca(load_split(self.data.train)).tensors(), {}
 
-    def _train(self, number: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Train an expert; its seconds are kept beside its weights."""
+    def _make(self, number: int) -> _Made:
+        """Train an expert with those beside it, of which all that are missing are written before it is.
+
+        A group is the same after a kill as before it, and so are its bits.
+        """
+        first = number - number % self.experts.at_once
+        made = self._train(range(first, min(first + self.experts.at_once, self.experts.count)))
+        for other in sorted(made.keys() - {number}):
+            with suppress(Timeout):  # another rank is at it
+                make_once(
+                    self.parts / expert_name(other), partial(made.__getitem__, other), wait=False
+                )
+        return made[number]
+
+    def _train(self, numbers: range) -> dict[int, _Made]:
+        """Train experts, side by side where that was asked for; seconds are kept beside weights."""
         started = time.perf_counter()
         forget_peak_memory()
-        experts = self.experts
-        if self._images is None:
-            path = self.parts / _TRANSFORM
-            device = device_of(self.where)
-            transform = Transform.read(load_tensors(path)[0], path).to(device)
-            self._images = TrainingImages(self.data.train, transform, device)
-        network = experts.network(self.data.num_classes, self.data.image_size, number)
+        experts, images = self.experts, self._training_images()
+        networks = {
+            number: experts.network(self.data.num_classes, self.data.image_size, number).to(
+                images.device
+            )
+            for number in numbers
+        }
         training = ExpertTraining(
             experts.epochs,
             experts.lr,
@@ -318,18 +340,36 @@ class Recording:
             experts.alpha,
             experts.seed,
         )
-        before = number * experts.epochs
 
         def told(epoch: int, loss: float) -> None:
-            self._progress.update(before + epoch, loss=loss)
+            done = numbers.start * experts.epochs + len(numbers) * epoch
+            self._progress.update(done, loss=loss)
 
-        weights, losses = record_expert(
-            network.to(self._images.device), self._images, training, number, told
-        )
-        record = {
-            "hash": hash_tensors({WEIGHTS: weights}),
-            "seconds": time.perf_counter() - started,
-            "peak_memory": peak_memory(),
-            "losses": losses,
+        first = networks[numbers.start]
+        if experts.at_once == 1:
+            recorded = [record_expert(first, images, training, numbers.start, told)]
+        else:
+            starts = [weights_of(network) for network in networks.values()]
+            recorded = record_stacked(first, starts, images, training, numbers, told)
+        seconds = (time.perf_counter() - started) / len(numbers)
+        return {
+            number: (
+                {WEIGHTS: weights},
+                {
+                    "hash": hash_tensors({WEIGHTS: weights}),
+                    "seconds": seconds,
+                    "peak_memory": peak_memory(),
+                    "losses": losses,
+                },
+            )
+            for number, (weights, losses) in zip(numbers, recorded, strict=True)
         }
-        return {WEIGHTS: weights}, record
+
+    def _training_images(self) -> TrainingImages:
+        """Return what all experts learn from; it is read once."""
+        if self._images is None:
+            path = self.parts / _TRANSFORM
+            device = device_of(self.where)
+            transform = Transform.read(load_tensors(path)[0], path).to(device)
+            self._images = TrainingImages(self.data.train, transform, device)
+        return self._images

@@ -107,11 +107,7 @@ def record_expert(
         for epoch in range(training.epochs):
             weights, loss = _train_epoch(network, weights, images, training, (number, epoch))
             row = flatten_weights(weights).cpu()
-            if not torch.isfinite(row).all():
-                raise DivergedError(
-                    f"Expert {number} diverged in epoch {epoch + 1} of {training.epochs}: its weights are not finite (NaN or "
-                    "infinite). Lower the learning rate (model.init_args.experts.init_args.lr)."
-                )
+            check_row(row, number, epoch, training)
             rows.append(row)
             losses.append(loss)
             after_epoch(epoch + 1, loss)
@@ -130,14 +126,49 @@ def _train_epoch(
     total: Tensor | None = None
     for step, positions in enumerate(order.split(training.batch_size)):
         inputs, labels = images.batch(positions)
-        if training.kinds:
-            height, width = inputs.shape[-2:]
-            generator = training.generator("siamese", *keys, step)
-            drawn = draw_siamese_batch(len(inputs), (height, width), training.kinds, generator)
-            inputs = augment_siamese(inputs, drawn.to(inputs.device))
+        inputs = augmented(inputs, training, keys, step)
         weights, loss = _step(_loss_of(network, inputs, labels), weights, training)
         total = loss * len(inputs) if total is None else total + loss * len(inputs)
     return weights, 0.0 if total is None else float(total) / len(images)
+
+
+def augmented(inputs: Tensor, training: ExpertTraining, keys: tuple[int, int], step: int) -> Tensor:
+    """Augment the batch of a step.
+
+    Args:
+        inputs: Float ``(b, 3, h, w)``.
+        training: With the kinds of augmentation.
+        keys: The numbers of the expert and of the epoch.
+        step: Its number in the epoch.
+
+    Returns:
+        Of the same shape.
+    """
+    if not training.kinds:
+        return inputs
+    height, width = inputs.shape[-2:]
+    generator = training.generator("siamese", *keys, step)
+    drawn = draw_siamese_batch(len(inputs), (height, width), training.kinds, generator)
+    return augment_siamese(inputs, drawn.to(inputs.device))
+
+
+def check_row(row: Tensor, number: int, epoch: int, training: ExpertTraining) -> None:
+    """Refuse the weights of an expert that has diverged.
+
+    Args:
+        row: All weights after an epoch.
+        number: Of the expert.
+        epoch: Counts from 0.
+        training: How it was trained.
+
+    Raises:
+        DivergedError: If some are not finite.
+    """
+    if not torch.isfinite(row).all():
+        raise DivergedError(
+            f"Expert {number} diverged in epoch {epoch + 1} of {training.epochs}: its weights are not finite (NaN or "
+            "infinite). Lower the learning rate (model.init_args.experts.init_args.lr)."
+        )
 
 
 def _loss_of(network: nn.Module, inputs: Tensor, labels: Tensor) -> Loss:

@@ -71,21 +71,58 @@ def flat_step(
     value = loss(weights)
     clean = gradients_of(value, weights, differentiable=False)
     with torch.no_grad():
-        norm = _norm({name: weights[name].abs() * clean[name] for name in weights})
-        scale = rho / (norm + _EPSILON)
-        disturbed = {
-            name: weight + scale * weight.square() * clean[name] for name, weight in weights.items()
-        }
+        disturbed = disturbed_weights(weights, clean, rho)
     disturbed = leaves_of(disturbed)
     sharp = gradients_of(loss(disturbed), disturbed, differentiable=False)
     with torch.no_grad():
-        product = torch.stack([(clean[name] * sharp[name]).sum() for name in weights]).sum()
-        along = product / (_norm(sharp).square() + _EPSILON)
-        direction = {
-            name: sharp[name] - alpha * (clean[name] - along * sharp[name]) for name in weights
-        }
-        stepped = descend(weights, direction, lr)
+        stepped = descend(weights, flat_direction(clean, sharp, alpha), lr)
     return leaves_of(stepped), value.detach()
+
+
+def disturbed_weights(
+    weights: Mapping[str, Tensor], clean: Mapping[str, Tensor], rho: float
+) -> Weights:
+    """Move weights uphill, as far as they are large; see :func:`flat_step`.
+
+    Args:
+        weights: By name.
+        clean: Gradients there, by the same names.
+        rho: Radius.
+
+    Returns:
+        Other weights, by the same names.
+
+    Example:
+        >>> disturbed_weights({"w": torch.tensor([2.0])}, {"w": torch.tensor([3.0])}, 0.5)  # 2 + 0.5 * 12 / 6
+        {'w': tensor([3.])}
+    """
+    norm = _norm({name: weights[name].abs() * clean[name] for name in weights})
+    scale = rho / (norm + _EPSILON)
+    return {
+        name: weight + scale * weight.square() * clean[name] for name, weight in weights.items()
+    }
+
+
+def flat_direction(
+    clean: Mapping[str, Tensor], sharp: Mapping[str, Tensor], alpha: float
+) -> Weights:
+    """Take a share of the orthogonal part out of the gradient at disturbed weights; see :func:`flat_step`.
+
+    Args:
+        clean: Gradients at the weights, by name.
+        sharp: Gradients at the disturbed ones.
+        alpha: Share.
+
+    Returns:
+        What a step goes along, by the same names.
+
+    Example:
+        >>> flat_direction({"w": torch.tensor([1.0, 1.0])}, {"w": torch.tensor([2.0, 0.0])}, 0.5)
+        {'w': tensor([ 2.0000, -0.5000])}
+    """
+    product = torch.stack([(clean[name] * sharp[name]).sum() for name in clean]).sum()
+    along = product / (_norm(sharp).square() + _EPSILON)
+    return {name: sharp[name] - alpha * (clean[name] - along * sharp[name]) for name in clean}
 
 
 def _norm(tensors: Mapping[str, Tensor]) -> Tensor:

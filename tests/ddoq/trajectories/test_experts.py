@@ -170,6 +170,67 @@ def test_processes_share_the_recording(recorded, trainings, tmp_path, monkeypatc
     assert same(*made)
 
 
+@pytest.fixture
+def groups(monkeypatch) -> list[list[int]]:
+    """List the numbers of the experts that are trained side by side."""
+    seen = []
+    whole = experts.record_stacked
+
+    def record(network, starts, images, training, numbers, after_epoch):
+        seen.append(list(numbers))
+        return whole(network, starts, images, training, numbers, after_epoch)
+
+    monkeypatch.setattr(experts, "record_stacked", record)
+    return seen
+
+
+def test_several_at_once_are_those_of_one_after_another(recorded, groups, trainings):
+    together, alone = recorded(at_once=2), recorded()
+    assert (groups, trainings) == ([[0, 1], [2]], [0, 1, 2])
+    for one, other in zip(weights(together), weights(alone), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    assert together.facts()["loss"] == pytest.approx(alone.facts()["loss"], rel=1e-4)
+
+
+def test_a_killed_group_is_trained_again_as_a_whole(recorded, groups, tmp_path, monkeypatch):
+    whole = recorded(root=tmp_path / "whole", at_once=3)
+    saved = files.save_tensors
+
+    def killed(path, *rest):
+        if path.name == "expert-0002.safetensors":
+            raise KilledError
+        saved(path, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "save_tensors", killed)
+        with pytest.raises(KilledError):
+            recorded(root=tmp_path / "killed", at_once=3)
+    parts = (tmp_path / "killed" / "ingredients").glob(".*.parts/expert-*.safetensors")
+    assert [path.name for path in parts] == ["expert-0001.safetensors"]
+    assert same(whole, recorded(root=tmp_path / "killed", at_once=3))
+    assert groups == [[0, 1, 2]] * 3
+
+
+def test_processes_share_groups(recorded, groups, monkeypatch):
+    counted, meet = experts.record_stacked, threading.Barrier(2)
+
+    def record(network, starts, images, training, numbers, after_epoch):
+        meet.wait(timeout=60)  # both are at work
+        return counted(network, starts, images, training, numbers, after_epoch)
+
+    monkeypatch.setattr(experts, "record_stacked", record)
+    made: list[ExpertTrajectories] = []
+    threads = [
+        threading.Thread(target=lambda: made.append(recorded(at_once=2, count=4))) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    assert sorted(groups) == [[0, 1], [2, 3]]
+    assert same(*made)
+
+
 def test_other_settings_are_other_experts(recorded, tmp_path):
     changes = [
         {},
@@ -183,6 +244,7 @@ def test_other_settings_are_other_experts(recorded, tmp_path):
         {"rho": 0.1},
         {"rho": 0.1, "alpha": 0.1},  # alone, alpha has nothing to take away
         {"seed": 1},
+        {"at_once": 2},
     ]
     assert {name for change in changes for name in change} == set(ExpertTrajectories().arguments)
     made = [recorded(**{"count": 1, "epochs": 1, **change}) for change in changes]
@@ -212,6 +274,7 @@ def test_tables_follow_the_budget():
         ({"epochs": 0}, "experts.epochs must be at least 1"),
         ({"batch_size": 0}, "experts.batch_size must be at least 1"),
         ({"lr": 0.0}, "experts.lr must be above 0"),
+        ({"at_once": 0}, "experts.at_once must be at least 1"),
         ({"rho": -0.1}, "experts.rho must be at least 0"),
         ({"alpha": -1.0}, "experts.alpha must be at least 0"),
         ({"augmentation": "color_flop"}, "Did you mean 'flip'"),
@@ -247,6 +310,10 @@ def test_plan_counts_passes_and_files():
         flatten_weights(weights_of(ExpertTrajectories(arch="convnet1-w4").network(10, 32)))
     )
     assert plain.files["experts"] == 4 * 4 * 4 * parameters
+    (stacked,) = ExpertTrajectories(count=4, epochs=3, arch="convnet1-w4", at_once=8).workload(
+        sizes
+    )
+    assert (stacked.passes, stacked.batch) == (plain.passes, 4 * plain.batch)
 
 
 def test_rows_of_a_lost_file_are_a_clear_error(tmp_path):
