@@ -17,7 +17,7 @@ FLOORS = {
         *("precision", "escaping", "fonts", "storage", "data", "networks"),
         "augmentation",
         *("objectives", "labels", "decoding", "quantization", "selection", "optimisation"),
-        *("costs", "priors", "teachers", "distillation", "trajectories", "latents"),
+        *("costs", "priors", "teachers", "distillation", "trajectories", "self_supervised", "latents"),
         *("exchange", "measures", "ddoq"),
     ),
     "baselines": (),  # a method may take another's parts; circles are refused below

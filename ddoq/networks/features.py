@@ -1,6 +1,6 @@
 """The features of an image: what a classifier's last layer sees."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -34,6 +34,30 @@ def classifier_of(network: nn.Module) -> nn.Linear:
             "match: choose another network, e.g. convnet3 or resnet18."
         )
     return linear[-1]
+
+
+def replace_classifier(network: nn.Module, make: Callable[[int], nn.Module]) -> int:
+    """Put another layer in the place of a classifier's last one, in place.
+
+    Args:
+        network: From images to logits.
+        make: Makes the layer for a number of features.
+
+    Returns:
+        The number of features.
+
+    Raises:
+        UserError: If no linear layer makes the logits.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> replace_classifier(network, lambda _: nn.Identity()), network[2]
+        (3, Identity())
+    """
+    old = classifier_of(network)
+    (name,) = (name for name, layer in network.named_modules() if layer is old)
+    network.set_submodule(name, make(old.in_features))
+    return old.in_features
 
 
 @contextmanager
