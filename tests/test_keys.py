@@ -41,6 +41,7 @@ from ddoq.latents.distiller import LatentDistiller
 from ddoq.latents.quantization import Quantizer
 from ddoq.networks import build_network
 from ddoq.priors import PretrainedPrior, TrainedPrior
+from ddoq.self_supervised import BarlowTwins
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.records import hashed_fields
 from ddoq.teachers import PretrainedTeacher, Teacher, TrainedTeacher
@@ -307,7 +308,7 @@ def methods():
 @pytest.mark.parametrize("kind", methods(), ids=lambda kind: kind.__name__)
 def test_every_key_of_methods(cli, kind):
     bench = bench_of(cli, {})
-    known = {"ipc": 1, "experts": ExpertTrajectories()}
+    known = {"ipc": 1, "experts": ExpertTrajectories(), "target_model": BarlowTwins()}
     given = {name: known[name] for name in known if name in inspect.signature(kind).parameters}
     walk(bench, "distiller", "model", kind, given, kind.__name__)
     if (

@@ -50,7 +50,7 @@ KEYS = {
     "seeds": Key("One run a student and seed.", [0], instead="list `seeds` in the suite file"),
     "recipe": Key("How they learn.", vary=True, after_distillation=True),
     "evaluation": Key(
-        "How several ranks train students: independent or ddp.",
+        "How students are evaluated: by which ranks (independent or ddp), and sets without classes by transfer.",
         vary=True,
         after_distillation=True,
     ),

@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmarks.leaderboard.latex import latex
 from benchmarks.results.columns import flat
 from benchmarks.results.files import Failure, Result, read_failures, read_folder
+from benchmarks.results.transfers import TransferRecord, read_transfers
 from benchmarks.statistics.listings import (
     CEILING,
     Listing,
@@ -15,6 +16,7 @@ from benchmarks.statistics.listings import (
     robustness_listings,
     stability_listings,
 )
+from benchmarks.statistics.transfers import TRANSFERS, transfer_listings
 from benchmarks.tables.folding import Row, Table, fold, in_order
 from benchmarks.tables.matching import ceilings
 from benchmarks.tables.notes import provenance_notes
@@ -38,19 +40,23 @@ class Board:
         problems: A message for every file that was left out.
         failures: Cells that ended in an error and have no later result.
         notes: What else is to be said of files; it keeps no table from being whole.
+        transfers: Whole results of transfer.
     """
 
     results: list[Result]
     problems: list[str]
     failures: list[Failure]
     notes: Sequence[str] = ()
+    transfers: Sequence[TransferRecord] = ()
 
     @classmethod
     def read(cls, folder: Path) -> "Board":
         """Read a folder with all folders in it."""
         reading = read_folder(folder)
         failures, unreadable = read_failures(folder, reading.results)
-        return cls(reading.results, reading.problems + unreadable, failures, reading.notes)
+        transfers, damaged = read_transfers(folder)
+        problems = reading.problems + unreadable + damaged
+        return cls(reading.results, problems, failures, reading.notes, transfers)
 
     def complaints(self) -> list[str]:
         """List what keeps the tables from being whole."""
@@ -88,8 +94,13 @@ def render(board: Board, folder: Path, format: str) -> str:
     """Write what was read from ``folder``; see :func:`leaderboard`."""
     if format not in FORMATS:
         raise UserError(f"Unknown format {format!r}. {suggest(format, FORMATS)}")
-    if not board.results:
-        raise UserError(f"There is no usable result in {folder}: run `ddoq-bench fit` first.")
+    if not board.results and (not board.transfers or format != "markdown"):
+        hint = (
+            "those of transfer are written as markdown alone"
+            if board.transfers
+            else "run `ddoq-bench fit` first"
+        )
+        raise UserError(f"There is no usable result in {folder}: {hint}.")
     if format == "csv":
         return _csv(board.results)
     if format == "robust-csv":
@@ -99,11 +110,15 @@ def render(board: Board, folder: Path, format: str) -> str:
     if format == "html":  # imported where used: the template engine, and the published numbers
         from benchmarks.leaderboard.html_page import page
 
-        return page(board.results, folder, board.complaints())
+        return page(board.results, folder, board.complaints(), board.transfers)
     tables = fold(board.results)
     parts = [_INTRODUCTION, *(_markdown(table, tables) for table in tables)]
     derived = [*robustness_listings(tables), *stability_listings(tables)]
     parts += [f"{markdown(f'## {each.title}')}\n\n{_listing(each)}" for each in derived]
+    transfers = transfer_listings(board.transfers)
+    if transfers:
+        parts.append(f"## {TRANSFERS}")
+    parts += [f"{markdown(f'### {each.title}')}\n\n{_listing(each)}" for each in transfers]
     complaints = board.complaints()
     if complaints:
         parts.append("## Left out\n\n" + "\n".join(f"- {markdown(text)}" for text in complaints))

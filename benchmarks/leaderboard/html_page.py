@@ -13,12 +13,14 @@ from typing import Any
 from benchmarks.leaderboard import plots
 from benchmarks.leaderboard.published import published_numbers
 from benchmarks.results.records import Result
+from benchmarks.results.transfers import TransferRecord
 from benchmarks.statistics.listings import (
     CEILING,
     intervals,
     robustness_listings,
     stability_listings,
 )
+from benchmarks.statistics.transfers import transfer_listings
 from benchmarks.tables.folding import FULL, Row, Table, fold, in_order
 from benchmarks.tables.groups import Group, group
 from benchmarks.tables.matching import ceilings
@@ -48,13 +50,19 @@ class HeatCell:
     shade: int
 
 
-def page(results: Sequence[Result], folder: Path, complaints: Sequence[str] = ()) -> str:
+def page(
+    results: Sequence[Result],
+    folder: Path,
+    complaints: Sequence[str] = (),
+    transfers: Sequence[TransferRecord] = (),
+) -> str:
     """Write results as one page.
 
     Args:
         results: At least one; the order changes nothing.
         folder: Where they were read; pictures of distilled sets are looked for there.
         complaints: What keeps the tables from being whole.
+        transfers: Results of transfer, which have tables of their own.
 
     Returns:
         HTML that holds everything it shows and asks the network for nothing. A policy in its head lets no
@@ -99,6 +107,7 @@ def page(results: Sequence[Result], folder: Path, complaints: Sequence[str] = ()
         intervals=intervals,
         robust=robustness_listings(tables),
         stable=stability_listings(tables),
+        transfers=transfer_listings(transfers),
         heat=heat,
         seeds=seeds_that_vary,
         settings=settings,

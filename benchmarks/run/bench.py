@@ -15,11 +15,13 @@ from benchmarks.run.cells import CellRunner
 from benchmarks.run.checks import check_classes, check_failures, check_labels, check_students
 from benchmarks.run.ranks import EvaluationOptions, JointRanks, Ranks, joint_arguments
 from benchmarks.run.warnings import set_warnings, teacher_warnings
+from benchmarks.statistics.transfers import transfer_table
 from benchmarks.students.recipes import OWN, Recipe, load_recipe, own_recipe
 from benchmarks.students.student import Student
 from benchmarks.tables.cell_table import cell_table
 from benchmarks.tracking.artifacts import log_distilled_set
 from benchmarks.tracking.loggers import WandbOptions
+from benchmarks.transfer.running import TransferRun, control_of, needs_transfer, starts_of
 from ddoq.bounds import check_finite
 from ddoq.console import say
 from ddoq.data import ImageDataModule
@@ -142,11 +144,14 @@ class Bench:
         if self.distiller is None:
             raise UserError("No method is configured: give the key `model`.")
         self.distiller = at_budget(self.distiller, self.dataset.num_classes)
-        self.distiller.check(self.dataset)  # before minutes of training, not after
-        prior = self.prior() if self.distiller.needs_prior else None
-        teacher = self.teacher() if self.distiller.needs_teacher else None
-        self.distiller.attach(self.dataset, prior=prior, teacher=teacher)
-        distilled, folder = self.distiller.run(self.trainer, self.output)
+        return self._run(self.distiller)
+
+    def _run(self, distiller: Distiller) -> tuple[DistilledSet, Path]:
+        distiller.check(self.dataset)  # before minutes of training, not after
+        prior = self.prior() if distiller.needs_prior else None
+        teacher = self.teacher() if distiller.needs_teacher else None
+        distiller.attach(self.dataset, prior=prior, teacher=teacher)
+        distilled, folder = distiller.run(self.trainer, self.output)
         if self.trainer.is_global_zero:
             names = SetFolder(folder)
             if not names.sheet.exists():
@@ -154,7 +159,7 @@ class Bench:
             self._keep_config(names.config)
             log_distilled_set(self.wandb, folder, self.output, self.config)
         say(
-            f"distilled set: {len(distilled)} images by {self.distiller.method}, "
+            f"distilled set: {len(distilled)} images by {distiller.method}, "
             f"{distilled.metadata['cost']['seconds']:.1f} s of work, in {folder}"
         )
         return distilled, folder
@@ -174,6 +179,9 @@ class Bench:
     def _check_evaluation(self) -> None:
         """Refuse what could not be evaluated, before minutes of work."""
         check_students(self.students, self.seeds, self.dataset, self.trainer, self.evaluation)
+        if self.distilled is None and control_of(self.distiller) is not None:
+            self.evaluation.transfer.datasets(self.dataset)
+            self._check_transfer_ranks()
         if self.recipe.name != OWN:  # that one is known with the set
             recipe = load_recipe(self.recipe.name, self.recipe.overrides)
             check_top_k(recipe.label_top_k, self.dataset.num_classes)
@@ -186,6 +194,9 @@ class Bench:
     def _evaluate(self, distilled: DistilledSet, folder: Path) -> list[Result]:
         if self.evaluation.set_precision == "uint8":
             distilled = distilled.rounded()
+        if needs_transfer(distilled):
+            self._transfer(distilled)
+            return []
         recipe = self._recipe_for(distilled)
         teacher, accuracies = None, {}
         warnings = set_warnings(distilled)
@@ -223,6 +234,42 @@ class Bench:
         hashes = {hash_config(runner.cell_config(*cell)) for cell in cells}
         check_failures(run, hashes, results, started)
         return results
+
+    def _check_transfer_ranks(self) -> None:
+        if self.evaluation.joint(self.trainer):
+            raise UserError(
+                "A transfer evaluation trains each student on one device: leave out evaluation.ranks."
+            )
+
+    def _transfer(self, distilled: DistilledSet) -> None:
+        """Pre-train students on a set without classes, and test them on tasks with classes."""
+        self._check_transfer_ranks()
+        control = None
+        method = None if self.distilled else control_of(self.distiller)
+        if method is not None:
+            say("transfer: beside the set stands a control, its method without the optimisation")
+            control, _ = self._run(method)
+        run = TransferRun(
+            self.dataset,
+            starts_of(distilled, control),
+            self.evaluation.transfer,
+            self.students,
+            self.seeds,
+            self.output,
+            self.trainer.strategy.root_device,
+        )
+        ranks = Ranks(self.trainer, self.output)
+        ranks.destroy_process_group()
+        failures = run.run(ranks.rank, ranks.world_size, force=self.force)
+        ranks.barrier()
+        records = run.records()
+        say(transfer_table(records))
+        self._write_report([run.path(place) for place in run.places()])
+        if failures or len(records) < len(run.places()):
+            raise UserError(
+                f"{len(run.places()) - len(records)} of {len(run.places())} students have no result of transfer: "
+                f"{'; '.join(failures) or 'those of another rank failed'}"
+            )
 
     def _recipe_for(self, distilled: DistilledSet) -> Recipe:
         if self.recipe.name == OWN:

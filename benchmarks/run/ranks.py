@@ -6,7 +6,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -19,6 +19,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from torch.distributed import FileStore  # type: ignore[attr-defined]
 
 from benchmarks.run.parent import release_parent
+from benchmarks.transfer.protocol import TransferProtocol
 from ddoq.distillation.ranks import start_ranks
 from ddoq.errors import UserError
 from ddoq.storage.run_folder import RunFolder
@@ -35,7 +36,7 @@ _RENAMED = {"apart": "independent", "together": "ddp"}
 
 @dataclass
 class EvaluationOptions:
-    """How students are evaluated: by which ranks, and on which precision of the set.
+    """How students are evaluated: by which ranks, on which precision of the set, and by transfer where it has no classes.
 
     Attributes:
         ranks: ``independent``: every rank trains a share of the students, each on one device, which gives the numbers
@@ -45,6 +46,7 @@ class EvaluationOptions:
             can do on GPUs alone. Otherwise each rank normalises its own share, and the statistics of rank 0 are tested.
         set_precision: ``uint8`` rounds a set of float images to 8 bit, a fourth of its bytes, before students learn from
             it; such rows are rows of their own in every table. ``stored`` takes every set as it is.
+        transfer: How sets without classes are evaluated: their students are pre-trained, and tested on tasks with classes.
 
     Raises:
         UserError: If ``ranks`` is another word.
@@ -53,6 +55,7 @@ class EvaluationOptions:
     ranks: str = "independent"
     sync_batchnorm: bool = True
     set_precision: Literal["stored", "uint8"] = "stored"
+    transfer: TransferProtocol = field(default_factory=TransferProtocol)
 
     def __post_init__(self) -> None:
         """Refuse other words, and say what those of earlier versions are called now."""

@@ -44,6 +44,7 @@ def smoke_config(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         "students": [_STUDENT],
         "seeds": [0],
         "recipe": _recipe(config["recipe"]),
+        "evaluation": _evaluation(config, notes),
         "wandb": {**config["wandb"], "mode": "disabled"},
     }
     head = f"smoke run: tiny sizes, so that every step is tried; nothing of it is a result. It writes to {output}."
@@ -96,6 +97,15 @@ def _recipe(choice: Mapping[str, Any]) -> dict[str, Any]:
     if recipe.label_top_k > _TOP_K:
         overrides["label_top_k"] = _TOP_K
     return {"name": name, "overrides": overrides}
+
+
+def _evaluation(config: Mapping[str, Any], notes: list[str]) -> Any:
+    """Make short what is evaluated by transfer, on a few images of every target."""
+    options = config.get("evaluation") or {}
+    transfer = {**(options.get("transfer") or {}), "pretrain_epochs": 1, "iterations": 2}
+    targets = transfer.get("targets") or []
+    transfer["targets"] = [_data({**config, "data": target}, notes) for target in targets]
+    return {**options, "transfer": transfer}
 
 
 def _path(kind: type) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmarks.leaderboard.board import Board, render
 from benchmarks.leaderboard.report import write_report
 from benchmarks.results.files import Result, read_result
+from benchmarks.results.transfers import TransferRecord, read_transfer
 from benchmarks.suites.jobs import Plan
 from benchmarks.tracking.artifacts import log_leaderboard
 from ddoq.errors import UserError
@@ -18,20 +19,39 @@ def read_cells(reports: Iterable[Path]) -> tuple[list[Result], list[str]]:
     """Read the results that jobs have reported.
 
     Args:
-        reports: JSON lists of result files.
+        reports: JSON lists of result files; those of transfer among them are left to :func:`read_cells_of_transfer`.
 
     Returns:
         The results, each once, and a message for every file that cannot be used.
     """
     results: dict[str, Result] = {}
     problems = []
-    for path in dict.fromkeys(Path(name) for report in reports for name in read_json(report)):
+    for path in _listed(reports, transfers=False):
         try:
             result = read_result(path)
             results[result.config_hash] = result
         except UserError as error:
             problems.append(str(error))
     return list(results.values()), problems
+
+
+def read_cells_of_transfer(reports: Iterable[Path]) -> tuple[list[TransferRecord], list[str]]:
+    """Read the results of transfer that jobs have reported; see :func:`read_cells`."""
+    records: dict[str, TransferRecord] = {}
+    problems = []
+    for path in _listed(reports, transfers=True):
+        try:
+            record = read_transfer(path)
+            records[record.config_hash] = record
+        except UserError as error:
+            problems.append(str(error))
+    return list(records.values()), problems
+
+
+def _listed(reports: Iterable[Path], *, transfers: bool) -> list[Path]:
+    """List the files that jobs have reported, either those of transfer or the others, each once."""
+    paths = dict.fromkeys(Path(name) for report in reports for name in read_json(report))
+    return [path for path in paths if RunFolder.is_transfer(path) == transfers]
 
 
 def write_boards(board: Board, output: Path, name: str) -> list[Path]:
@@ -43,12 +63,14 @@ def write_boards(board: Board, output: Path, name: str) -> list[Path]:
         name: What the suite is called; its files get a folder of that name.
 
     Returns:
-        The files.
+        The files; Markdown alone where all results are of transfer.
 
     Raises:
         UserError: If there is no result, or a file cannot be written.
     """
     files = RunFolder(output).board_files(name)
+    if not board.results:
+        files = {kind: path for kind, path in files.items() if kind == "markdown"}
     for kind, path in files.items():
         text = render(board, output, kind)
         with atomic_path(path) as temporary:
@@ -67,16 +89,21 @@ def finish_suite(plan: Plan, reports: Iterable[Path], complaints: Sequence[str])
     Returns:
         Further complaints, about result files that cannot be used.
     """
+    reports = list(reports)
     results, problems = read_cells(reports)
+    transfers, damaged = read_cells_of_transfer(reports)
+    problems += damaged
     for problem in problems:
         print(problem, file=sys.stderr)
-    if not results:
+    if not results and not transfers:
         print("No cell of this suite has a result.")
         return problems
-    board = Board(results, [*problems, *complaints], [])
+    board = Board(results, [*problems, *complaints], [], transfers=transfers)
     print(render(board, plan.output, "markdown"))
     for path in write_boards(board, plan.output, plan.name):
         print(f"leaderboard written to {path}")
+    if not results:
+        return problems
     if plan.against:
         problems += _report(board, plan)
     # One configuration that keeps away from W&B keeps its row away, and a table without it would be another one.

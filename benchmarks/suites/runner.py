@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.results.files import read_result
+from benchmarks.results.transfers import read_transfer
 from benchmarks.run.interruption import current
 from benchmarks.run.parent import PARENT
 from benchmarks.suites.board import finish_suite
@@ -245,7 +246,10 @@ def _is_whole(name: object) -> bool:
     if path.suffix != ".json":
         return path.exists()
     try:
-        read_result(path)
+        if RunFolder.is_transfer(path):
+            read_transfer(path)
+        else:
+            read_result(path)
     except DamagedError:
         return False
     except UserError:  # of another format: it is not made again

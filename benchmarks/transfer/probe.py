@@ -70,5 +70,5 @@ def fit_logistic(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Te
         return value
 
     with torch.enable_grad():
-        optimizer.step(loss)  # type: ignore[arg-type]  # the closure returns a tensor, as torch's own examples do
+        optimizer.step(loss)
     return weight.detach(), bias.detach()

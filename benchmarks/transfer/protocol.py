@@ -9,8 +9,12 @@ from ddoq.errors import UserError
 
 _PRETRAIN = "pretrain_"  # how the names of settings begin that decide pre-training
 _LEAST = {
-    **{"pretrain_epochs": 1, "pretrain_batch_size": 2, "pretrain_weight_decay": 0},
-    **{"iterations": 1, "batch_size": 2, "weight_decay": 0},
+    "pretrain_epochs": 1,
+    "pretrain_batch_size": 2,
+    "pretrain_weight_decay": 0,
+    "iterations": 1,
+    "batch_size": 2,
+    "weight_decay": 0,
 }
 
 

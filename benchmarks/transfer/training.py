@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from benchmarks.transfer.protocol import TransferProtocol
 from ddoq.augmentation.shifts import draw_shifts, shift_and_flip
 from ddoq.data import ImageDataModule
-from ddoq.data.splits import ImageSplit
 from ddoq.decoding.transform import Transform
 from ddoq.images import to_float
 from ddoq.optimisation.schedules import cosine_factor
 from ddoq.optimisation.steps import StepLoop
 from ddoq.seeding import derive_seed, generator_for
 from ddoq.storage.checkpoints import Checkpoint
-from ddoq.teachers.batches import fits, load_split
+from ddoq.teachers.batches import DeviceSplit
 
 _MOMENTUM = 0.9
 _TEST_BATCH = 512
@@ -99,7 +98,7 @@ def descend(
             torch.manual_seed(derive_seed(training.seed, "transfer", training.what, step))
             value = loss(step)
             optimizer.zero_grad()
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
             optimizer.step()
             last = value.detach()
             loop.loss = last
@@ -174,7 +173,7 @@ class Task:
         self.data = data
         self.transform = None if transform is None else transform.to(device)
         self.device = device
-        self._resident: dict[str, Tensor] = {}
+        self._splits: dict[str, DeviceSplit] = {}
 
     def inputs(self, pixels: Tensor) -> Tensor:
         """Map pixels, uint8 ``(b, 3, h, w)``, to what networks take."""
@@ -182,14 +181,10 @@ class Task:
         return images if self.transform is None else self.transform.apply(images)
 
     def pixels(self, split: str, positions: Tensor) -> Tensor:
-        """Return images of the split ``train`` or ``test``, uint8, on the device; kept there where they fit."""
-        images: ImageSplit = getattr(self.data, split)
-        side = self.data.image_size
-        if split not in self._resident and fits(len(images) * 3 * side * side, self.device):
-            self._resident[split] = load_split(images).to(self.device)
-        if split in self._resident:
-            return self._resident[split][positions.to(self.device)]
-        return images.load(positions.tolist()).to(self.device)
+        """Return images of the split ``train`` or ``test``, uint8, on the device."""
+        if split not in self._splits:
+            self._splits[split] = DeviceSplit(getattr(self.data, split), self.device)
+        return self._splits[split].take(positions)
 
     @torch.no_grad()
     def answers(self, network: nn.Module, split: str) -> tuple[Tensor, Tensor]:
@@ -239,9 +234,7 @@ class Task:
             flips = torch.rand(size, generator=generator("flip", step)) < 0.5 * protocol.hflip
             pixels = self.pixels("train", positions)
             pixels = shift_and_flip(pixels, shifts, flips.to(self.device), pad)
-            return F.cross_entropy(
-                network(self.inputs(pixels)), labels[positions].to(self.device)
-            )
+            return F.cross_entropy(network(self.inputs(pixels)), labels[positions].to(self.device))
 
         training = Training(
             protocol.iterations,

@@ -9,7 +9,6 @@ Source: J. Zbontar, L. Jing, I. Misra, Y. LeCun and S. Deny, *Barlow Twins: Self
 Reduction*, ICML 2021.
 """
 
-import torch
 from torch import Tensor
 
 # Added to variances, as batch norm does it: an answer that is the same for all images correlates with nothing.

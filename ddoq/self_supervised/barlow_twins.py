@@ -131,7 +131,9 @@ class BarlowTwins(Ingredient):
             check_number(f"{_KEY}.jitter", value, at_least=0, at_most=1)
         check_number(f"{_KEY}.grey", self.arguments["grey"], at_least=0, at_most=1)
         if len(data.train) < 2:
-            raise UserError(f"{data.name} has one training image: two views need others beside them.")
+            raise UserError(
+                f"{data.name} has one training image: two views need others beside them."
+            )
         self._draw(data.image_size)
 
     def _draw(self, image_size: int) -> tuple[nn.Module, int]:
@@ -233,6 +235,14 @@ class BarlowTwins(Ingredient):
         weights, _ = load_tensors(self._folder / _WEIGHTS)
         network.load_state_dict(weights)
         return nn.Sequential(network, nn.Flatten()).to(device).eval().requires_grad_(False)
+
+    def untrained(self, image_size: int) -> nn.Module:
+        """Return the network before its training, from normalised images to features, on the CPU."""
+        return self._draw(image_size)[0]
+
+    def count_features(self, image_size: int) -> int:
+        """Count the features, before anything is prepared."""
+        return self._draw(image_size)[1]
 
     def workload(self, sizes: Sizes) -> list[Stage]:
         """Count two views of every training image in every epoch; the projector is left out."""

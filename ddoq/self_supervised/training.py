@@ -115,7 +115,11 @@ class TwinsModule(L.LightningModule):
     """
 
     def __init__(
-        self, network: nn.Module, projector: nn.Module, data: ImageDataModule, settings: TwinsTraining
+        self,
+        network: nn.Module,
+        projector: nn.Module,
+        data: ImageDataModule,
+        settings: TwinsTraining,
     ) -> None:
         super().__init__()
         self.network = network

@@ -94,6 +94,7 @@ class RunFolder:
     CURVES: ClassVar[str] = "curves"
     SMOKE: ClassVar[str] = "smoke"
     JOBS: ClassVar[str] = "suite"
+    _TRANSFER: ClassVar[str] = "transfer-"
     _BOARDS: ClassVar[dict[str, str]] = {
         "markdown": "leaderboard.md",
         "csv": "leaderboard.csv",
@@ -192,6 +193,36 @@ class RunFolder:
     def student_lock(self, config_hash: str) -> Path:
         """File that the process that trains a student holds a lock on."""
         return self.students / f".{config_hash}.lock"
+
+    def transfer(self, config_hash: str) -> Path:
+        """File of the result of a transfer, apart from those of classification."""
+        return self._transfers / f"{self._TRANSFER}{config_hash}.json"
+
+    def transfer_network(self, key: str) -> Path:
+        """File of a network that was pre-trained, for all targets."""
+        return self._transfers / f"pretrained-{key}.safetensors"
+
+    def transfer_checkpoint(self, key: str) -> Path:
+        """File of the checkpoint of a training for it, as long as that goes on."""
+        return self._transfers / f".{key}.checkpoint"
+
+    def transfer_lock(self, key: str) -> Path:
+        """File that the process that works on it holds a lock on."""
+        return self._transfers / f".{key}.lock"
+
+    @property
+    def _transfers(self) -> Path:
+        return self.root / "transfer"
+
+    @classmethod
+    def is_transfer(cls, path: Path) -> bool:
+        """Say whether a file is named as the result of a transfer is.
+
+        Example:
+            >>> RunFolder.is_transfer(RunFolder(Path("runs")).transfer("0123456789abcdef"))
+            True
+        """
+        return re.fullmatch(rf"{cls._TRANSFER}[0-9a-f]{{16}}\.json", path.name) is not None
 
     def theory(self, key: str) -> Path:
         """Folder of a study of the theory: its record, its report and its cells."""

@@ -183,3 +183,28 @@ def load_split(split: ImageSplit, chunk: int = 2048) -> Tensor:
         stop = min(start + chunk, len(split))
         images[start:stop] = split.load(range(start, stop))
     return images
+
+
+class DeviceSplit:
+    """The images of a split, on a device where they fit, otherwise read as they are asked for.
+
+    Args:
+        split: The images.
+        device: Where they are wanted.
+    """
+
+    def __init__(self, split: ImageSplit, device: torch.device) -> None:
+        self._split = split
+        self._device = device
+        room = len(split) * split.load([0]).numel()
+        self._resident = load_split(split).to(device) if fits(room, device) else None
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self._split)
+
+    def take(self, positions: Tensor) -> Tensor:
+        """Return some images, uint8 ``(b, 3, h, w)``, on the device."""
+        if self._resident is None:
+            return self._split.load(positions.tolist()).to(self._device)
+        return self._resident[positions.to(self._device)]

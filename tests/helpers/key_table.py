@@ -1,7 +1,9 @@
 """Which stages another value of a key changes, for every key of the schema, with the reason where it is not plain."""
 
+from benchmarks.transfer.protocol import TransferProtocol
 from ddoq.latents.quantization import Quantizer
 from ddoq.priors.base import Sampling
+from ddoq.self_supervised import BarlowTwins
 from ddoq.trajectories import ExpertTrajectories
 
 STAGES = ("autoencoder", "prior", "teacher", "latents", "shard", "set", "labels", "cell")
@@ -41,6 +43,7 @@ EXPECTED = {
     "evaluation.ranks": NOTHING,  # on one rank; see tests/ddp
     "evaluation.sync_batchnorm": NOTHING,  # as well
     "evaluation.set_precision": NOTHING,  # of a set that is 8 bit already
+    "evaluation.transfer.*": NOTHING,  # of a set that has classes
     "trainer.*": NOTHING,  # where, not what: the kind of device changes nothing but rounding
     "trainer.precision": PER_CELL,  # of students alone
     "data.root": NOTHING,  # contents count, not places
@@ -156,6 +159,8 @@ VALUES = {
     "model.loops": (2, 2),
     "model.lr": 0.7,
     "model.experts": ExpertTrajectories(count=3),
+    "model.target_model": BarlowTwins(seed=3),
+    "model.crop_pad": 1,
     "model.batch_syn": 1,
     "model.gradient": "detached",
     "model.IDM.batch_real": 7,  # a table, as the next ones
@@ -212,6 +217,9 @@ VALUES = {
     "wandb.tags": ["t"],
     "evaluation.ranks": "ddp",
     "evaluation.set_precision": "uint8",
+    "evaluation.transfer": TransferProtocol(iterations=5),
+    "evaluation.transfer.targets": [],
+    "evaluation.transfer.crop_pad": 1,
     "output": "elsewhere",
     "distilled": "given",
     "report": "report.json",

@@ -18,6 +18,7 @@ from benchmarks.students.recipes import load_recipe
 from benchmarks.students.student import Student
 from benchmarks.suites.file import read_suite
 from benchmarks.tracking.loggers import WandbOptions
+from benchmarks.transfer.protocol import TransferProtocol
 from ddoq.data import ImageDataModule
 from ddoq.decoding.form import SetRecipe
 from ddoq.distillation.distiller import Distiller
@@ -25,6 +26,7 @@ from ddoq.distillation.ingredient import Ingredient
 from ddoq.errors import UserError
 from ddoq.latents.quantization import Quantizer
 from ddoq.priors import DiTConfig, PriorSource, Sampling, VAEConfig
+from ddoq.self_supervised import BarlowTwins
 from ddoq.teachers import TeacherSource
 from ddoq.trajectories import ExpertTrajectories
 
@@ -32,12 +34,13 @@ WRONG = (float("nan"), float("inf"), -float("inf"))
 ROOTS = (Distiller, ImageDataModule, PriorSource, TeacherSource, Ingredient)
 RECORDS = (
     *(Student, RecipeChoice, EvaluationOptions, WandbOptions, Recipe, SetRecipe),
-    *(VAEConfig, DiTConfig, Sampling, Quantizer),
+    *(VAEConfig, DiTConfig, Sampling, Quantizer, TransferProtocol),
 )
 # Arguments without a default, and those without which a number has no meaning.
 NEEDED: dict[str, Any] = {
     "ipc": 1,
     "experts": ExpertTrajectories(),
+    "target_model": BarlowTwins(),
     "arch": "resnet18",
     "name": "unified",
     "path": "somewhere",

@@ -14,8 +14,14 @@ from ddoq.self_supervised.barlow_twins import features_of
 from ddoq.storage import checkpoints
 
 SETTINGS = {
-    **{"arch": "convnet2-w8-bn", "stem": None, "epochs": 3, "batch_size": 16, "hidden": 16},
-    **{"optimizer": "adamw", "lr": 0.003, "crop_scale": (0.5, 1.0)},
+    "arch": "convnet2-w8-bn",
+    "stem": None,
+    "epochs": 3,
+    "batch_size": 16,
+    "hidden": 16,
+    "optimizer": "adamw",
+    "lr": 0.003,
+    "crop_scale": (0.5, 1.0),
 }
 CPU = {"accelerator": "cpu", "devices": 1}
 ON_CPU = torch.device("cpu")
@@ -84,7 +90,9 @@ def test_seed_and_settings_decide(data, tmp_path):
 
 
 def test_divergence_is_said_and_nothing_is_kept(data, tmp_path):
-    with pytest.raises(DivergedError, match="self-supervised convnet2-w8-bn diverged.*target_model.lr"):
+    with pytest.raises(
+        DivergedError, match=r"self-supervised convnet2-w8-bn diverged.*target_model\.lr"
+    ):
         prepare(data, tmp_path, lr=1e30, epochs=20)
     assert not [p for p in (tmp_path / "ingredients").iterdir() if p.is_dir()]
     assert not list((tmp_path / "ingredients").glob(".*.checkpoint"))
@@ -112,7 +120,9 @@ def test_bad_settings_are_refused_before_anything_runs(data, changes, words):
 
 def test_any_network_of_the_suite_by_name(coloured_noise, tmp_path):
     data = coloured_noise(per_class=4, image_size=32)
-    made = BarlowTwins(arch="resnet10t", kwargs={"stem_width": 8, "channels": [4, 4, 4, 6]}, epochs=1)
+    made = BarlowTwins(
+        arch="resnet10t", kwargs={"stem_width": 8, "channels": [4, 4, 4, 6]}, epochs=1
+    )
     made.check(data)
     prepare_all({"target_model": made}, data, tmp_path, CPU)
     assert made.width == 6

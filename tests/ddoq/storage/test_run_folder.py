@@ -16,12 +16,12 @@ FILES = {
 FOLDERS = {
     *("priors", "teachers", "latents", "shards", "distilled", "labels", "results", "failures"),
     *("students", "curves", "suite", "leaderboards", "wandb", "ingredients"),
-    *("decoding", "samples", "theory", "cells"),
+    *("decoding", "samples", "theory", "cells", "transfer"),
 }
-PREFIXES = (".ranks-", "class-")  # of names that go on
+PREFIXES = (".ranks-", "class-", "transfer-", "pretrained-")  # of names that go on
 # What else is spelled there: endings, kinds of tables, a format, a pattern; and a word that is in use elsewhere.
 OTHERS = {".safetensors", ".json", ".log", ".checkpoint", ".", "markdown", "csv", "html", "_"}
-OTHERS |= {"04d", r"[^\w.-]+", "smoke", ".lock", "-"}
+OTHERS |= {"04d", r"[^\w.-]+", "smoke", ".lock", "-", r"[0-9a-f]{16}\.json"}
 PATH_CALLS = ("Path", "joinpath", "with_name", "glob", "rglob")
 
 
@@ -115,6 +115,10 @@ def test_names_stay_as_they_were(tmp_path):
         "decoding/a/images.png": run.decoding("a").sheet,
         "decoding/samples/k.safetensors": run.samples("k"),
         "labels": run.labels,
+        "transfer/transfer-0.json": run.transfer("0"),
+        "transfer/pretrained-0.safetensors": run.transfer_network("0"),
+        "transfer/.0.checkpoint": run.transfer_checkpoint("0"),
+        "transfer/.0.lock": run.transfer_lock("0"),
         "results/0.json": run.result("0"),
         "failures": run.failures,
         "students": run.students,
