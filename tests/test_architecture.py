@@ -39,8 +39,8 @@ FLOORS = {
             "leaderboard",
         ),
         *(
-            "planning",
             "transfer",
+            "planning",
             "run",
             "decoding",
             "theory",

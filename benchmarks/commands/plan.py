@@ -10,6 +10,7 @@ from benchmarks.planning.stages import Job, plan
 from benchmarks.planning.text import plan_text
 from benchmarks.run.bench import Bench
 from benchmarks.students.recipes import load_recipe
+from benchmarks.transfer.running import control_of
 from ddoq.costs.workload import Sizes
 from ddoq.distillation.distiller import Distiller
 from ddoq.distillation.tables import at_budget
@@ -155,16 +156,17 @@ def plan_bench(bench: Bench, options: PlanOptions) -> str:
         len(bench.seeds),
         recipe,
         clock.device if clock else None,
+        bench.evaluation.transfer if control_of(method) is not None else None,
     )
     plans = {
         ipc: plan(replace(job, distiller=at_budget(_with_ipc(method, ipc), sizes.num_classes)))
         for ipc in options.budgets(method.ipc)
     }
     name = bench.data.name if options.classes is None else "a dataset of given sizes"
+    how = "transfer" if job.transfer else f"recipe {recipe.label}"
     head = (
         f"### {bench.distiller.method} on {name}\n\n{sizes.train_images:,} training images of "
-        f"{sizes.num_classes:,} classes, {sizes.test_images:,} test images, {sizes.image_size} pixels, recipe "
-        f"{recipe.label}"
+        f"{sizes.num_classes:,} classes, {sizes.test_images:,} test images, {sizes.image_size} pixels, {how}"
     )
     return f"{head}\n\n{plan_text(plans, speed)}"
 

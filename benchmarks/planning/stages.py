@@ -10,10 +10,11 @@ from torch import nn
 from benchmarks.students.evaluation import evaluation_interval
 from benchmarks.students.recipes import Recipe
 from benchmarks.students.student import Student
-from ddoq.costs.flops import filled
+from benchmarks.transfer.protocol import TransferProtocol
+from ddoq.costs.flops import filled, on_meta
 from ddoq.costs.memory import weight_bytes
 from ddoq.costs.prior_networks import PriorNetworks
-from ddoq.costs.stages import forward_stage
+from ddoq.costs.stages import forward_stage, training_stage
 from ddoq.costs.workload import Parts, Sizes, Stage, image_bytes
 from ddoq.distillation.distiller import Distiller
 from ddoq.labels.compact import label_bytes
@@ -34,6 +35,7 @@ class Job:
         seeds: How many times each.
         recipe: How they learn.
         device: Where networks are put that shall be run; None keeps them without values.
+        transfer: How students are evaluated instead, where the sets of the method have no classes; None where they have.
     """
 
     sizes: Sizes
@@ -44,6 +46,7 @@ class Job:
     seeds: int
     recipe: Recipe
     device: torch.device | None = None
+    transfer: TransferProtocol | None = None
 
 
 def plan(job: Job) -> list[Stage]:
@@ -62,7 +65,8 @@ def plan(job: Job) -> list[Stage]:
     if job.prior_source is not None and distiller.needs_prior:
         prior, training = job.prior_source.workload(sizes)
         stages += training
-    if job.teacher_source is not None and (job.recipe.needs_teacher or distiller.needs_teacher):
+    labels = job.transfer is None and job.recipe.needs_teacher
+    if job.teacher_source is not None and (labels or distiller.needs_teacher):
         teacher, training = job.teacher_source.workload(sizes)
         stages += training
     if job.device is not None:
@@ -74,7 +78,8 @@ def plan(job: Job) -> list[Stage]:
     if distillation is None:
         note = f"{distiller.method} does not say what it takes, or its networks are unknown"
         distillation = [Stage.unknown(f"distil by {distiller.method}", note)]
-    return [*stages, *distillation, *_evaluation(job, teacher)]
+    evaluation = _evaluation(job, teacher) if job.transfer is None else _transfer(job, job.transfer)
+    return [*stages, *distillation, *evaluation]
 
 
 def _evaluation(job: Job, teacher: nn.Module | None) -> list[Stage]:
@@ -106,6 +111,56 @@ def _evaluation(job: Job, teacher: nn.Module | None) -> list[Stage]:
             moments=2 if recipe.optimizer == "adamw" else 1,
             kept=image_bytes(sizes, ipc) + (weight_bytes(teacher) if online else 0),
             device=job.device,
+        )
+    return stages
+
+
+def _transfer(job: Job, protocol: TransferProtocol) -> list[Stage]:
+    """List pre-training on the set and its control, and probe and fine-tuning with these and without, a target each."""
+    sizes = job.sizes
+    images = sizes.num_classes * job.distiller.ipc
+    targets = len(protocol.targets) + (sizes.num_classes > 1)
+    stages = []
+    for student in job.students:
+        network = on_meta(student.build(sizes))
+        if job.device is not None:
+            network = filled(network, job.device)
+        batch = min(protocol.pretrain_batch_size, images)
+        passes = job.seeds * 2 * protocol.pretrain_epochs * images
+        note = f"{protocol.pretrain_epochs:,} epochs of the set and of its control"
+        stages.append(
+            training_stage(
+                f"pre-train {student.label}",
+                student.arch,
+                network,
+                sizes,
+                passes,
+                batch,
+                moments=1,
+                note=note,
+            )
+        )
+        each = job.seeds * 3 * targets
+        note = f"{targets} targets, of the size of this dataset; from 3 starts"
+        looked = each * (sizes.train_images + 2 * sizes.test_images)
+        stages.append(
+            forward_stage(
+                f"probe and test {student.label}", student.arch, network, sizes, looked, note=note
+            )
+        )
+        batch = min(protocol.batch_size, sizes.train_images)
+        passes = each * protocol.iterations * batch
+        stages.append(
+            training_stage(
+                f"fine-tune {student.label}",
+                student.arch,
+                network,
+                sizes,
+                passes,
+                batch,
+                moments=1,
+                note=note,
+            )
         )
     return stages
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from baselines.kmeans_selection import KMeansSelection
+from baselines.krr_st import KRRST
 from baselines.random_selection import RandomSelection
 from baselines.sre2l import SRe2L
 from benchmarks.planning.stages import Job, plan, total_flops
@@ -13,6 +14,7 @@ from benchmarks.students.evaluation import Run, evaluate_student
 from benchmarks.students.recipes import load_recipe
 from benchmarks.students.student import Student
 from benchmarks.students.training_set import TrainingSet
+from benchmarks.transfer.protocol import TransferProtocol
 from ddoq.costs.flops import count_flops
 from ddoq.costs.workload import Parts, Sizes, Stage, network_flops
 from ddoq.data import Digits
@@ -25,6 +27,7 @@ from ddoq.latents.cache import encode_class
 from ddoq.priors import DiTConfig, PretrainedPrior, TrainedPrior, VAEConfig
 from ddoq.priors.base import Sampling
 from ddoq.seeding import generator_for
+from ddoq.self_supervised import BarlowTwins
 from ddoq.teachers import PretrainedTeacher, TrainedTeacher
 
 WHERE = {"accelerator": "cpu", "enable_progress_bar": False, "precision": "32-true"}
@@ -256,3 +259,14 @@ def test_networks_can_be_run_for_a_measurement(world):
     for stage in probed:
         if not stage.name.startswith("teacher"):
             stage.probe(2)
+
+
+def test_sets_without_classes_are_planned_by_their_transfer(world):
+    target = BarlowTwins(arch="convnet2-w8-bn", stem=None)
+    method = KRRST(ipc=2, target_model=target, arch="convnet2-w8-bn")
+    protocol = TransferProtocol(pretrain_epochs=10, iterations=7, batch_size=16)
+    stages = by_name(plan(job(world, method, transfer=protocol, seeds=2)))
+    assert not any("label" in name or name.startswith("teacher") for name in stages)
+    images = world.sizes.num_classes * 2
+    assert stages["pre-train convnet2-w8"].passes == 2 * 2 * 10 * images
+    assert stages["fine-tune convnet2-w8"].passes == 2 * 3 * 7 * 16

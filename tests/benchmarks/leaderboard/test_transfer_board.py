@@ -1,0 +1,102 @@
+"""Results of transfer on the leaderboard: tables of their own, and none among accuracies of classification."""
+
+import pytest
+
+from benchmarks.leaderboard.board import leaderboard
+from benchmarks.results.files import read_results, write_result
+from benchmarks.results.transfers import UNTRAINED, TransferCell, TransferRecord
+from benchmarks.suites.board import read_cells, read_cells_of_transfer
+from ddoq.errors import UserError
+from ddoq.storage.files import write_json
+from ddoq.storage.run_folder import RunFolder
+
+
+def transfer_of(start: str = "krr_st", seed: int = 0, top1: float = 0.5) -> TransferRecord:
+    """Make a result that nobody measured."""
+    images = 0 if start == UNTRAINED else 20
+    distilled = (
+        None if start == UNTRAINED else {"method": start, "seed": 0, "settings": {"seed": 0}}
+    )
+    return TransferRecord(
+        cell=TransferCell("toy", "other", start, images, "resnet18", seed, 0),
+        config={
+            "source": {"name": "toy"},
+            "target": {"name": "other"},
+            "set": distilled,
+            "student": {"arch": "resnet18"},
+            "seed": seed,
+            "protocol": {"iterations": 500, "batch_size": 256, "pretrain_epochs": 300},
+        },
+        probe_top1=top1 - 0.1,
+        tuned_top1=top1,
+        pretrain_loss=None if start == UNTRAINED else 0.25,
+        cost={"seconds": 1.0},
+        distilled={},
+        provenance={},
+        created="2026-01-01T00:00:00+00:00",
+    )
+
+
+@pytest.fixture
+def output(tmp_path):
+    for start, top1 in (("krr_st", 0.5), (UNTRAINED, 0.3)):
+        for seed in (0, 1):
+            record = transfer_of(start, seed, top1 + 0.02 * seed)
+            record.write(RunFolder(tmp_path).transfer(record.config_hash))
+    return tmp_path
+
+
+def test_alone_they_are_a_page_of_markdown(output):
+    text = leaderboard(output)
+    assert "## Transfer" in text
+    assert "### From toy to other" in text
+    lines = [line.split("|") for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line[1:-1]] for line in lines]
+    assert cells[2:] == [
+        ["krr_st", "20", "41.0 ± 1.4 (n=2)", "51.0 ± 1.4 (n=2)"],
+        [UNTRAINED, "", "21.0 ± 1.4 (n=2)", "31.0 ± 1.4 (n=2)"],
+    ]
+    with pytest.raises(UserError, match="markdown alone"):
+        leaderboard(output, "csv")
+
+
+def test_they_change_no_table_of_classification(output, tmp_path_factory, result_of):
+    alone = tmp_path_factory.mktemp("alone")
+    result = result_of(method="random")
+    for root in (alone, output):
+        write_result(RunFolder(root).results, result)
+    plain, both = leaderboard(alone), leaderboard(output)
+    assert both.startswith(plain.rstrip("\n"))
+    assert both.count("## Transfer") == 1
+    assert leaderboard(output, "csv") == leaderboard(alone, "csv")
+    assert leaderboard(output, "latex") == leaderboard(alone, "latex")
+    assert read_results(output)[1] == []
+    html = leaderboard(output, "html")
+    assert '<section id="transfer"' in html
+    assert "From toy to other" in html
+    assert 'id="transfer"' not in leaderboard(alone, "html")
+
+
+def test_a_file_that_was_edited_is_left_out_and_named(output):
+    path = min((output / "transfer").iterdir())
+    path.write_text(path.read_text().replace('"seconds": 1.0', '"seconds": 2.0'))
+    text = leaderboard(output)
+    assert "## Left out" in text
+    assert path.name in text
+
+
+def test_those_of_smoke_runs_are_no_results(output):
+    record = transfer_of(seed=7)
+    record.write(RunFolder(RunFolder(output).smoke).transfer(record.config_hash))
+    assert "(n=3)" not in leaderboard(output)
+
+
+def test_suites_read_them_beside_other_results(output, result_of):
+    result = result_of(method="random")
+    ordinary = write_result(RunFolder(output).results, result)
+    paths = [ordinary, *(output / "transfer").iterdir()]
+    write_json(output / "report.json", [str(path) for path in paths])
+    results, problems = read_cells([output / "report.json"])
+    assert ([r.config_hash for r in results], problems) == ([result.config_hash], [])
+    transfers, damaged = read_cells_of_transfer([output / "report.json"])
+    assert (len(transfers), damaged) == (4, [])
