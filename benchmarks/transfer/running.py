@@ -202,7 +202,7 @@ class TransferRun:
                 record = self._evaluate(place, key)
                 record.write(path)
                 say(
-                    f"{who}: probe {record.probe_top1:.2%}, fine-tuned {record.tuned_top1:.2%}, "
+                    f"transfer: {who}: probe {record.probe_top1:.2%}, fine-tuned {record.tuned_top1:.2%}, "
                     f"{record.cost['seconds']:.1f} s"
                 )
 
