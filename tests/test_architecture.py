@@ -19,8 +19,8 @@ FLOORS = {
         *("objectives", "labels", "decoding", "quantization", "selection", "optimisation"),
         *(
             "costs",
-            "priors",
             "teachers",
+            "priors",
             "distillation",
             "trajectories",
             "self_supervised",

@@ -16,7 +16,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from key_table import EXPECTED, RIDERS, SET, STAGES, VALUES
+from key_table import EXPECTED, RIDERS, SET, STAGES, VAE, VALUES
 from PIL import Image
 
 import baselines  # noqa: F401 - registers the methods
@@ -40,7 +40,7 @@ from ddoq.latents.cache import LatentCache
 from ddoq.latents.distiller import LatentDistiller
 from ddoq.latents.quantization import Quantizer
 from ddoq.networks import build_network
-from ddoq.priors import PretrainedPrior, TrainedPrior
+from ddoq.priors import PretrainedPrior, TrainedPrior, VAEConfig
 from ddoq.self_supervised import BarlowTwins
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.records import hashed_fields
@@ -265,6 +265,22 @@ def test_every_key_of_priors_and_teachers(cli):
         assert expected(f"prior.{name}", "PretrainedPrior") is not None
     walk(bench, "prior_source", "prior", TrainedPrior, {})
     walk(bench, "teacher_source", "teacher", TrainedTeacher, {})
+
+
+def test_features_belong_to_the_autoencoder(cli):
+    bench = bench_of(cli, {})
+
+    def keys_with(weight, classifier):
+        source = TrainedPrior(VAEConfig(feature_weight=weight), features=classifier)
+        return keys_of(dataclasses.replace(bench, prior_source=source))
+
+    base = keys_with(0.1, TrainedTeacher())
+    for after in (
+        keys_of(bench),
+        keys_with(0.2, TrainedTeacher()),
+        keys_with(0.1, TrainedTeacher(epochs=3)),
+    ):
+        assert {stage for stage in base if after[stage] != base[stage]} == set(VAE.split())
 
 
 def test_every_key_of_datasets(cli, folder, tables):

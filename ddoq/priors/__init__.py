@@ -2,7 +2,8 @@
 
 from ddoq.priors.base import Prior, Sampling
 from ddoq.priors.diffusion import DiffusionPrior
-from ddoq.priors.sources import PretrainedPrior, PriorSource, TrainedPrior
+from ddoq.priors.pretrained import PretrainedPrior
+from ddoq.priors.sources import PriorSource, TrainedPrior
 from ddoq.priors.stable_diffusion import StableDiffusionPrior
 from ddoq.priors.training.config import DiTConfig, VAEConfig
 

@@ -1,31 +1,26 @@
-"""Where a prior comes from: trained on the dataset, or opened from a folder or the hub."""
+"""Where a prior comes from; one that is trained on the dataset."""
 
 import math
 import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from diffusers import AutoencoderKL
 
 from ddoq.console import say
 from ddoq.costs.prior_networks import PriorNetworks
-from ddoq.costs.released_priors import RELEASED, folder_networks, released_networks
 from ddoq.costs.workload import Sizes, Stage
 from ddoq.data.base import ImageDataModule
-from ddoq.data.known_registries import imagenet_indices
 from ddoq.errors import UserError
 from ddoq.finite import NotFiniteError, check_weights
 from ddoq.optimisation.trainers import device_of
 from ddoq.precision import Precision, check_precision
 from ddoq.priors.base import Prior
 from ddoq.priors.diffusion import DiffusionPrior, save_pipeline
-from ddoq.priors.latent import LatentDiffusionPrior
-from ddoq.priors.loading import STABLE_DIFFUSION, check_inputs, find_format, parse_dtype
-from ddoq.priors.schedulers import check_name, check_scheduler, check_settings, make_scheduler
-from ddoq.priors.stable_diffusion import StableDiffusionPrior
 from ddoq.priors.training.config import DiTConfig, VAEConfig, check_image_size
 from ddoq.priors.training.dit import train_dit
 from ddoq.priors.training.report import save_reconstructions, save_samples
@@ -40,11 +35,11 @@ from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.folders import build_once, obtain_folder
 from ddoq.storage.records import hashed_fields
 from ddoq.storage.run_folder import RunFolder
+from ddoq.teachers.trained import TrainedTeacher
 
 _RETRAIN = (
     "Delete that folder and train again with a lower learning rate (prior.init_args.vae and .dit)."
 )
-_REPLACE = "Take other weights: these are broken."
 
 # Raised whenever a change of code changes what training makes, so that old priors are not reused.
 TRAINING_FORMAT = 1
@@ -82,6 +77,16 @@ class PriorSource(Tiny, ABC):
         return None, [Stage.unknown("prior: obtain", note)]
 
 
+def check_classes(prior: DiffusionPrior, data: ImageDataModule, where: str) -> None:
+    """Refuse a prior for another number of classes."""
+    if prior.num_classes != data.num_classes:
+        raise UserError(
+            f"The prior {where} has {prior.num_classes} classes, {data.name} has {data.num_classes}. Use a prior "
+            "that was trained on this dataset, or set prior.classes: `imagenet` finds the numbers in ImageNet-1K by "
+            "WordNet id, a list gives the prior's number of each class."
+        )
+
+
 class TrainedPrior(PriorSource):
     """Trains an autoencoder and a diffusion transformer on the dataset, once, and reuses them.
 
@@ -95,6 +100,12 @@ class TrainedPrior(PriorSource):
         compile: Compile the networks by ``torch.compile`` when they distil; training stays as it is.
         precision: ``bf16-mixed`` trains both with passes in bfloat16; the weights are float32, and so is all that they
             compute when they distil.
+        features: A classifier that is trained on the dataset for the autoencoder alone, which then also learns to
+            reconstruct what its last layer sees; ``vae.feature_weight`` says how much that counts. It should not be
+            the teacher that judges the images later.
+
+    Raises:
+        UserError: If there are features without a weight, or a weight without features.
     """
 
     def __init__(
@@ -104,8 +115,15 @@ class TrainedPrior(PriorSource):
         seed: int = 0,
         compile: bool = False,
         precision: Precision = "32-true",
+        features: TrainedTeacher | None = None,
     ) -> None:
         check_precision("prior.precision", precision)
+        if (features is None) != (vae.feature_weight == 0):
+            raise UserError(
+                f"prior.vae.feature_weight is {vae.feature_weight:g} and prior.features is "
+                f"{'missing' if features is None else 'given'}: give both, the weight above 0, or neither."
+            )
+        self.features = features
         self.compile = compile
         self.precision = precision
         self.vae = vae
@@ -122,6 +140,7 @@ class TrainedPrior(PriorSource):
             **super().tiny(given),
             "vae": {**given.get("vae", {}), **vae},
             "dit": {**given.get("dit", {}), **dit},
+            "features": _tiny_classifier(given.get("features")),
         }
 
     def folders(self, data: ImageDataModule, cache: Path) -> tuple[Path, Path]:
@@ -139,6 +158,8 @@ class TrainedPrior(PriorSource):
             "precision": self.precision,
             "format": TRAINING_FORMAT,
         }
+        if self.features is not None:
+            base["features"] = self.features.settings_for(data)
         dit = hashed_fields(self.dit)
         if self.precision != "32-true":  # rounds otherwise since attention is written out
             dit["attention"] = 2
@@ -159,7 +180,9 @@ class TrainedPrior(PriorSource):
         started = time.perf_counter()
 
         def build(target: Path) -> None:
-            build_once(vae_folder, lambda t: self._build_vae(t, data, trainer, checkpoints[0]))
+            build_once(
+                vae_folder, lambda t: self._build_vae(t, data, cache, trainer, checkpoints[0])
+            )
             checkpoints[0].clear()
             self._build_prior(target, vae_folder, data, trainer, checkpoints[1])
 
@@ -176,27 +199,41 @@ class TrainedPrior(PriorSource):
         _clear(checkpoints)
         took = f"trained in {time.perf_counter() - started:.0f} s" if built else "reused"
         say(f"prior: {took}, reconstruction PSNR {psnr:.1f} dB, in {folder}")
-        _check_classes(prior, data, str(folder))
+        check_classes(prior, data, str(folder))
         if self.compile:
             prior.compile_networks()
         return prior
 
     def workload(self, sizes: Sizes) -> tuple[PriorNetworks | None, list[Stage]]:
         """Count the training of both networks; see :meth:`PriorSource.workload`."""
-        return training_workload(self.vae, self.dit, sizes)
+        if self.features is None:
+            return training_workload(self.vae, self.dit, sizes)
+        classifier, earlier = self.features.workload(sizes)
+        networks, stages = training_workload(self.vae, self.dit, sizes, classifier)
+        renamed = [replace(s, name=s.name.replace("teacher", "prior: features")) for s in earlier]
+        return networks, [*renamed, *stages]
 
     def _build_vae(
         self,
         target: Path,
         data: ImageDataModule,
+        cache: Path,
         trainer: Mapping[str, Any],
         checkpoint: Checkpoint,
     ) -> None:
         """Train the autoencoder, and fill a folder with it."""
+        classifier = None if self.features is None else self.features.obtain(data, cache, trainer)
         say(f"prior: training the autoencoder, {self.vae.steps} steps")
         vae, record = train_vae(
-            self.vae, data, seed=self.seed, trainer=trainer, checkpoint=checkpoint
+            self.vae,
+            data,
+            seed=self.seed,
+            trainer=trainer,
+            checkpoint=checkpoint,
+            classifier=classifier,
         )
+        if classifier is not None:
+            record["features"] = {"arch": classifier.arch, "accuracy": classifier.accuracy}
         save_reconstructions(target / "reconstructions.png", vae, data)
         vae.save_pretrained(target / "vae")
         write_json(target / "training.json", {"dataset": data.describe(), "vae": record})
@@ -242,6 +279,14 @@ class TrainedPrior(PriorSource):
         write_json(target / "training.json", {**earlier, "dit": record})
 
 
+def _tiny_classifier(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return a classifier as a configuration states it, made tiny."""
+    if given is None:
+        return None
+    arguments = given.get("init_args", {})
+    return {**given, "init_args": {**arguments, **TrainedTeacher.tiny(arguments)}}
+
+
 def _psnr(path: Path) -> float:
     """Read how well an autoencoder reconstructs the test images, in dB."""
     try:
@@ -250,141 +295,6 @@ def _psnr(path: Path) -> float:
         raise DamagedError(path, "does not say how its autoencoder was tested") from None
 
 
-class PretrainedPrior(PriorSource):
-    """Opens a diffusers pipeline, DiT or Stable Diffusion, from a folder or the Hugging Face hub.
-
-    Stable Diffusion is told each class by its prompt, which the dataset states; DiT by its number.
-
-    Args:
-        path: The folder, or a hub id such as ``facebook/DiT-XL-2-256`` or
-            ``stable-diffusion-v1-5/stable-diffusion-v1-5``.
-        dtype: ``float32``, ``bfloat16`` or ``float16``.
-        scheduler: Class name of a diffusers scheduler (:data:`ddoq.priors.schedulers.SCHEDULERS`); None takes the folder's
-            own.
-        classes: For each class of the dataset, its number in a DiT, where the dataset is a part of what the
-            prior was trained on; ``imagenet`` finds the numbers in ImageNet-1K by WordNet id. None where classes
-            are the same.
-        negative_prompt: What guidance of Stable Diffusion leads away from.
-        vae_slicing: Encode and decode image by image, which takes less memory.
-        compile: Compile the networks by ``torch.compile``: minutes at the start, faster after. It needs a C++ compiler,
-            on CUDA Triton. Images change by rounding; fingerprints and caches do not.
-        variant: Which weights are read where a folder holds several, e.g. ``fp16`` for ``*.fp16.safetensors``.
-        allow_pickle: Dangerous: read ``.bin`` files, too, where there is no ``.safetensors``. They are pickles, and opening
-            one may run whatever its author put there.
-        scheduler_settings: Settings of the scheduler in the place of the folder's: ``variance_type`` (``learned_range``
-            reads what a DiT predicts), ``timestep_spacing``, ``clip_sample``.
-        guided_channels: Channels of the latents that guidance of a DiT changes; None is all, its authors take 3.
-    """
-
-    stand_in = "ddoq.priors.TrainedPrior"
-
-    def __init__(
-        self,
-        path: str,
-        dtype: str = "float32",
-        scheduler: str | None = None,
-        classes: list[int] | Literal["imagenet"] | None = None,
-        negative_prompt: str = "",
-        vae_slicing: bool = False,
-        compile: bool = False,
-        variant: str | None = None,
-        allow_pickle: bool = False,
-        scheduler_settings: dict[str, Any] | None = None,
-        guided_channels: int | None = None,
-    ) -> None:
-        parse_dtype(dtype)
-        if scheduler is not None:
-            check_name(scheduler)
-        check_settings(scheduler, scheduler_settings or {})
-        self.path = path
-        self.dtype = dtype
-        self.scheduler = scheduler
-        self.classes = classes
-        self.negative_prompt = negative_prompt
-        self.vae_slicing = vae_slicing
-        self.compile = compile
-        self.variant = variant
-        self.allow_pickle = allow_pickle
-        self.scheduler_settings = scheduler_settings
-        self.guided_channels = guided_channels
-
-    def obtain(self, data: ImageDataModule, cache: Path, trainer: Mapping[str, Any]) -> Prior:
-        """Open the prior; see :meth:`PriorSource.obtain`. Nothing is cached or trained here."""
-        prior: LatentDiffusionPrior
-        if find_format(self.path) is STABLE_DIFFUSION:
-            prior = self._open_stable_diffusion(data)
-        else:
-            prior = self._open_dit(data)
-        check_weights(prior, f"The prior {self.path}", _REPLACE)
-        if self.vae_slicing:
-            prior.vae.enable_slicing()
-        if self.compile:
-            prior.compile_networks()
-        say(f"prior: opened {self.path} ({prior.num_classes} classes, {prior.image_size} px)")
-        return prior
-
-    def workload(self, sizes: Sizes) -> tuple[PriorNetworks | None, list[Stage]]:
-        """Read shapes alone, of a folder or of a released prior; see :meth:`PriorSource.workload`."""
-        folder = Path(self.path).expanduser()
-        if folder.is_dir():
-            networks = folder_networks(folder)
-            check_inputs(networks.denoiser.config, self.path)
-        elif self.path in RELEASED:
-            networks = released_networks(self.path)
-        else:
-            note = (
-                f"{self.path} is not here, and its shapes are known of {', '.join(RELEASED)} alone"
-            )
-            return None, [Stage.unknown("prior: open", note)]
-        if self.scheduler is None:
-            check_scheduler(type(networks.scheduler).__name__, networks.scheduler.config, self.path)
-        else:
-            networks.scheduler = make_scheduler(self.scheduler, networks.scheduler.config)
-        return networks.to(parse_dtype(self.dtype)), []
-
-    def _open_dit(self, data: ImageDataModule) -> DiffusionPrior:
-        if self.negative_prompt:
-            raise UserError(f"prior.negative_prompt has no meaning for the DiT {self.path}.")
-        classes = imagenet_indices(data.classes) if self.classes == "imagenet" else self.classes
-        prior = DiffusionPrior.from_pretrained(
-            self.path, classes=classes, guided_channels=self.guided_channels, **self._opening()
-        )
-        _check_classes(prior, data, self.path)
-        return prior
-
-    def _open_stable_diffusion(self, data: ImageDataModule) -> StableDiffusionPrior:
-        if self.classes is not None:
-            raise UserError(
-                f"prior.classes has no meaning for {self.path}: Stable Diffusion is told classes by the dataset's "
-                "prompts."
-            )
-        if self.guided_channels is not None:
-            raise UserError(
-                f"prior.guided_channels has no meaning for {self.path}: Stable Diffusion guides all channels."
-            )
-        return StableDiffusionPrior.from_pretrained(
-            self.path,
-            prompts=data.classes.prompts,
-            negative_prompt=self.negative_prompt,
-            **self._opening(),
-        )
-
-    def _opening(self) -> dict[str, Any]:
-        """Return how either kind of pipeline is opened."""
-        names = ("dtype", "scheduler", "variant", "allow_pickle", "scheduler_settings")
-        return {name: getattr(self, name) for name in names}
-
-
 def _clear(checkpoints: Sequence[Checkpoint]) -> None:
     for checkpoint in checkpoints:
         checkpoint.clear()
-
-
-def _check_classes(prior: DiffusionPrior, data: ImageDataModule, where: str) -> None:
-    """Refuse a prior for another number of classes."""
-    if prior.num_classes != data.num_classes:
-        raise UserError(
-            f"The prior {where} has {prior.num_classes} classes, {data.name} has {data.num_classes}. Use a prior "
-            "that was trained on this dataset, or set prior.classes: `imagenet` finds the numbers in ImageNet-1K by "
-            "WordNet id, a list gives the prior's number of each class."
-        )

@@ -4,6 +4,7 @@ from benchmarks.transfer.protocol import TransferProtocol
 from ddoq.latents.quantization import Quantizer
 from ddoq.priors.base import Sampling
 from ddoq.self_supervised import BarlowTwins
+from ddoq.teachers import TrainedTeacher
 from ddoq.trajectories import ExpertTrajectories
 
 STAGES = ("autoencoder", "prior", "teacher", "latents", "shard", "set", "labels", "cell")
@@ -75,6 +76,8 @@ EXPECTED = {
     "data.batch_size": NOTHING,  # of loaders that no training reads from
     "data.num_workers": NOTHING,
     "prior.vae.*": VAE,
+    "prior.vae.feature_weight": "refused",  # without features, and features without it; both have a test of their own
+    "prior.features": "refused",
     "prior.dit.*": DIT,
     "prior.seed": VAE,
     "prior.precision": VAE,
@@ -137,6 +140,7 @@ VALUES = {
     "teacher.precision": "bf16-mixed",
     "model.precision": "bf16-mixed",
     "prior.vae.channels": (8, 16),
+    "prior.features": TrainedTeacher(),
     "prior.dit.prediction": "epsilon",
     "prior.dit.schedule": "linear",
     "prior.dit.patch_size": 1,

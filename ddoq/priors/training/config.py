@@ -27,6 +27,8 @@ class VAEConfig:
         learning_rate: Peak of a one-cycle schedule of AdamW.
         kl_weight: Weight of the divergence per latent value against the squared error per pixel in [0, 1].
             Latent diffusion (Rombach et al. 2022) keeps it small: the latents shall be smooth, not Gaussian.
+        feature_weight: Weight of the error in the features of a classifier (``prior.features``), relative to their size,
+            against the squared error per pixel; 0 leaves them out.
     """
 
     channels: tuple[int, ...] = (16, 32)
@@ -37,6 +39,7 @@ class VAEConfig:
     batch_size: int = 64
     learning_rate: float = 3e-3
     kl_weight: float = 1e-3
+    feature_weight: float = field(default=0.0, metadata={"since": 2})
 
     def __post_init__(self) -> None:
         """Refuse what the network or the optimiser could not use."""
@@ -48,6 +51,7 @@ class VAEConfig:
             _at_least_one("vae", name, getattr(self, name))
         check_number("vae.learning_rate", self.learning_rate, above=0)
         check_number("vae.kl_weight", self.kl_weight, at_least=0)
+        check_number("vae.feature_weight", self.feature_weight, at_least=0)
 
     @property
     def downsampling(self) -> int:

@@ -16,11 +16,14 @@ from ddoq.data.base import ImageDataModule
 from ddoq.data.splits import ImageSplit
 from ddoq.finite import DivergedError, is_finite
 from ddoq.images import to_float
+from ddoq.networks.features import penultimate
+from ddoq.objectives.features import relative_error
 from ddoq.optimisation.fitting import Images, SeededTraining, count_parameters, fit
 from ddoq.optimisation.trainers import device_of
 from ddoq.priors.training.config import NORM_GROUPS, VAEConfig, check_image_size
 from ddoq.seeding import derive_seed
 from ddoq.storage.checkpoints import Checkpoint
+from ddoq.teachers.teacher import Teacher
 
 # Images a batch where nothing is learnt; it changes no result beyond rounding.
 EVALUATION_BATCH = 256
@@ -59,18 +62,24 @@ class VAETraining(SeededTraining):
 
     .. math:: \frac{1}{|x|}\|x - \hat x\|^2 + \beta \, \frac{1}{|z|} \mathrm{KL}(q(z|x) \,\|\, \mathcal N(0, I))
 
-    with pixels in [0, 1] and both terms averaged over values, so that :math:`\beta` does not depend on sizes.
+    with pixels in [0, 1] and both terms averaged over values, so that :math:`\beta` does not depend on sizes. A third term
+    is the error in the features of a classifier (:func:`ddoq.objectives.features.relative_error`), where there is one.
 
     Args:
         vae: The model.
-        config: Steps, learning rate and :math:`\beta`.
+        config: Steps, learning rate, :math:`\beta` and the weight of features.
         seed: Decides the noise.
+        classifier: Whose last layer sees the features; None where their weight is 0.
     """
 
-    def __init__(self, vae: AutoencoderKL, config: VAEConfig, seed: int) -> None:
+    def __init__(
+        self, vae: AutoencoderKL, config: VAEConfig, seed: int, classifier: Teacher | None = None
+    ) -> None:
         super().__init__(seed, "vae", config.learning_rate, config.steps)
         self.vae = vae
         self.kl_weight = config.kl_weight
+        self.feature_weight = config.feature_weight
+        self.classifier = classifier
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Return the loss of uint8 images ``(n, 3, h, w)``."""
@@ -80,8 +89,19 @@ class VAETraining(SeededTraining):
         decoded = self.vae.decode(latents).sample / 2 + 0.5
         divergence = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
         loss: Tensor = F.mse_loss(decoded, images) + self.kl_weight * divergence
+        if self.classifier is not None:
+            loss = loss + self.feature_weight * self._feature_error(
+                self.classifier, decoded, images
+            )
         self.record(loss)
         return loss
+
+    @staticmethod
+    def _feature_error(classifier: Teacher, decoded: Tensor, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted = penultimate(classifier.network, classifier.normalize(images))
+        features = penultimate(classifier.network, classifier.normalize(decoded))
+        return relative_error(features, wanted)
 
 
 def train_vae(
@@ -91,6 +111,7 @@ def train_vae(
     seed: int,
     trainer: Mapping[str, Any],
     checkpoint: Checkpoint | None = None,
+    classifier: Teacher | None = None,
 ) -> tuple[AutoencoderKL, dict[str, Any]]:
     """Train an autoencoder on the training split; the caller's random state stays as it was.
 
@@ -103,6 +124,7 @@ def train_vae(
         seed: Decides initial weights, order of images and noise.
         trainer: Keyword arguments for ``lightning.Trainer`` that say where to run.
         checkpoint: Where a killed training is found again; None keeps nothing.
+        classifier: Whose features shall be reconstructed, too; None where ``config.feature_weight`` is 0.
 
     Returns:
         The model in evaluation mode, on the CPU, and a record of the training as JSON values.
@@ -114,7 +136,7 @@ def train_vae(
     with isolate_rng():
         torch.manual_seed(derive_seed(seed, "vae", "weights"))
         vae = build_vae(config, data.image_size)
-        module = VAETraining(vae, config, seed)
+        module = VAETraining(vae, config, seed, classifier)
         done = fit(
             module,
             Images(data.train),
@@ -125,6 +147,8 @@ def train_vae(
             what="prior: autoencoder",
             mend=_mend(config),
         )
+    if classifier is not None:
+        classifier.cpu()
     vae.eval().requires_grad_(False).to(device_of(trainer))
     latents = encode_split(vae, data.train)
     _check_latents(latents, config)

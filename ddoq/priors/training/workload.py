@@ -19,7 +19,7 @@ from ddoq.priors.training.vae import build_vae
 
 
 def training_workload(
-    vae: VAEConfig, dit: DiTConfig, sizes: Sizes
+    vae: VAEConfig, dit: DiTConfig, sizes: Sizes, classifier: nn.Module | None = None
 ) -> tuple[PriorNetworks, list[Stage]]:
     """Describe the training of an autoencoder, the encoding of every image, and the training of a transformer.
 
@@ -27,6 +27,7 @@ def training_workload(
         vae: The autoencoder and its training.
         dit: The transformer and its training.
         sizes: Of the dataset.
+        classifier: Whose features the autoencoder reconstructs, too, on the meta device.
 
     Returns:
         The networks on the meta device, and the stages.
@@ -37,7 +38,12 @@ def training_workload(
 
     def train_vae(network: nn.Module, count: int) -> None:
         images = torch.zeros(count, *image, device=device_of(network))
-        network(images).sample.sum().backward()
+        decoded = network(images).sample
+        if classifier is None:
+            decoded.sum().backward()
+        else:
+            classifier(images)
+            classifier(decoded).sum().backward()
 
     def train_dit(network: nn.Module, count: int) -> None:
         zeros = torch.zeros(count, dtype=torch.long, device=device_of(network))

@@ -18,6 +18,7 @@ from ddoq.errors import UserError
 from ddoq.priors import DiTConfig, PretrainedPrior, Sampling, TrainedPrior, VAEConfig, sources
 from ddoq.seeding import generator_for
 from ddoq.storage.disk import WriteError
+from ddoq.teachers import TrainedTeacher
 
 VAE = VAEConfig(channels=(8, 8), latent_channels=2, steps=20, batch_size=8)
 DIT = DiTConfig(layers=1, heads=2, head_dim=8, steps=20, batch_size=8)
@@ -117,6 +118,17 @@ def test_folders_follow_configuration_seed_and_data(cache, make_random_data):
         len({vae for vae, _ in variants}) == 4
     )  # a transformer's size leaves the autoencoder alone
     assert len({prior for _, prior in variants}) == 5
+
+
+def test_features_and_their_weight_come_together():
+    for vae, features, state in (
+        (VAEConfig(feature_weight=0.1), None, "missing"),
+        (VAE, TrainedTeacher(), "given"),
+    ):
+        with pytest.raises(
+            UserError, match=rf"feature_weight is .* prior.features is {state}: give both"
+        ):
+            TrainedPrior(vae, DIT, features=features)
 
 
 def test_training_is_deterministic_and_leaves_random_states_alone(

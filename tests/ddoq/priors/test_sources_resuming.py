@@ -17,6 +17,7 @@ from ddoq.storage import checkpoints
 from ddoq.storage.checkpoints import Checkpoint
 from ddoq.storage.disk import WriteError, writing
 from ddoq.storage.files import save_tensors
+from ddoq.teachers import TrainedTeacher
 
 VAE = {"channels": (8, 8), "latent_channels": 2, "steps": 5, "batch_size": 8}
 DIT = {"layers": 1, "heads": 2, "head_dim": 8, "steps": 5, "batch_size": 8}
@@ -33,8 +34,8 @@ def at_every_step(monkeypatch):
 
 @pytest.fixture
 def train(quiet):
-    def train(cache, *callbacks, **options):
-        source = TrainedPrior(VAEConfig(**VAE), DiTConfig(**DIT), **options)
+    def train(cache, *callbacks, vae=VAE, **options):
+        source = TrainedPrior(VAEConfig(**vae), DiTConfig(**DIT), **options)
         data = Digits(**DATA)
         data.setup()
         return source.obtain(data, cache, {**quiet, "callbacks": callbacks})
@@ -126,6 +127,22 @@ def test_a_transformer_whose_samples_are_not_finite_is_not_kept(train, tmp_path,
         train(tmp_path)
     assert left(tmp_path) == []
     assert not list((tmp_path / "priors").glob("prior-*"))
+
+
+def test_an_autoencoder_with_features_ends_with_the_same_bits_too(train, tmp_path):
+    options = {
+        "vae": {**VAE, "feature_weight": 0.1},
+        "features": TrainedTeacher("convnet2-w8-bn", epochs=1, batch_size=16),
+    }
+    whole = train(tmp_path / "whole", **options)
+    with pytest.raises(KilledError):
+        train(tmp_path / "killed", KillAt(3, MODULES[0]), **options)
+    assert len(list(tmp_path.glob("*/teachers/[!.]*"))) == 2
+    assert train(tmp_path / "killed", **options).fingerprint == whole.fingerprint
+    record = json.loads(next((tmp_path / "whole/priors").glob("vae-*/training.json")).read_text())
+    assert record["vae"]["features"]["arch"] == "convnet2-w8-bn"
+    assert 0 <= record["vae"]["features"]["accuracy"] <= 1
+    assert train(tmp_path / "whole").fingerprint != whole.fingerprint
 
 
 def test_an_autoencoder_that_collapses_is_not_kept(train, tmp_path, monkeypatch):

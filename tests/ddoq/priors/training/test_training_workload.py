@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from ddoq.costs.flops import count_flops
+from ddoq.costs.flops import count_flops, on_meta
 from ddoq.costs.stages import device_of
 from ddoq.costs.workload import Sizes
+from ddoq.networks import build_network
 from ddoq.priors import DiTConfig, VAEConfig
 from ddoq.priors.training.vae import build_vae
 from ddoq.priors.training.workload import training_workload
@@ -31,6 +32,16 @@ def test_a_step_is_counted_as_it_is_computed():
     images = torch.rand(12, 3, 8, 8)
     step = count_flops(lambda: vae(images).sample.sum().backward())
     assert training.flops == pytest.approx(3 * step, rel=1e-6)
+
+
+def test_a_classifier_sees_originals_and_reconstructions():
+    classifier = on_meta(build_network("convnet2-w8-bn", 3, 8))
+    _, (plain, *_) = training_workload(VAE, DIT, SIZES)
+    _, (training, *_) = training_workload(VAE, DIT, SIZES, classifier)
+    images = torch.zeros(12, 3, 8, 8, device="meta", requires_grad=True)
+    step = count_flops(lambda: classifier(images).sum().backward())
+    step += count_flops(lambda: classifier(images.detach()))
+    assert training.flops - plain.flops == pytest.approx(3 * step, rel=1e-6)
 
 
 def test_gradients_count_in_the_peak():
