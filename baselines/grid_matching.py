@@ -13,6 +13,7 @@ from ddoq.decoding.decoders import split_grid, tile_grid
 from ddoq.decoding.form import SetForm
 from ddoq.distillation.tables import ByBudget
 from ddoq.optimisation.real_images import Init, RealImages
+from ddoq.seeding import generator_for
 
 
 class GridMatching(ClassMatching):
@@ -74,12 +75,13 @@ class GridMatching(ClassMatching):
         """Fill grids with real images, or with noise."""
         if self.init != "real":
             return super().initial(real, label)
+        total = self.ipc * (1 if self.earlier is None else self.earlier.number + 1)
         if self.sampling is None:
-            cells = draw_cells(len(real), self.ipc, self.factor, seed=self.seed, label=label)
+            cells = draw_cells(len(real), total, self.factor, seed=self.seed, label=label)
         else:
-            generator = self.generator("init", label)
-            cells = real.sampler.first(len(real), self.ipc * self.factor**2, generator)
-        return tile_grid(real.take(cells), self.factor)
+            generator = generator_for(self.seed, self.method, "init", label)
+            cells = real.sampler.first(len(real), total * self.factor**2, generator)
+        return tile_grid(real.take(cells[-self.ipc * self.factor**2 :]), self.factor)
 
     def pair(self, real: RealImages, synthetic: Tensor, *keys: int) -> tuple[Tensor, Tensor]:
         """Draw a batch of real images, and augment it and the enlarged cells alike; see :class:`ClassMatching`."""

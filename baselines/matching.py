@@ -1,22 +1,25 @@
 """What methods share that match real and synthetic images of each class under networks of random weights."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from baselines.pixels import PixelMethod
+from baselines.pixels import PixelMethod, new_images
 from ddoq.augmentation.siamese import FULL_STRATEGY, augment_siamese, draw_siamese, parse_strategy
 from ddoq.costs.flops import count_flops, on_meta
-from ddoq.costs.stages import device_of, network_stage
+from ddoq.costs.stages import device_of, network_stage, training_stage
 from ddoq.costs.workload import Sizes, Stage, image_bytes
 from ddoq.data import ImageDataModule
 from ddoq.decoding.form import SetForm, SetRecipe
 from ddoq.decoding.transform import Transform
 from ddoq.distillation.shard import Shard, WorkItem, check_budget, class_items
+from ddoq.distillation.stages import Earlier, WarmUp
 from ddoq.distillation.tables import ByBudget, look_up
 from ddoq.errors import UserError
 from ddoq.networks import draw_network, penultimate
@@ -85,6 +88,7 @@ class ClassMatching(PixelMethod):
         self.batch_real = batch_real
         self.init = init
         self.augmentation = augmentation
+        self._warm: dict[int, nn.Module] = {}
 
     @classmethod
     def tiny(cls, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,27 +146,65 @@ class ClassMatching(PixelMethod):
         return Transform.normalize(self.data.mean, self.data.std)
 
     def network(self, step: int) -> nn.Module:
-        """Draw the network of a step, on the device; dropout, if it has any, is off."""
+        """Draw the network of a step, on the device; dropout, if it has any, is off.
+
+        In a later stage it is one of some that have learnt from the images of those before.
+        """
+        if self.earlier is None:
+            return self._draw(step)
+        number = step % self.earlier.warm_up.networks
+        if number not in self._warm:
+            network = self._draw(number)
+            with torch.enable_grad():
+                self.earlier.teach(
+                    network,
+                    parse_strategy(self.augmentation),
+                    partial(self._warm_generator, number),
+                )
+            self._warm[number] = network
+        return copy.deepcopy(self._warm[number])
+
+    def _draw(self, number: int) -> nn.Module:
         drawn = draw_network(
             self.arch,
             self.data.num_classes,
             self.data.image_size,
             self.method,
             "network",
-            step,
+            *self.stage_keys,
+            number,
             seed=self.seed,
         )
         return drawn.to(self.device).eval()
 
+    def _warm_generator(self, number: int, stage: int, what: str, epoch: int) -> torch.Generator:
+        return self.generator("warm", number, stage, what, epoch)
+
+    def continue_from(self, earlier: Earlier) -> None:
+        """Draw networks that have learnt from earlier stages; see :meth:`PixelMethod.continue_from`."""
+        super().continue_from(earlier)
+        self._warm = {}
+
+    def later_stages(self, sizes: Sizes, earlier: int, warm_up: WarmUp) -> list[Stage]:
+        """Train networks on the images of earlier stages."""
+        network = draw_network(self.arch, sizes.num_classes, sizes.image_size, seed=self.seed)
+        passes, batch = warm_up.networks * warm_up.epochs * earlier, warm_up.batch_size
+        batch = min(batch, earlier)
+        return [training_stage("warm up", self.arch, network, sizes, passes, batch, moments=1)]
+
     def start(self, label: int) -> tuple[RealImages, Pixels]:
         """Load the real images of a class and make the synthetic ones that the optimisation starts from."""
         real = self.real_images(label, self._transform())
-        images = self.initial(real, label)
-        return real, Pixels(images, self._rate(self.data.num_classes), self.momentum)
+        images, rate = self.initial(real, label), self._rate(self.data.num_classes)
+        if self.earlier is None:
+            return real, Pixels(images, rate, self.momentum)
+        fixed = self.earlier.of_class(label)
+        return real, Pixels(torch.cat([fixed, images]), rate, self.momentum, len(fixed))
 
     def initial(self, real: RealImages, label: int) -> Tensor:
         """Make the synthetic images of a class that the optimisation starts from, float ``(ipc, 3, h, w)``."""
-        return real.initial(self.ipc, self.init, self.generator("init", label))
+        generator = generator_for(self.seed, self.method, "init", label)
+        return new_images(real, self.ipc, self.earlier, self.init, generator)
 
     def drawn(self, real: RealImages, *keys: int) -> Drawn:
         """Draw which real images of a class a step sees.
@@ -271,7 +313,7 @@ class ClassMatching(PixelMethod):
 
     def generator(self, *keys: int | str) -> torch.Generator:
         """Make the generator of one draw."""
-        return generator_for(self.seed, self.method, *keys)
+        return generator_for(self.seed, self.method, *self.stage_keys, *keys)
 
     def shard(self, label: int, pixels: Pixels) -> Shard:
         """Make the shard of a class, with its last loss in the record.

@@ -7,15 +7,17 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from baselines.pixels import PixelMethod
+from baselines.pixels import PixelMethod, new_images
 from ddoq.augmentation.siamese import FULL_STRATEGY, augment_siamese, draw_siamese_batch
 from ddoq.bounds import check_number
 from ddoq.costs.flops import count_flops, on_meta
-from ddoq.costs.stages import device_of, network_stage
+from ddoq.costs.stages import device_of, network_stage, training_stage
 from ddoq.costs.workload import Parts, Sizes, Stage, image_bytes
 from ddoq.data import ImageDataModule
 from ddoq.decoding.form import SetForm, SetRecipe
+from ddoq.distillation.ingredient import folder_of
 from ddoq.distillation.shard import Shard, WorkItem, check_budget
+from ddoq.distillation.stages import Earlier, WarmUp
 from ddoq.distillation.tables import ByBudget, settled
 from ddoq.errors import UserError, suggest
 from ddoq.objectives.functional import Weights, weights_of
@@ -27,6 +29,7 @@ from ddoq.optimisation.step_size import StepSize
 from ddoq.optimisation.steps import StepLoop
 from ddoq.seeding import generator_for
 from ddoq.trajectories import ExpertTrajectories
+from ddoq.trajectories.experts import Beginning
 
 _CURVE = 50  # stretches of the optimisation whose mean losses the record keeps
 
@@ -166,13 +169,18 @@ class TrajectoryMatching(PixelMethod):
         self._check_batch(data.num_classes * self.ipc)
 
     def _check_epochs(self) -> None:
-        last, epochs = self.max_start_epoch - 1 + self.expert_epochs, self.experts.epochs
+        last, epochs = self._last_epoch, self.experts.epochs
         if last > epochs:
             raise UserError(
                 f"A student may start at epoch {self.max_start_epoch - 1} (max_start_epoch: {self.max_start_epoch}) and is "
                 f"then compared with epoch {last} of the expert (expert_epochs: {self.expert_epochs}), but experts have only "
                 f"{epochs}: lower one of the two, or raise model.init_args.experts.init_args.epochs."
             )
+
+    @property
+    def _last_epoch(self) -> int:
+        """Epochs of an expert that students may be compared with."""
+        return self.max_start_epoch - 1 + self.expert_epochs
 
     def _check_batch(self, images: int) -> None:
         if self.batch_syn is None:
@@ -200,6 +208,8 @@ class TrajectoryMatching(PixelMethod):
     def distill(self, item: WorkItem) -> Shard:
         """Optimise the images of all classes."""
         labels = torch.arange(self.data.num_classes).repeat_interleave(self.ipc)
+        if self.earlier is not None:
+            labels = torch.cat([self.earlier.labels.cpu(), labels])
         network = self.experts.network(self.data.num_classes, self.data.image_size).to(self.device)
         weights = weights_of(network)
         trained = self.start()
@@ -224,10 +234,12 @@ class TrajectoryMatching(PixelMethod):
         firsts = []
         for label in range(self.data.num_classes):
             real = self.real_images(label, transform)
-            firsts.append(real.initial(self.ipc, self.init, self.generator("init", label)))
-        images = torch.cat(firsts)
+            generator = generator_for(self.seed, "trajectories", "init", label)
+            firsts.append(new_images(real, self.ipc, self.earlier, self.init, generator))
+        fixed = 0 if self.earlier is None else len(self.earlier.labels)
+        images = torch.cat(firsts if self.earlier is None else [self.earlier.images, *firsts])
         return Trained(
-            Pixels(images, self.lr, self.momentum),
+            Pixels(images, self.lr, self.momentum, fixed),
             StepSize(self.step_size, self.lr_step, self.momentum, self.device),
             Average(images, self.ema),
         )
@@ -293,7 +305,43 @@ class TrajectoryMatching(PixelMethod):
 
     def generator(self, *keys: int | str) -> torch.Generator:
         """Make the generator of one draw; methods of this family draw alike."""
-        return generator_for(self.seed, "trajectories", *keys)
+        return generator_for(self.seed, "trajectories", *self.stage_keys, *keys)
+
+    def continue_from(self, earlier: Earlier) -> None:
+        """Record experts that have learnt from earlier stages; all ranks call it at once.
+
+        They are recorded for as many epochs on real images as students are compared with, and kept in the output.
+        """
+        super().continue_from(earlier)
+        self.experts = self.experts.continued(
+            Beginning(earlier.fingerprint, self._teach, self.experts.transform()), self._last_epoch
+        )
+        named = {"beginning": earlier.fingerprint}
+        folder = folder_of(self.experts, self.data, earlier.root, earlier.where, **named)
+        self.experts.prepare(self.data, folder, earlier.where)
+
+    def _teach(self, network: nn.Module, number: int) -> None:
+        """Let an expert learn from earlier stages."""
+        assert self.earlier is not None
+
+        def generator(stage: int, what: str, epoch: int) -> torch.Generator:
+            keys = ("experts", "warm", number, stage, what, epoch)
+            return generator_for(self.experts.seed, *keys)
+
+        with torch.enable_grad():
+            self.earlier.teach(network, self.experts.kinds, generator)
+
+    def learned_lr(self, info: Mapping[str, Any]) -> float | None:
+        """Return the learned step size."""
+        return float(info["step_size"])
+
+    def later_stages(self, sizes: Sizes, earlier: int, warm_up: WarmUp) -> list[Stage]:
+        """Train experts on the images of earlier stages, and then on real ones."""
+        network = self.experts.network(sizes.num_classes, sizes.image_size)
+        passes, batch = self.experts.count * warm_up.epochs * earlier, warm_up.batch_size
+        arch, batch = self.experts.arch, min(batch, earlier)
+        warm = training_stage("warm up experts", arch, network, sizes, passes, batch, moments=1)
+        return [warm, *self.experts.with_arguments(epochs=self._last_epoch).workload(sizes)]
 
     def _shard(self, labels: Tensor, trained: Trained) -> Shard:
         """Make the shard of all classes, with losses and step size in the record."""
@@ -304,7 +352,8 @@ class TrajectoryMatching(PixelMethod):
             "losses": [float(part.mean()) for part in parts],
             "step_size": float(trained.rate.value),
         }
-        return Shard(trained.average.value.float().cpu(), labels, info=info)
+        fixed = trained.pixels.fixed
+        return Shard(trained.average.value[fixed:].float().cpu(), labels[fixed:], info=info)
 
     def summarize(self, infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Return the learned step size, and how the loss went, as means over stretches of the optimisation."""

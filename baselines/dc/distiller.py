@@ -11,12 +11,7 @@ from torch import Tensor, nn
 
 from baselines.matching import restore, state_of
 from baselines.separable import SeparableMatching
-from ddoq.augmentation.siamese import (
-    FULL_STRATEGY,
-    augment_siamese,
-    draw_siamese,
-    parse_strategy,
-)
+from ddoq.augmentation.siamese import FULL_STRATEGY, parse_strategy
 from ddoq.costs.stages import training_stage
 from ddoq.costs.workload import Parts, Sizes, Stage
 from ddoq.data import ImageDataModule
@@ -30,6 +25,7 @@ from ddoq.objectives.functional import (
     split_weights,
 )
 from ddoq.objectives.gradients import Distance, gradient_distance
+from ddoq.optimisation.learning import learn
 from ddoq.optimisation.pixels import Pixels
 from ddoq.optimisation.real_images import Init, RealImages
 from ddoq.optimisation.steps import StepLoop
@@ -175,23 +171,18 @@ class DC(SeparableMatching):
 
     def _train(self, network: nn.Module, images: Tensor, epochs: int, *keys: int) -> None:
         """Let a network learn from the synthetic images of all classes, each augmented by itself."""
-        labels = torch.arange(len(images) // self.ipc, device=images.device)
-        labels = labels.repeat_interleave(self.ipc)
-        kinds = parse_strategy(self.augmentation)
-        height, width = images.shape[-2:]
-        optimizer = torch.optim.SGD(network.parameters(), lr=self.lr_net)
-        for epoch in range(epochs):
-            order = torch.randperm(len(images), generator=self.generator("order", *keys, epoch))
-            inputs = images
-            if kinds:
-                generator = self.generator("train", *keys, epoch)
-                drawn = draw_siamese(len(images), (height, width), kinds, generator)
-                inputs = augment_siamese(images, drawn.to(images.device))
-            for batch in order.to(images.device).split(self.batch_train):
-                optimizer.zero_grad()
-                F.cross_entropy(network(inputs[batch]), labels[batch]).backward()
-                optimizer.step()
-        optimizer.zero_grad()
+        classes = self.data.num_classes
+        labels = torch.arange(classes, device=images.device)
+        learn(
+            network,
+            images,
+            labels.repeat_interleave(len(images) // classes),
+            epochs=epochs,
+            lr=self.lr_net,
+            batch_size=self.batch_train,
+            kinds=parse_strategy(self.augmentation),
+            generator=lambda what, epoch: self.generator(what, *keys, epoch),
+        )
 
     def workload(self, sizes: Sizes, parts: Parts) -> list[Stage] | None:
         """Match gradients in every step, and train networks on all synthetic images in between."""

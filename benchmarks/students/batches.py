@@ -43,6 +43,7 @@ class EpochPositions:
         batch_size: Images per optimiser step over all ranks.
         seed: The seed of the student.
         world_size: Number of ranks.
+        members: int64 ``(n,)``, the positions of the images, where these are a part of the set; None where they are all.
 
     A training that goes on in the middle of an epoch begins behind the batches that were given out before.
 
@@ -56,8 +57,17 @@ class EpochPositions:
         [2, 3]
     """
 
-    def __init__(self, n: int, batch_size: int, *, seed: int, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        n: int,
+        batch_size: int,
+        *,
+        seed: int,
+        world_size: int = 1,
+        members: Tensor | None = None,
+    ) -> None:
         self.n = n
+        self.members = members
         self.seed = seed
         self.epoch = 0
         self.device = torch.device("cpu")
@@ -71,6 +81,8 @@ class EpochPositions:
     def __iter__(self) -> Iterator[Tensor]:
         """Iterate over the batches of the current epoch, int64 ``(b,)`` each."""
         order = epoch_order(self.n, self.seed, self.epoch)
+        if self.members is not None:
+            order = self.members[order]
         batches = order.to(self.device).split(self.sizes)[self._first :]
         self._given, self._first = self._first, 0
         for batch in batches:

@@ -123,7 +123,7 @@ def evaluate_student(
         seconds = _train(module, trainer, interval, guard, run.checkpoint)
         if synchronised:  # operations are counted off the GPU, where these layers refuse to work
             module.network = _network(training, data, student)
-    return _outcome(module, data, teacher, trainer, seconds, synchronised, stored)
+    return _outcome(module, training, data, teacher, trainer, seconds, synchronised, stored)
 
 
 def _stored_labels(
@@ -151,7 +151,7 @@ def _module(
     seed: int,
     stored: StoredLabels | None,
 ) -> StudentModule:
-    lr = training.learning_rate(student.arch) if student.lr is None else student.lr
+    lr = training.rates(student.arch) if student.lr is None else student.lr
     torch.manual_seed(derive_seed(seed, "init"))
     return StudentModule(
         _network(training, data, student),
@@ -209,6 +209,7 @@ def _train(
 
 def _outcome(
     module: StudentModule,
+    training: TrainingSet,
     data: ImageDataModule,
     teacher: "Teacher | None",
     trainer: L.Trainer,
@@ -234,7 +235,7 @@ def _outcome(
         global_batch=plan.batch_size,
         epochs=plan.epochs,
         sync_batchnorm=synchronised,
-        **_flops(module, teacher, data, plan.epochs * module.images, trainer.world_size),
+        **_flops(module, teacher, data, training.shown, trainer.world_size),
         label_bytes=0 if stored is None else stored.total_bytes,
         teacher_bytes=_bytes(teacher) if teacher is not None and recipe.labels == "online" else 0,
     )
@@ -332,6 +333,7 @@ def _trainer_arguments(
         "use_distributed_sampler": False,  # positions and test images are shared exactly as they are
         "num_sanity_val_steps": 0,
         "check_val_every_n_epoch": interval,
+        "reload_dataloaders_every_n_epochs": int(plan.stages > 1),  # images join
         "log_every_n_steps": 1,  # nothing is logged by step; a higher number would only draw a warning
     }
 

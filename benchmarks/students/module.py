@@ -1,6 +1,6 @@
 """The Lightning module that trains one student on a distilled set and tests it on the real test set."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import lightning as L
@@ -44,7 +44,7 @@ class StudentModule(L.LightningModule):
         network: From images in [0, 1], or of the space of the set's transform, to logits.
         training: What to train on, and by which recipe.
         num_classes: Number of classes.
-        lr: Learning rate at the start.
+        lr: Learning rate at the start; of each stage, where images join in stages.
         seed: Decides the order of images, dropout and, unless labels are stored, augmentation.
         teacher: From images in [0, 1] to logits; needed where the recipe labels online.
         stored: The labels where the recipe stores them; all of their files are there.
@@ -65,7 +65,7 @@ class StudentModule(L.LightningModule):
         training: TrainingSet,
         *,
         num_classes: int,
-        lr: float,
+        lr: float | Sequence[float],
         seed: int = 0,
         teacher: nn.Module | None = None,
         stored: StoredLabels | None = None,
@@ -76,7 +76,7 @@ class StudentModule(L.LightningModule):
         self.network: nn.Module = network.to(memory_format=torch.channels_last)
         self.recipe: Recipe = training.recipe
         self.plan = training.plan
-        self.lr = lr
+        self.lrs = (lr,) * self.plan.stages if isinstance(lr, float | int) else tuple(lr)
         self.seed = seed
         self.images = len(training)
         self.steps = 0
@@ -137,11 +137,13 @@ class StudentModule(L.LightningModule):
         """Return batches of positions in the distilled set."""
         # One box or share a batch: the batches of stored labels are those that they were made under.
         together = self._stored is not None and self.recipe.mixes_by_batch
+        members = self._set.of_stage(self.plan.stage_of(self.current_epoch))
         self._positions = EpochPositions(
-            len(self._set),
+            len(self._set) if members is None else len(members),
             self.plan.batch_size,
             seed=self.recipe.label_seed if together else self.seed,
             world_size=self.trainer.world_size,
+            members=members,
         )
         self._positions.device = self.device
         self._positions.epoch = self.current_epoch
@@ -172,7 +174,7 @@ class StudentModule(L.LightningModule):
     def _begin_epoch(self) -> None:
         """Do what follows from the number of the epoch alone."""
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self.lr * self._lr_factor(self.current_epoch)
+            group["lr"] = self._lr_of(self.current_epoch)
         if self._positions is not None:
             self._positions.epoch = self.current_epoch
         # Stored labels belong to the augmentation that they were made under.
@@ -316,7 +318,7 @@ class StudentModule(L.LightningModule):
                 "top1": float(self.top1.compute()),
                 "top5": float(self.top5.compute()),
                 "train_loss": loss,
-                "lr": self.lr * self._lr_factor(max(epoch - 1, 0)),
+                "lr": self._lr_of(max(epoch - 1, 0)),
             }
         )
 
@@ -331,9 +333,7 @@ class StudentModule(L.LightningModule):
     @property
     def mend(self) -> str:
         """What to try where the training diverges."""
-        return (
-            f"Lower the learning rate (now {self.lr:g}: recipe.overrides.lr, or the student's lr)."
-        )
+        return f"Lower the learning rate (now {self.lrs[0]:g}: recipe.overrides.lr, or the student's lr)."
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Make the recipe's optimiser; its rate is set once an epoch."""
@@ -354,9 +354,9 @@ class StudentModule(L.LightningModule):
         optimizer: torch.optim.Optimizer
         if recipe.optimizer == "adamw":
             fused = self.device.type == "cuda"  # one kernel for all tensors
-            optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=recipe.betas, fused=fused)
+            optimizer = torch.optim.AdamW(groups, lr=self.lrs[0], betas=recipe.betas, fused=fused)
         else:
-            optimizer = torch.optim.SGD(groups, lr=self.lr, momentum=recipe.momentum)
+            optimizer = torch.optim.SGD(groups, lr=self.lrs[0], momentum=recipe.momentum)
         return optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -374,5 +374,8 @@ class StudentModule(L.LightningModule):
             self._loss_sum = self._loss_sum.to(self.device)
         self._resumed_in = losses["epoch"]
 
-    def _lr_factor(self, epoch: int) -> float:
-        return self.recipe.lr_factor(epoch, self.plan.epochs, self.plan.warmup)
+    def _lr_of(self, epoch: int) -> float:
+        """Return the rate of an epoch; the schedule begins anew with each stage."""
+        stage, epochs = self.plan.stage_of(epoch), self.plan.stage_epochs
+        factor = self.recipe.lr_factor(epoch - stage * epochs, epochs, self.plan.warmup)
+        return self.lrs[stage] * factor

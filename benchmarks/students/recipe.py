@@ -27,16 +27,32 @@ class Plan:
     """What a recipe comes to for one distilled set.
 
     Attributes:
-        epochs: Passes over the set.
+        epochs: Passes over the set, of all stages.
         batch_size: Images per optimiser step over all ranks; at most the set.
         crop_scale: Smallest and largest share of the area that a crop keeps.
         warmup: Epochs in which the rate rises.
+        stages: In how many stages images join; each has as many epochs.
     """
 
     epochs: int
     batch_size: int
     crop_scale: tuple[float, float]
     warmup: int = 0
+    stages: int = 1
+
+    @property
+    def stage_epochs(self) -> int:
+        """Epochs of a stage."""
+        return self.epochs // self.stages
+
+    def stage_of(self, epoch: int) -> int:
+        """Return the stage that an epoch belongs to, both counted from 0.
+
+        Example:
+            >>> [Plan(4, 1, (1.0, 1.0), stages=2).stage_of(epoch) for epoch in range(4)]
+            [0, 0, 1, 1]
+        """
+        return min(epoch // self.stage_epochs, self.stages - 1)
 
 
 @dataclass(frozen=True)
@@ -99,6 +115,9 @@ class Recipe:
             labels, so that labels depend on batch size and order. That batch is the whole one on any number of ranks.
             Nothing that the teacher remembers changes, and its dropout stays off. Only for labels made online.
         warmup: Epochs in which the rate of ``cosine`` rises along a line, from a hundredth; or a table, as ``epochs``.
+        staged: Whether images join stage by stage, where the set has stages: ``epochs`` on those of the first, as many on
+            those of the first two, and so on. Weights and the state of the optimiser are kept; the schedule begins anew,
+            with ``lr: set`` at the rate of the stage.
         changed: Names of the values that differ from the recipe of that name.
     """
 
@@ -141,6 +160,7 @@ class Recipe:
     teacher_mode: Literal["eval", "train"] = field(default="eval", metadata=_LATER)
     warmup: ByClassesAndIpc = field(default=0, metadata=_LATER)
     test_resize: dict[int, int] = field(default_factory=dict, metadata=_LATER)
+    staged: bool = field(default=False, metadata=_LATER)
     changed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -206,6 +226,15 @@ class Recipe:
             "test_resize": (
                 all(0 < side <= resize <= 2 * side for side, resize in self.test_resize.items()),
                 "a table from sides of images to numbers of pixels, at least the side and at most twice it",
+            ),
+            "staged": (
+                not self.staged
+                or (
+                    self.labels != "stored"
+                    and self.weights == "loss"
+                    and self.cutmix_alpha == self.mixup_alpha == 0
+                ),
+                "false where labels is 'stored', weights is 'sampling' or images are mixed: they show images too early",
             ),
             **self._rules_of_views(),
         }
@@ -282,7 +311,7 @@ class Recipe:
         matches = [prefix for prefix in self.lr_by_arch if any(n.startswith(prefix) for n in names)]
         return self.lr_by_arch[max(matches, key=len)] if matches else self.lr
 
-    def plan(self, ipc: int, num_classes: int, n: int, image_size: int) -> Plan:
+    def plan(self, ipc: int, num_classes: int, n: int, image_size: int, stages: int = 1) -> Plan:
         """Look up what depends on the distilled set.
 
         Args:
@@ -290,6 +319,7 @@ class Recipe:
             num_classes: Number of classes.
             n: Images in the set.
             image_size: Side of the images in pixels.
+            stages: Of the set; they count where ``staged``.
 
         Returns:
             Epochs, batch and crops for this set.
@@ -309,7 +339,8 @@ class Recipe:
         warmup = self.warmup
         if isinstance(warmup, dict):
             warmup = entry_from(entry_from(warmup, num_classes), ipc)
-        return Plan(epochs, min(batch_size, n), scale, warmup)
+        stages = stages if self.staged else 1
+        return Plan(epochs * stages, min(batch_size, n), scale, warmup, stages)
 
     def test_side(self, image_size: int) -> int:
         """Return what the shorter side of a test image is brought to before its centre is cut out.

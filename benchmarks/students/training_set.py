@@ -33,6 +33,7 @@ class TrainingSet:
         collage: Patches along a side of the images that are shuffled; 1 shuffles none.
         fingerprint: Of the set.
         learned_lr: The learning rate that came with the set, if any.
+        stage_lrs: Those of its stages, if any.
     """
 
     decoded: Decoded
@@ -44,6 +45,7 @@ class TrainingSet:
     collage: int = 1
     fingerprint: str = ""
     learned_lr: float | None = None
+    stage_lrs: tuple[float, ...] = ()
 
     @classmethod
     def of(
@@ -63,7 +65,8 @@ class TrainingSet:
         """
         decoded = distilled.decode()
         classes = len(distilled.class_names)
-        plan = recipe.plan(distilled.ipc, classes, len(decoded), min(decoded.size))
+        stages = 1 if decoded.stages is None else int(decoded.stages.max()) + 1
+        plan = recipe.plan(distilled.ipc, classes, len(decoded), min(decoded.size), stages)
         set_recipe = distilled.form.recipe
         return cls(
             decoded,
@@ -75,6 +78,7 @@ class TrainingSet:
             collage_of(recipe, distilled),
             distilled.fingerprint,
             None if set_recipe is None else set_recipe.lr,
+            () if set_recipe is None else set_recipe.stage_lrs,
         )
 
     def __len__(self) -> int:
@@ -84,6 +88,27 @@ class TrainingSet:
     def to(self, device: torch.device | str) -> "TrainingSet":
         """Copy to a device what training reads in every step."""
         return replace(self, decoded=self.decoded.to(device))
+
+    def of_stage(self, stage: int) -> Tensor | None:
+        """Return the positions of the images of a stage and those before it, int64 ``(m,)``; None where they are all."""
+        stages = self.decoded.stages
+        if stages is None or self.plan.stages == 1:
+            return None
+        return torch.nonzero(stages.cpu() <= stage).flatten()
+
+    @property
+    def shown(self) -> int:
+        """Images that a whole training shows to a student."""
+        parts = [self.of_stage(stage) for stage in range(self.plan.stages)]
+        sizes = [len(self) if part is None else len(part) for part in parts]
+        return self.plan.stage_epochs * sum(sizes)
+
+    def rates(self, arch: str) -> tuple[float, ...]:
+        """Return the learning rate at the start of each stage; see :meth:`learning_rate`."""
+        rate, stages = self.recipe.learning_rate(arch), self.plan.stages
+        if rate == "set" and len(self.stage_lrs) == stages:
+            return self.stage_lrs
+        return (self.learning_rate(arch),) * stages
 
     def target_values(self) -> Tensor:
         """Return what the recipe's loss takes of the set's targets, float32 ``(n, d)``; empty where it takes none."""

@@ -10,6 +10,7 @@ from ddoq.decoding.transform import Transform
 from ddoq.errors import UserError
 
 _KEYS = ("name", "overrides", "lr")
+_STAGE_LRS = "stage_lrs"
 
 
 @dataclass(frozen=True)
@@ -20,24 +21,29 @@ class SetRecipe:
         name: A recipe that ships with the suite.
         overrides: Fields of it that differ (JSON values).
         lr: Learning rate that was learned with the images; recipes with ``lr: set`` start from it.
+        stage_lrs: Those of the stages of a set that was learnt in stages; empty where there is none, or one for all.
 
     Raises:
-        UserError: If the learning rate is not above 0.
+        UserError: If a learning rate is not above 0.
     """
 
     name: str
     overrides: dict[str, Any] = field(default_factory=dict)
     lr: float | None = None
+    stage_lrs: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a learning rate that cannot train."""
         if self.lr is not None:
             check_number("The learning rate of a set, lr,", self.lr, above=0)
+        for rate in self.stage_lrs:
+            check_number("The learning rate of a set, stage_lrs,", rate, above=0)
         check_finite("overrides", self.overrides)
 
     def describe(self) -> dict[str, Any]:
-        """Return the fields, as records keep them."""
-        return {key: getattr(self, key) for key in _KEYS}
+        """Return the fields, as records keep them; rates of stages only where there are any."""
+        fields = {key: getattr(self, key) for key in _KEYS}
+        return {**fields, _STAGE_LRS: list(self.stage_lrs)} if self.stage_lrs else fields
 
     @classmethod
     def read(cls, values: Any, where: object) -> "SetRecipe":
@@ -50,11 +56,14 @@ class SetRecipe:
         Raises:
             UserError: If it has other keys.
         """
-        if not isinstance(values, Mapping) or set(values) != set(_KEYS):
+        if not isinstance(values, Mapping) or set(values) - {_STAGE_LRS} != set(_KEYS):
             raise UserError(f"{where}: `recipe` must have the keys {', '.join(_KEYS)}.")
         if not isinstance(values["name"], str) or not isinstance(values["overrides"], Mapping):
             raise UserError(f"{where}: `recipe` must have a name and a mapping of overrides.")
-        return cls(values["name"], dict(values["overrides"]), values["lr"])
+        rates = values.get(_STAGE_LRS, [])
+        if not isinstance(rates, list):
+            raise UserError(f"{where}: `recipe.{_STAGE_LRS}` must be a list of numbers.")
+        return cls(values["name"], dict(values["overrides"]), values["lr"], tuple(rates))
 
 
 @dataclass(frozen=True)

@@ -104,13 +104,32 @@ def prepare_all(
         where: See :meth:`Ingredient.prepare`.
     """
     for part in {id(part): part for part in ingredients.values()}.values():
-        held = ingredients_of(part.arguments)
-        key = {
-            "format": part.format,
-            "settings": hashed(part.settings()),
-            "data": data.normalized_fingerprint,
-            "precision": precision_name(where.get("precision")),
-            "ingredients": {name: inner.fingerprint for name, inner in held.items()},
-        }
-        folder = RunFolder(root).ingredient(f"{type(part).__name__}-{hash_config(key)}")
-        part.prepare(data, folder, where)
+        part.prepare(data, folder_of(part, data, root, where), where)
+
+
+def folder_of(
+    part: Ingredient,
+    data: ImageDataModule,
+    root: Path,
+    where: Mapping[str, Any],
+    **further: Any,
+) -> Path:
+    """Return where an ingredient is kept, by all that decides it.
+
+    Args:
+        part: The ingredient; those that it holds are prepared.
+        data: The dataset, set up.
+        root: The output folder.
+        where: See :meth:`Ingredient.prepare`.
+        further: What else decides it (JSON values).
+    """
+    held = ingredients_of(part.arguments)
+    key = {
+        "format": part.format,
+        "settings": hashed(part.settings()),
+        "data": data.normalized_fingerprint,
+        "precision": precision_name(where.get("precision")),
+        "ingredients": {name: inner.fingerprint for name, inner in held.items()},
+        **further,
+    }
+    return RunFolder(root).ingredient(f"{type(part).__name__}-{hash_config(key)}")

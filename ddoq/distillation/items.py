@@ -179,7 +179,7 @@ class ItemRunner(L.LightningModule, ABC):
             shards = self.distill_jointly(mine)
             seconds = (time.perf_counter() - started) / max(len(mine), 1)
             for index, (item, shard) in enumerate(zip(mine, shards, strict=True)):
-                self._write(item, shard, run.earlier_seconds(index) + seconds)
+                self._write(item, shard, run.earlier_seconds(index, len(mine)) + seconds)
         ranks.barrier()  # as long as one shard is missing, all items are done again from their checkpoints
         for item in mine:
             run.clear(item)

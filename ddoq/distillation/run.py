@@ -77,13 +77,14 @@ class Run:
             )
         return self._begun.joint[self.scope]
 
-    def earlier_seconds(self, index: int = 0) -> float:
+    def earlier_seconds(self, index: int = 0, of: int = 1) -> float:
         """Return the seconds of work before this process, as far as they were saved.
 
         Args:
             index: Which of this rank's joint items is asked about.
+            of: How many joint items this rank has; what was done of one by one is shared by them alike.
         """
-        alone = sum(checkpoint.earlier for checkpoint in self._begun.checkpoints.values())
+        alone = sum(checkpoint.earlier for checkpoint in self._begun.checkpoints.values()) / of
         return alone + sum(checkpoint.earlier[index] for checkpoint in self._begun.joint.values())
 
     def clear(self, item: WorkItem) -> None:

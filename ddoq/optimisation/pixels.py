@@ -16,10 +16,12 @@ class Pixels:
         images: Float ``(n, 3, h, w)``, in the space that they are optimised in; they are copied.
         lr: Step size.
         momentum: In [0, 1); the heavy-ball kind, as ``torch.optim.SGD`` has it.
+        fixed: How many of them, the first, stay as they are: they count in losses, and their gradient is zero.
 
     Attributes:
         images: The images as they are now, a leaf that asks for gradients.
         loss: The loss of the last step, before it was taken; 0 at first.
+        fixed: As given.
 
     Example:
         >>> pixels = Pixels(torch.zeros(1, 1, 1, 1), lr=0.5)
@@ -28,9 +30,10 @@ class Pixels:
         1.0
     """
 
-    def __init__(self, images: Tensor, lr: float, momentum: float = 0.0) -> None:
+    def __init__(self, images: Tensor, lr: float, momentum: float = 0.0, fixed: int = 0) -> None:
         self.images = images.detach().clone().requires_grad_()
         self.loss = torch.zeros((), device=images.device)
+        self.fixed = fixed
         self._optimizer = torch.optim.SGD([self.images], lr=lr, momentum=momentum)
 
     def descend(self, loss: Tensor) -> None:
@@ -40,6 +43,9 @@ class Pixels:
 
     def follow(self, gradient: Tensor, loss: Tensor) -> None:
         """Take a step against a gradient, of the images' shape, that was computed at some loss."""
+        if self.fixed:
+            gradient = gradient.clone()
+            gradient[: self.fixed] = 0
         self.images.grad = gradient
         self._optimizer.step()
         self.images.grad = None
@@ -84,12 +90,12 @@ class Pixels:
         self.loss = state["loss"].to(self.images.device)
 
     def result(self) -> Tensor:
-        """Return the images, float32 on the CPU.
+        """Return the images that are not fixed, float32 on the CPU.
 
         Raises:
             NotFiniteError: If the optimisation has diverged.
         """
-        images = self.images.detach().float().cpu()
+        images = self.images.detach()[self.fixed :].float().cpu()
         mend = "They have diverged: lower the learning rate of the images (model.init_args.lr)."
         check_images(images, "The synthetic images", mend)
         return images

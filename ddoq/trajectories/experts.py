@@ -5,9 +5,10 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from filelock import Timeout
@@ -43,6 +44,21 @@ _TRANSFORM = "transform.safetensors"
 
 _Made = tuple[dict[str, Tensor], dict[str, Any]]
 _Make = Callable[[], _Made]
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What experts have learnt before their training on real images begins.
+
+    Attributes:
+        fingerprint: Hash of all that decides it.
+        teach: Changes the weights of a network on the device, given with its number.
+        transform: The space that they learnt in, instead of one that is fitted to the real images.
+    """
+
+    fingerprint: str
+    teach: Callable[[nn.Module, int], None]
+    transform: Transform
 
 
 class ExpertTrajectories(Ingredient):
@@ -100,6 +116,23 @@ class ExpertTrajectories(Ingredient):
         self.at_once = at_once
         self._folder: Path | None = None
         self._record: dict[str, Any] = {}
+        self._beginning: Beginning | None = None
+
+    @property
+    def beginning(self) -> Beginning | None:
+        """What they have learnt before; None where they begin with random weights."""
+        return self._beginning
+
+    def continued(self, beginning: Beginning, epochs: int) -> Self:
+        """Return further experts, to be prepared, that have learnt something before.
+
+        Args:
+            beginning: What.
+            epochs: Of their training on real images.
+        """
+        other = self.with_arguments(epochs=epochs)
+        other._beginning = beginning
+        return other
 
     @classmethod
     def tiny(cls, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -302,6 +335,8 @@ class Recording:
 
     def _fit(self) -> _Made:
         """Make the transform of images."""
+        if self.experts.beginning is not None:
+            return self.experts.beginning.transform.tensors(), {}
         if not self.experts.zca:
             return Transform.normalize(self.data.mean, self.data.std).tensors(), {}
         return fit_zca(load_split(self.data.train)).tensors(), {}
@@ -331,6 +366,9 @@ class Recording:
             )
             for number in numbers
         }
+        if experts.beginning is not None:
+            for number, network in networks.items():
+                experts.beginning.teach(network, number)
         training = ExpertTraining(
             experts.epochs,
             experts.lr,

@@ -237,4 +237,5 @@ RIDERS = {
     "recipe.pad_crop": {"crop_scale": (1.0, 1.0)},
     "recipe.mixup_alpha": {"cutmix_alpha": 0.0},
     "recipe.teacher_mode": {"labels": "online", "label_top_k": 0},
+    "recipe.staged": {"labels": "online", "label_top_k": 0, "cutmix_alpha": 0.0},
 }

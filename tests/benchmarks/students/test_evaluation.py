@@ -16,6 +16,7 @@ from benchmarks.students.training_set import TrainingSet
 from ddoq.data.base import ImageDataModule
 from ddoq.data.class_registry import ClassRegistry
 from ddoq.data.splits import ImageSplit, TensorSplit
+from ddoq.decoding.form import SetForm, SetRecipe
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
 
@@ -218,6 +219,32 @@ def test_learning_rate_of_student_beats_recipe(distilled, data):
     ]
     assert [curve[-1]["lr"] for curve in curves] == [0.02, 0.02, 0.001]
     assert curves[0] == curves[1]
+
+
+def test_a_stage_shows_its_images_and_those_before_it(distilled, data, monkeypatch):
+    stages = torch.arange(100) % 2
+    staged = replace(
+        distilled,
+        stages=stages,
+        form=SetForm(recipe=SetRecipe("dsa", lr=0.02, stage_lrs=(0.05, 0.02))),
+    )
+    seen: dict[int, set[int]] = {}
+    step = StudentModule.training_step
+
+    def spied(self, batch, batch_idx):
+        seen.setdefault(self.current_epoch, set()).update(batch.tolist())
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(StudentModule, "training_step", spied)
+    given = {"epochs": 2, "staged": True, "batch_size": 20, "lr": "set", "gamma": 0.5}
+    outcome = evaluate(staged, data, None, "dc", overrides=given, eval_every=1)
+    assert [sorted(part) for part in seen.values()] == [list(range(0, 100, 2))] * 2 + [
+        list(range(100))
+    ] * 2
+    assert [entry["lr"] for entry in outcome.curve] == [0.05, 0.025, 0.02, 0.01]  # each anew
+    assert (outcome.steps, outcome.epochs) == (2 * 3 + 2 * 5, 4)
+    flat = evaluate(staged, data, None, "dc", overrides={**given, "staged": False, "epochs": 3})
+    assert flat.flops == outcome.flops  # 3 x 100 images are 2 x 50 and 2 x 100
 
 
 def test_nothing_is_said(distilled, data, capfd):

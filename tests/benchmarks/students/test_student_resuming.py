@@ -50,7 +50,8 @@ def distilled(data) -> DistilledSet:
     chosen = torch.cat([data.train.of_class(label)[:4] for label in range(3)])
     images, labels = data.train.load(chosen.tolist()), data.train.labels[chosen]
     weights = torch.tensor([0.5, 1.5]).repeat(6)
-    return DistilledSet(images, labels, weights, data.classes.names)
+    stages = torch.tensor([0, 0, 1, 1]).repeat(3)
+    return DistilledSet(images, labels, weights, data.classes.names, stages=stages)
 
 
 def make_teacher() -> Teacher:
@@ -107,6 +108,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "labels made online": {"recipe": "unified"},
     "stored labels": {"recipe": "unified", "overrides": {"labels": "stored"}},
+    "stage by stage": {"overrides": {"staged": True, "epochs": 2}},
     "dropout and batch normalisation": {"student": Dropping("dropping")},
 }
 

@@ -157,6 +157,23 @@ def test_targets_as_the_loss_takes_them(kind, loss):
     assert training(make(targets=targets)).target_values().numel() == 0
 
 
+def test_images_join_stage_by_stage_where_the_recipe_says_so():
+    learned = SetForm(recipe=SetRecipe("dsa", lr=0.07, stage_lrs=(0.02, 0.05, 0.07)))
+    staged = make(stages=torch.tensor([2, 0, 1, 0, 1, 0]), form=learned)
+    grown = training(staged, "dsa", staged=True, epochs=4, lr="set")
+    assert (grown.plan.epochs, grown.plan.stages, grown.plan.stage_epochs) == (12, 3, 4)
+    members = [grown.of_stage(stage).tolist() for stage in range(3)]
+    assert members == [[1, 3, 5], [1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5]]
+    assert grown.shown == 4 * (3 + 5 + 6)
+    assert grown.rates("convnet3") == (0.02, 0.05, 0.07)
+    assert training(staged, "dsa", staged=True).rates("convnet3") == (0.01,) * 3
+    flat = training(staged, "dsa", epochs=4, lr="set")
+    assert (flat.plan.epochs, flat.plan.stages, flat.of_stage(0)) == (4, 1, None)
+    assert (flat.shown, flat.rates("convnet3")) == (4 * 6, (0.07,))
+    plain = training(make(), "dsa", staged=True, epochs=4)  # a set without stages has one
+    assert (plain.plan.epochs, plain.plan.stages, plain.of_stage(0)) == (4, 1, None)
+
+
 def free(**more) -> DistilledSet:
     """Make a set without labels."""
     targets = Targets(torch.ones(N, 2) / 2, "probabilities")
