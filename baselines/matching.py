@@ -68,6 +68,8 @@ class ClassMatching(PixelMethod):
         augmentation: Siamese strategy, kinds joined by underscores; ``none`` for none.
     """
 
+    continues = True
+
     def __init__(
         self,
         ipc: int,

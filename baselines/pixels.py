@@ -1,7 +1,7 @@
 """What methods share that optimise pixels beside real images, and wrappers choose the real ones for."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -24,10 +24,12 @@ class PixelMethod(Distiller):
 
     Attributes:
         sampling: Makes the sampler of a class; None takes all real images of a class for alike. A wrapper sets it.
+        continues: Whether it can learn images beside those of earlier stages.
         earlier: Stages before this one, whose images stand fixed before its own; None where there is none.
     """
 
     sampling: Sampling | None = None
+    continues: ClassVar[bool] = False
     earlier: Earlier | None = None
 
     def continue_from(self, earlier: Earlier) -> None:

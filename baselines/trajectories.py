@@ -1,13 +1,13 @@
 """What methods share that match the trainings of students on synthetic images with those of experts on real ones."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from baselines.pixels import PixelMethod, new_images
+from baselines.trained import Trained
 from ddoq.augmentation.siamese import FULL_STRATEGY, augment_siamese, draw_siamese_batch
 from ddoq.bounds import check_number
 from ddoq.costs.flops import count_flops, on_meta
@@ -32,50 +32,6 @@ from ddoq.trajectories import ExpertTrajectories
 from ddoq.trajectories.experts import Beginning
 
 _CURVE = 50  # stretches of the optimisation whose mean losses the record keeps
-
-
-@dataclass
-class Trained:
-    """All that an optimisation changes.
-
-    Attributes:
-        pixels: The synthetic images, of all classes.
-        rate: The students' step size.
-        average: Of the images over the steps; what is evaluated.
-        losses: Of all steps so far.
-    """
-
-    pixels: Pixels
-    rate: StepSize
-    average: Average
-    losses: list[Tensor] = field(default_factory=list)
-
-    def follow(self, matched: Match) -> None:
-        """Take a step of images and step size."""
-        self.pixels.follow(matched.images, matched.loss)
-        self.rate.follow(matched.step_size)
-        self.average.update(self.pixels.images)
-        self.losses.append(matched.loss)
-
-    def curve(self) -> Tensor:
-        """Return the losses of all steps, float32 on the CPU."""
-        return torch.stack([loss.float().cpu() for loss in self.losses])
-
-    def state(self) -> dict[str, Any]:
-        """Return all that later steps depend on, and the losses."""
-        return {
-            "pixels": self.pixels.state(),
-            "rate": self.rate.state(),
-            "average": self.average.value,
-            "losses": self.curve(),
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
-        self.pixels.restore(state["pixels"])
-        self.rate.restore(state["rate"])
-        self.average.restore(state["average"])
-        self.losses = list(state["losses"])
 
 
 class TrajectoryMatching(PixelMethod):
@@ -103,6 +59,8 @@ class TrajectoryMatching(PixelMethod):
             approximation where there are more.
         ema: Decay of the average of the images over the steps, which is the set; 0 keeps the last images.
     """
+
+    continues = True
 
     def __init__(
         self,

@@ -93,10 +93,11 @@ class PDD(Wrapper):
         check_number("lr", self.warm_up.lr, above=0)
         check_number("momentum", self.warm_up.momentum, at_least=0, below=1)
         core = inmost(self.base)
-        if not isinstance(core, PixelMethod) or any(isinstance(b, PDD) for b in self._chain()):
+        stageable = isinstance(core, PixelMethod) and core.continues
+        if not stageable or any(isinstance(part, PDD) for part in self._chain()):
             raise UserError(
-                f"PDD cannot learn {type(core).__name__} in stages: it needs a base that optimises pixels (DM, IDM, M3D, DC, MTT, "
-                "FTD or SATM) and is in no stages yet."
+                f"PDD cannot learn {type(core).__name__} in stages: it needs a base that optimises pixels beside fixed ones (DM, "
+                "IDM, M3D, DC, MTT, FTD or SATM) and is in no stages yet."
             )
         super().check(data)
         if self.ipc % self.stages:

@@ -2,7 +2,8 @@
 
 from torch import nn
 
-from baselines.trajectories import Trained, TrajectoryMatching
+from baselines.trained import Trained
+from baselines.trajectories import TrajectoryMatching
 from ddoq.bounds import check_number
 from ddoq.data import ImageDataModule
 from ddoq.distillation.tables import ByBudget

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.students.batches import batch_sizes, epoch_order
-from benchmarks.students.recipe import Plan, Recipe
+from benchmarks.students.plan import Plan
+from benchmarks.students.recipe import Recipe
 from ddoq.augmentation.epochs import EpochAugmentation, draw_epoch
 from ddoq.augmentation.siamese import SiameseParameters, draw_siamese_epoch, parse_strategy
 from ddoq.distillation.distilled_set import DistilledSet

@@ -20,7 +20,7 @@ from benchmarks.results.outcome import Outcome
 from benchmarks.students.batch_norm import has_batch_norm, synchronize_batch_norm
 from benchmarks.students.checkpoints import StudentCheckpoints
 from benchmarks.students.module import StudentModule
-from benchmarks.students.recipe import Plan
+from benchmarks.students.plan import Plan
 from benchmarks.students.stored_labels import StoredLabels
 from benchmarks.students.student import Student
 from benchmarks.students.training_set import TrainingSet

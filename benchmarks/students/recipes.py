@@ -8,7 +8,8 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from benchmarks.students.recipe import Plan, Recipe
+from benchmarks.students.plan import Plan
+from benchmarks.students.recipe import Recipe
 from ddoq.decoding.form import SetRecipe
 from ddoq.errors import UserError, suggest
 from ddoq.storage.yaml_text import parse_yaml, read_text

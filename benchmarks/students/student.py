@@ -9,7 +9,7 @@ if TYPE_CHECKING:  # commands that build no network start faster without torch
     import torch
     from torch import nn
 
-    from benchmarks.students.recipe import Plan
+    from benchmarks.students.plan import Plan
     from ddoq.costs.workload import Sizes, Stage
 
 

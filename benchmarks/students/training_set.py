@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.students.augmentation import Draws, collage_of, draw_recipe_epoch
-from benchmarks.students.recipe import Plan, Recipe
+from benchmarks.students.plan import Plan
+from benchmarks.students.recipe import Recipe
 from ddoq.augmentation.epochs import augment
 from ddoq.augmentation.siamese import augment_pixels, augment_siamese
 from ddoq.data.base import IMAGENET_MEAN, IMAGENET_STD

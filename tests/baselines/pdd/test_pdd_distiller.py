@@ -6,6 +6,7 @@ from two_ranks import distill_on_two_ranks
 from baselines.bilp import BiLP, DynamicPruning, LossRanking
 from baselines.dc import DC
 from baselines.dm import DM
+from baselines.frepo import FRePo
 from baselines.ftd import FTD
 from baselines.idm import IDM
 from baselines.m3d import M3D
@@ -222,6 +223,7 @@ def _raise():
         (lambda: pdd(BASES["dm"](), stages=3), "4 images per class cannot be shared by 3 stages"),
         (lambda: pdd(BASES["dm"](), stages=0), "stages must be at least 1"),
         (lambda: pdd(RandomSelection(4)), "PDD cannot learn RandomSelection in stages: it needs"),
+        (lambda: pdd(FRePo(4)), "PDD cannot learn FRePo in stages: it needs"),
         (lambda: pdd(pdd(BASES["dm"]())), "cannot learn DM in stages: .*is in no stages yet"),
         (lambda: pdd(BASES["dm"](), networks=0), "networks must be at least 1"),
         (lambda: pdd(BASES["dm"](), lr=0.0), "lr must be above 0"),
