@@ -29,7 +29,7 @@ from ddoq.optimisation.step_size import StepSize
 from ddoq.optimisation.steps import StepLoop
 from ddoq.seeding import generator_for
 from ddoq.trajectories import ExpertTrajectories
-from ddoq.trajectories.experts import Beginning
+from ddoq.trajectories.beginning import Beginning
 
 _CURVE = 50  # stretches of the optimisation whose mean losses the record keeps
 

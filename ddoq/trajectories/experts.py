@@ -5,7 +5,6 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -35,6 +34,7 @@ from ddoq.storage.fingerprints import hash_config, hash_tensors
 from ddoq.storage.folders import build_once
 from ddoq.storage.provenance import forget_peak_memory, largest_memory, peak_memory
 from ddoq.teachers.batches import load_split
+from ddoq.trajectories.beginning import Beginning
 from ddoq.trajectories.files import WEIGHTS, make_once, read_rows, share_file
 from ddoq.trajectories.recording import ExpertTraining, TrainingImages, record_expert
 from ddoq.trajectories.stacked import record_stacked
@@ -44,21 +44,6 @@ _TRANSFORM = "transform.safetensors"
 
 _Made = tuple[dict[str, Tensor], dict[str, Any]]
 _Make = Callable[[], _Made]
-
-
-@dataclass(frozen=True)
-class Beginning:
-    """What experts have learnt before their training on real images begins.
-
-    Attributes:
-        fingerprint: Hash of all that decides it.
-        teach: Changes the weights of a network on the device, given with its number.
-        transform: The space that they learnt in, instead of one that is fitted to the real images.
-    """
-
-    fingerprint: str
-    teach: Callable[[nn.Module, int], None]
-    transform: Transform
 
 
 class ExpertTrajectories(Ingredient):
