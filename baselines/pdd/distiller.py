@@ -43,7 +43,7 @@ class PDD(Wrapper):
         epochs: Passes of such a network, or expert, over the images of each stage and those before it.
         lr: Step size of that, where the base learns none.
         momentum: Of that.
-        batch_size: Images a step of that.
+        batch_train: Images a step of that.
         stage_epochs: Epochs of a student in each stage.
         ipc: Images per class in all; None leaves the base's.
         seed: Of the base; None leaves it.
@@ -59,7 +59,7 @@ class PDD(Wrapper):
         epochs: int = 100,
         lr: float = 0.01,
         momentum: float = 0.9,
-        batch_size: int = 256,
+        batch_train: int = 256,
         stage_epochs: int = 500,
         ipc: int | None = None,
         seed: int | None = None,
@@ -67,7 +67,7 @@ class PDD(Wrapper):
         super().__init__(base, ipc, seed)
         self.method = f"pdd-{base.method}"
         self.stages = stages
-        self.warm_up = WarmUp(networks, epochs, lr, momentum, batch_size)
+        self.warm_up = WarmUp(networks, epochs, lr, momentum, batch_train)
         self.stage_epochs = stage_epochs
         self._where: Mapping[str, Any] = {}
 
@@ -88,8 +88,10 @@ class PDD(Wrapper):
         """Refuse stages that do not divide the budget, and bases that cannot be staged."""
         for name in ("stages", "stage_epochs"):
             check_number(name, getattr(self, name), at_least=1)
-        for name in ("networks", "epochs", "batch_size"):
-            check_number(name, getattr(self.warm_up, name), at_least=1)
+        warm = self.warm_up
+        counts = {"networks": warm.networks, "epochs": warm.epochs, "batch_train": warm.batch_size}
+        for name, count in counts.items():
+            check_number(name, count, at_least=1)
         check_number("lr", self.warm_up.lr, above=0)
         check_number("momentum", self.warm_up.momentum, at_least=0, below=1)
         core = inmost(self.base)

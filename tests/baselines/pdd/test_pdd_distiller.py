@@ -48,7 +48,7 @@ DYNAMIC = DynamicPruning(low=0.2, high=0.2, interval=2)
 
 
 def pdd(base, stages=2, **changes) -> PDD:
-    method = PDD(base, stages, **({"networks": 2, "epochs": 2, "batch_size": 8} | changes))
+    method = PDD(base, stages, **({"networks": 2, "epochs": 2, "batch_train": 8} | changes))
     method.checkpoint_seconds = 0
     return method
 
