@@ -1,6 +1,5 @@
 """Images and label vectors from which ridge regression in the features of networks predicts the classes of real images."""
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -118,6 +117,7 @@ class FRePo(PixelMethod):
         self.batch_net = batch_net
         self.init = init
         self.augmentation = augmentation
+        self._space: tuple[ImageDataModule, Transform] | None = None
 
     @classmethod
     def tiny(cls, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,12 +166,15 @@ class FRePo(PixelMethod):
         """One item for all classes: they are regressed on together."""
         return [WorkItem(0, "all", tuple(range(data.num_classes)))]
 
-    @functools.cached_property
+    @property
     def space(self) -> Transform:
-        """Where images are optimised: normalised, and whitened where that is asked for."""
-        if not self.zca:
-            return Transform.normalize(self.data.mean, self.data.std)
-        return fit_zca(load_split(self.data.train), std=self.data.std)
+        """Where images are optimised: normalised, and whitened where that is asked for; made once for a dataset."""
+        if self._space is None or self._space[0] is not self.data:
+            mean, std = self.data.mean, self.data.std
+            whole = load_split(self.data.train) if self.zca else None
+            space = Transform.normalize(mean, std) if whole is None else fit_zca(whole, std=std)
+            self._space = (self.data, space)
+        return self._space[1]
 
     def form(self, infos: Sequence[dict[str, Any]]) -> SetForm:
         """Images are stored as they were optimised; students learn the labels, as the paper's do."""

@@ -180,6 +180,14 @@ def test_space_labels_recipe_and_network_travel_with_the_set(attached, trainer, 
     torch.testing.assert_close(space.zca.double(), expected, atol=1e-4, rtol=1e-3)
 
 
+def test_another_dataset_is_another_space(attached, coloured_noise):
+    method = attached(zca=True)
+    first = method.space
+    assert method.space is first
+    method.attach(coloured_noise(per_class=10))
+    assert not torch.equal(method.space.zca, first.zca)
+
+
 def test_divergence_leaves_nothing(attached, trainer, tmp_path):
     with pytest.raises(NotFiniteError, match=r"frepo.* all.* (diverged|not finite)"):
         attached(lr=1e30).run(trainer, tmp_path)
