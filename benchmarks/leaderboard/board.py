@@ -158,9 +158,15 @@ def _markdown(table: Table, tables: Sequence[Table]) -> str:
     if tops:
         parts.append(CEILING)
     if table.lacks_random:
+        how = (
+            "run `random` with the same dataset and images per class, and the recipe with `labels: hard` and `loss: ce`. Real "
+            "images have no learned labels: its table is another one."
+            if table.learns_targets
+            else "run `random` with the same dataset, images per class and recipe."
+        )
         parts.append(
             "**Random selection is missing from this table.** Without it nobody can tell what the methods add: "
-            "run `random` with the same dataset, images per class and recipe."
+            f"{how}"
         )
     if any(row.mean(table.columns) is None for row in table.rows):
         parts.append("Rows that lack a student have no mean and stand at the end.")

@@ -172,6 +172,11 @@ class Table:
         return not self.is_full and all(row.method != RANDOM for row in self.rows)
 
     @property
+    def learns_targets(self) -> bool:
+        """Whether students learn targets that came with a set, which real images do not have."""
+        return self.labels == "set"
+
+    @property
     def budget(self) -> str:
         """Say how many images a class has."""
         return budget(self.ipc, full=self.is_full)

@@ -147,6 +147,17 @@ def test_unequal_conditions_never_share_a_table(board, change, told):
     assert text.count("Random selection is missing") == 1
 
 
+LEARNED = {"recipe_label": "frepo", "recipe": {"labels": "set"}}
+
+
+@pytest.mark.parametrize(("given", "under_hard"), [(LEARNED, True), ({}, False)])
+def test_random_images_have_no_targets_to_learn(board, given, under_hard):
+    """They cannot be run under the recipe of a set that brings targets: the page says under which they can."""
+    text = leaderboard(board(given))
+    assert ("recipe with `labels: hard` and `loss: ce`" in text) is under_hard
+    assert ("images per class and recipe." in text) is not under_hard
+
+
 @pytest.mark.parametrize(
     ("change", "labels"),
     [

@@ -251,6 +251,9 @@ def test_missing_random_selection_and_left_out_files_are_told(result_of, tmp_pat
     text = page([result_of()], tmp_path, ["x.json was left out"])
     assert text.count("Random selection is missing") == 1
     assert "<li>x.json was left out</li>" in text
+    assert "images per class and recipe.</p>" in text
+    learned = page([result_of(recipe_label="frepo", recipe={"labels": "set"})], tmp_path)
+    assert "images per class, and the recipe with <code>labels: hard</code>" in learned
     text = page([result_of(), result_of(method="random")], tmp_path)
     assert "Random selection is missing" not in text
     assert "Left out" not in text
