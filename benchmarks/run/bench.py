@@ -249,6 +249,8 @@ class Bench:
         if method is not None:
             say("transfer: beside the set stands a control, its method without the optimisation")
             control, _ = self._run(method)
+            if self.evaluation.set_precision == "uint8":
+                control = control.rounded()
         run = TransferRun(
             self.dataset,
             starts_of(distilled, control),

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks.cli import main
+from benchmarks.results.transfers import read_transfers
 from ddoq.distillation.shard import Shard
 
 TINY = Path(__file__).parent.parent / "configs" / "tiny.yaml"
@@ -17,6 +18,28 @@ MODELS = {
     "ddoq": {"class_path": "DDOQ", "init_args": {"ipc": 2}},
     "sre2l": {"class_path": "SRe2L", "init_args": {"ipc": 3, "iterations": 3, "jitter": 2}},
     "random": {"class_path": "RandomSelection", "init_args": {"ipc": 2}},
+    "krr_st": {
+        "class_path": "KRRST",
+        "init_args": {
+            "ipc": 1,
+            "arch": "convnet2-w4-bn",
+            "iterations": 3,
+            "batch_real": 8,
+            "pool_size": 2,
+            "pool_age": 3,
+            "hflip": False,
+            "target_model": {
+                "class_path": "BarlowTwins",
+                "init_args": {
+                    "arch": "convnet2-w4-bn",
+                    "stem": None,
+                    "epochs": 1,
+                    "batch_size": 30,
+                    "hidden": 8,
+                },
+            },
+        },
+    },
 }
 TWO = ["--trainer.devices=2", "--trainer.strategy=ddp"]
 
@@ -103,3 +126,16 @@ def test_two_ranks_make_the_set_and_report_the_accuracies_of_one_and_resume(tmp_
     on_two("distill", "random", tmp_path / "two")
     again = shards(tmp_path / "two")
     assert all(torch.equal(kept[name].images, again[name].images) for name in kept)
+
+
+@pytest.mark.slow
+def test_two_ranks_share_a_transfer(tmp_path):
+    short = ("--evaluation.transfer.pretrain_epochs=2", "--evaluation.transfer.iterations=2")
+    assert main([*command("fit", "krr_st", tmp_path / "one"), *short]) == 0
+    on_two("fit", "krr_st", tmp_path / "two", *short)
+    one, two = (read_transfers(tmp_path / name)[0] for name in ("one", "two"))
+    assert len(one) == len(two) == 6  # two students from three starts
+    for first, second in zip(one, two, strict=True):
+        assert first.cell == second.cell
+        assert first.distilled.get("fingerprint") == second.distilled.get("fingerprint")
+        assert (first.probe_top1, first.tuned_top1) == (second.probe_top1, second.tuned_top1)
