@@ -40,7 +40,10 @@ def run(method, data, trainer, root):
     return method.run(trainer, root)[0]
 
 
-@pytest.mark.parametrize("name", BASES)
+DC_SLOW = pytest.param("dc", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", ["dm", DC_SLOW, "random"])
 def test_keeping_all_images_is_the_base_bit_for_bit(name, coloured_noise, trainer, tmp_path):
     data = coloured_noise()
     base = run(BASES[name](), data, trainer, tmp_path)
@@ -69,7 +72,7 @@ def test_the_base_sees_the_easiest_images_of_each_class(coloured_noise, trainer,
     assert distilled.metadata["method"] == "bilp-full"
 
 
-@pytest.mark.parametrize("name", ["dm", "dc"])
+@pytest.mark.parametrize("name", ["dm", DC_SLOW])
 def test_images_that_change_steps_least_and_most_are_left_out(
     name, coloured_noise, trainer, tmp_path
 ):

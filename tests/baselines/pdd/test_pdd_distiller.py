@@ -74,7 +74,7 @@ def some(*quick):
     return [*quick, *(pytest.param(name, marks=pytest.mark.slow) for name in slow)]
 
 
-@pytest.mark.parametrize("name", some("dm", "mtt"))
+@pytest.mark.parametrize("name", some("dm"))
 def test_a_stage_leaves_the_images_before_it_as_they_are(name, coloured_noise, trainer, tmp_path):
     data = coloured_noise()
     method = pdd(BASES[name]())

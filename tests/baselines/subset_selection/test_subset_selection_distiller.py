@@ -53,7 +53,7 @@ def test_choosing_nothing_is_the_base_bit_for_bit(coloured_noise, trainer, tmp_p
 
 
 @pytest.mark.parametrize("importance", ["leverage", "sensitivity"])
-@pytest.mark.parametrize("name", ["dm", "dc"])
+@pytest.mark.parametrize("name", ["dm", pytest.param("dc", marks=pytest.mark.slow)])
 def test_starts_and_batches_are_drawn_by_importance(
     name, importance, coloured_noise, trainer, tmp_path
 ):
@@ -77,7 +77,7 @@ def test_starts_and_batches_are_drawn_by_importance(
     assert not torch.equal(other.images, distilled.images)
 
 
-@pytest.mark.parametrize("name", ["m3d", "mtt"])
+@pytest.mark.parametrize("name", ["m3d", pytest.param("mtt", marks=pytest.mark.slow)])
 def test_starts_alone_serve_other_bases(name, coloured_noise, trainer, tmp_path):
     data = coloured_noise()
     base = run(BASES[name](), data, trainer, tmp_path)
