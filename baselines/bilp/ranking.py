@@ -125,7 +125,8 @@ class LossRanking(Ingredient):
         network = self.network(sizes.num_classes, sizes.image_size)
         passes = self.networks * self.epochs * sizes.train_images
         batch = min(self.batch_size, sizes.train_images)
-        note = f"{self.networks} networks of {self.epochs} epochs; once"
+        what = "1 network" if self.networks == 1 else f"{self.networks} networks"
+        note = f"{what}, {self.epochs} epochs; once"
         training = training_stage(
             "rank: train", self.arch, network, sizes, passes, batch, moments=1, note=note
         )
