@@ -26,10 +26,10 @@ def cross_correlation(first: Tensor, second: Tensor) -> Tensor:
         Float ``(d, d)``, in [-1, 1]; gradients flow.
 
     Example:
+        >>> import torch
         >>> answers = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])
-        >>> cross_correlation(answers, answers).round(decimals=3)
-        tensor([[1., 0.],
-                [0., 1.]])
+        >>> cross_correlation(answers, answers).round(decimals=3).tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
     """
     return _standardised(first).T @ _standardised(second) / len(first)
 
@@ -45,8 +45,9 @@ def redundancy_loss(correlation: Tensor, weight: float) -> Tensor:
         A scalar, 0 for the identity alone.
 
     Example:
-        >>> redundancy_loss(torch.tensor([[0.5, 1.0], [0.0, 1.0]]), weight=0.1).item()  # 0.5^2 + 0.1 * 1^2
-        0.3499999940395355
+        >>> import torch
+        >>> redundancy_loss(torch.tensor([[0.5, 1.0], [0.0, 1.0]]), weight=0.1)  # 0.5^2 + 0.1 * 1^2
+        tensor(0.3500)
     """
     diagonal = correlation.diagonal()
     squares = correlation.square()

@@ -59,7 +59,11 @@ def test_the_dataset_is_set_up_in_one_place():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "setup"
     ]
-    assert sorted(calls) == [
-        "benchmarks/commands/check.py: module.setup()",
-        "benchmarks/run/bench.py: self.data.setup()",
-    ]
+    assert (
+        sorted(calls)
+        == [
+            "benchmarks/commands/check.py: module.setup()",
+            "benchmarks/run/bench.py: self.data.setup()",
+            "benchmarks/transfer/protocol.py: target.setup()",  # further datasets, beside that of the run
+        ]
+    )
