@@ -27,8 +27,9 @@ class Sampler:
     Subclasses choose otherwise. A draw depends on its generator and on the state alone: asked again, it gives the same.
 
     Example:
-        >>> Sampler().draw(4, 2, torch.Generator().manual_seed(0))
-        Drawn(positions=tensor([2, 0]), weights=None)
+        >>> drawn = Sampler().draw(4, 4, torch.Generator().manual_seed(0))
+        >>> drawn.positions.sort().values, drawn.weights
+        (tensor([0, 1, 2, 3]), None)
     """
 
     def first(self, count: int, size: int, generator: torch.Generator) -> Tensor:

@@ -30,8 +30,8 @@ def sensitivities(features: Tensor, centroids: Tensor) -> Tensor:
         UserError: If features are no finite float matrix, or centroids have another width.
 
     Example:
-        >>> sensitivities(torch.tensor([[0.0], [2.0], [9.0]]), torch.tensor([[1.0], [9.0]]))
-        tensor([1.0000, 1.0000, 1.0000], dtype=torch.float64)
+        >>> sensitivities(torch.tensor([[0.0], [2.0], [9.0]]), torch.tensor([[1.0], [9.0]])).tolist()
+        [1.0, 1.0, 1.0]
     """
     points = check_features(features, 1)
     centres = centroids.detach().to(points)

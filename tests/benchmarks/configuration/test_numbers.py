@@ -10,6 +10,8 @@ import pytest
 
 import baselines  # noqa: F401 - registers the methods
 import ddoq.ddoq  # noqa: F401
+from baselines.bilp import LossRanking
+from baselines.dm import DM
 from benchmarks.cli import main
 from benchmarks.run.bench import RecipeChoice
 from benchmarks.run.ranks import EvaluationOptions
@@ -39,6 +41,8 @@ RECORDS = (
 # Arguments without a default, and those without which a number has no meaning.
 NEEDED: dict[str, Any] = {
     "ipc": 1,
+    "base": DM(1),
+    "ranking": LossRanking(),
     "experts": ExpertTrajectories(),
     "target_model": BarlowTwins(),
     "arch": "resnet18",

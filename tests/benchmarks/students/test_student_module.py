@@ -219,7 +219,7 @@ def test_hard_idc_recolours_and_takes_its_epochs_from_the_set():
     training = TrainingSet.of(make_set(), load_recipe("hard_idc"))
     module = StudentModule(linear(), training, num_classes=3, lr=0.01)
     assert (module.plan.epochs, module.plan.batch_size) == (2000, 12)  # 4 images per class
-    assert module._lr_factor(1334) == 0.2
+    assert module._lr_of(1334) == pytest.approx(0.2 * 0.01)
     trained = fit(make_set(), load_recipe("hard_idc", {"epochs": 1}))
     assert trained._draws.epoch.jitter_factors.shape == (12, 3)
     assert trained._draws.epoch.lighting.shape == (12, 3)
