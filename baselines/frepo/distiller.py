@@ -1,6 +1,5 @@
 """Images and label vectors from which ridge regression in the features of networks predicts the classes of real images."""
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -10,12 +9,11 @@ from torch import Tensor, nn
 
 from baselines.frepo.objective import first_labels, label_scale, regression_gap
 from baselines.pixels import PixelMethod
+from baselines.regression import Regression, regress, regression_stage
 from ddoq.augmentation.siamese import parse_strategy
 from ddoq.bounds import check_number
-from ddoq.costs.flops import count_flops, on_meta
-from ddoq.costs.memory import weight_bytes
-from ddoq.costs.stages import device_of, network_stage, training_stage
-from ddoq.costs.workload import Parts, Sizes, Stage, image_bytes
+from ddoq.costs.stages import training_stage
+from ddoq.costs.workload import Parts, Sizes, Stage
 from ddoq.data import ImageDataModule
 from ddoq.decoding.form import SetForm, SetRecipe
 from ddoq.decoding.transform import Transform, check_zca, fit_zca
@@ -28,12 +26,10 @@ from ddoq.networks import draw_network
 from ddoq.networks.convnet import parse_convnet
 from ddoq.networks.features import classifier_of
 from ddoq.objectives.kernel_regression import centred_one_hot, margin_loss
-from ddoq.optimisation.curve import LossCurve
 from ddoq.optimisation.learned import Learned, OptimizerName, optimizer_of
 from ddoq.optimisation.pools import ResetAtAge, staggered
 from ddoq.optimisation.real_images import Init, check_init
 from ddoq.optimisation.schedules import cosine_factor
-from ddoq.optimisation.steps import StepLoop
 from ddoq.seeding import generator_for
 from ddoq.teachers.batches import load_split
 from ddoq.trajectories.recording import TrainingImages
@@ -196,30 +192,17 @@ class FRePo(PixelMethod):
         classes = torch.arange(self.data.num_classes).repeat_interleave(self.ipc)
         real = TrainingImages(self.data.train, self.space.to(self.device), self.device)
         learned, pool = self.start(classes), self.pool()
-        curve = LossCurve(self.iterations, self.device)
-
-        def restore(state: Mapping[str, Any]) -> None:
-            learned.restore(state["learned"])
-            pool.restore(state["pool"])
-            curve.restore(state["curve"])
-
-        loop = StepLoop(
-            self.iterations,
-            state=lambda: {
-                "learned": learned.state(),
-                "pool": pool.state(),
-                "curve": curve.state(),
-            },
-            restore=restore,
+        losses = regress(
+            learned,
+            pool,
+            lambda step: self.step(step, learned, pool, *self.real_batch(step, real)),
+            steps=self.iterations,
+            device=self.device,
             checkpoint=self.checkpoint(item),
             what=f"{self.method}: {item.name}",
             mend=_MEND,
         )
-        for step in loop:
-            self.step(step, learned, pool, *self.real_batch(step, real))
-            curve.add(step, learned.loss)
-            loop.loss = learned.loss
-        return self._shard(classes, learned, curve)
+        return self._shard(classes, learned, losses)
 
     def start(self, classes: Tensor) -> Learned:
         """Make images and labels that the optimisation starts from.
@@ -279,14 +262,14 @@ class FRePo(PixelMethod):
         """Make the generator of one draw."""
         return generator_for(self.seed, self.method, *keys)
 
-    def _shard(self, classes: Tensor, learned: Learned, curve: LossCurve) -> Shard:
+    def _shard(self, classes: Tensor, learned: Learned, losses: list[float]) -> Shard:
         """Make the shard of all classes, with the losses in the record."""
         images, targets = (learned.tensors[name].detach() for name in ("images", "targets"))
         for name, tensor in (("images", images), ("labels", targets)):
             check_images(tensor, f"The distilled {name}", f"They have diverged. {_MEND}")
         targets = targets.float().cpu()
         info = {
-            "losses": curve.means(),
+            "losses": losses,
             "own_class": float((targets.argmax(dim=1) == classes).float().mean()),
         }
         return Shard(images.float().cpu(), classes, info=info, targets=Targets(targets, "vectors"))
@@ -300,36 +283,18 @@ class FRePo(PixelMethod):
         """Regress in every step, and train a network of the pool after it; a pass is an image, mirrored ones too."""
         network = draw_network(self.arch, sizes.num_classes, sizes.image_size, seed=self.seed)
         count = sizes.num_classes * self.ipc
-        shown = count * (2 if self.flip else 1)
-        real = min(self.batch_real, sizes.train_images)
-        shape = (3, sizes.image_size, sizes.image_size)
-
-        def run(copied: nn.Module, _: int) -> None:
-            device = device_of(copied)
-            images = torch.rand(count, *shape, device=device, requires_grad=True)
-            targets = torch.zeros(count, sizes.num_classes, device=device, requires_grad=True)
-            batch = torch.rand(real, *shape, device=device)
-            answers = torch.zeros(real, sizes.num_classes, device=device)
-            with torch.enable_grad():
-                network = copied.eval().requires_grad_(False)
-                loss = regression_gap(network, batch, answers, images, targets, 1.0, flip=self.flip)
-                torch.autograd.grad(loss, [images, targets])
-
-        batch = real + shown
+        size = Regression(
+            steps=self.iterations,
+            real=min(self.batch_real, sizes.train_images),
+            learned=count,
+            shown=count * (2 if self.flip else 1),
+            width=sizes.num_classes,
+            kept=3 * self.pool_size,
+        )
         learnt = min(count, self.batch_net)
+        gap = partial(regression_gap, ridge=1.0, flip=self.flip)
         return [
-            network_stage(
-                "regress on features",
-                self.arch,
-                network,
-                run,
-                self.iterations * batch,
-                batch,
-                flops=count_flops(lambda: run(on_meta(network), batch)) // batch,
-                kept=3 * self.pool_size * weight_bytes(network) + 3 * 4 * count * math.prod(shape),
-                files={"images": 4 * image_bytes(sizes, self.ipc)},
-                note=f"{self.iterations:,} steps of {real} real and {shown} distilled images",
-            ),
+            regression_stage(self.arch, network, gap, size, sizes),
             training_stage(
                 "train the pool",
                 self.arch,

@@ -1,6 +1,5 @@
 """Images and vectors from which ridge regression in the features of networks predicts a self-supervised network's."""
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Self
@@ -9,12 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from baselines.regression import Regression, regress, regression_stage
 from ddoq.augmentation.shifts import draw_shifts, shift_and_flip
 from ddoq.bounds import check_number
-from ddoq.costs.flops import count_flops, on_meta
-from ddoq.costs.memory import weight_bytes
-from ddoq.costs.stages import device_of, forward_stage, network_stage, training_stage
-from ddoq.costs.workload import Parts, Sizes, Stage, image_bytes
+from ddoq.costs.stages import forward_stage, training_stage
+from ddoq.costs.workload import Parts, Sizes, Stage
 from ddoq.data import ImageDataModule
 from ddoq.decoding.form import SetForm
 from ddoq.decoding.transform import Transform
@@ -26,10 +24,8 @@ from ddoq.images import to_float
 from ddoq.labels.targets import Targets
 from ddoq.networks import draw_network, penultimate
 from ddoq.objectives.kernel_regression import predict
-from ddoq.optimisation.curve import LossCurve
 from ddoq.optimisation.learned import Learned
 from ddoq.optimisation.pools import ResetAtAge
-from ddoq.optimisation.steps import StepLoop
 from ddoq.seeding import generator_for
 from ddoq.self_supervised import BarlowTwins
 from ddoq.self_supervised.barlow_twins import features_of
@@ -177,33 +173,23 @@ class KRRST(Distiller):
         if self.iterations == 0:
             return self._shard(learned, [])
         pool = self.pool(int(learned.tensors["targets"].shape[1]))
-        curve = LossCurve(self.iterations, self.device)
 
-        def restore(state: Mapping[str, Any]) -> None:
-            learned.restore(state["learned"])
-            pool.restore(state["pool"])
-            curve.restore(state["curve"])
+        def take(step: int) -> None:
+            if step == 0:
+                pool.warm_up(lambda *_: _values(learned))
+            self.step(step, learned, pool, *self.real_batch(step, real, target))
 
-        loop = StepLoop(
-            self.iterations,
-            state=lambda: {
-                "learned": learned.state(),
-                "pool": pool.state(),
-                "curve": curve.state(),
-            },
-            restore=restore,
+        losses = regress(
+            learned,
+            pool,
+            take,
+            steps=self.iterations,
+            device=self.device,
             checkpoint=self.checkpoint(item),
             what=f"{self.method}: {item.name}",
             mend=_MEND,
         )
-        for step in loop:
-            if step == 0:
-                images, targets = _values(learned)
-                pool.warm_up(lambda *_: (images, targets))  # noqa: B023 - called at once
-            self.step(step, learned, pool, *self.real_batch(step, real, target))
-            curve.add(step, learned.loss)
-            loop.loss = learned.loss
-        return self._shard(learned, curve.means())
+        return self._shard(learned, losses)
 
     def start(self, real: DeviceSplit, target: nn.Module) -> Learned:
         """Make the images and vectors that the optimisation starts from, drawn without a look at labels.
@@ -286,36 +272,20 @@ class KRRST(Distiller):
         width = self.target_model.count_features(sizes.image_size)
         network = draw_network(self.arch, width, sizes.image_size, seed=self.seed)
         count = self._count(sizes.num_classes)
-        real = min(self.batch_real, sizes.train_images)
-        shape = (3, sizes.image_size, sizes.image_size)
-
-        def run(copied: nn.Module, _: int) -> None:
-            device = device_of(copied)
-            images = torch.rand(count, *shape, device=device, requires_grad=True)
-            targets = torch.zeros(count, width, device=device, requires_grad=True)
-            batch, answers = (torch.rand(real, *size, device=device) for size in (shape, (width,)))
-            with torch.enable_grad():
-                frozen = copied.eval().requires_grad_(False)
-                loss = prediction_error(frozen, batch, answers, images, targets, 1.0)
-                torch.autograd.grad(loss, [images, targets])
-
-        batch = real + count
+        size = Regression(
+            steps=self.iterations,
+            real=min(self.batch_real, sizes.train_images),
+            learned=count,
+            shown=count,
+            width=width,
+            kept=2 * self.pool_size,
+        )
         target = self.target_model.untrained(sizes.image_size)
-        asked = self.iterations * real + count
+        asked = size.steps * size.real + count
+        gap = partial(prediction_error, ridge=1.0)
         return [
             forward_stage("ask the target model", "target model", target, sizes, asked),
-            network_stage(
-                "regress on features",
-                self.arch,
-                network,
-                run,
-                self.iterations * batch,
-                batch,
-                flops=count_flops(lambda: run(on_meta(network), batch)) // batch,
-                kept=2 * self.pool_size * weight_bytes(network) + 3 * 4 * count * math.prod(shape),
-                files={"images and vectors": 4 * image_bytes(sizes, self.ipc) + 4 * count * width},
-                note=f"{self.iterations:,} steps of {real} real and {count} distilled images",
-            ),
+            regression_stage(self.arch, network, gap, size, sizes),
             training_stage(
                 "train the pool",
                 self.arch,
