@@ -1,8 +1,9 @@
 """The end of a suite: its cells as leaderboard files, and as a table for W&B."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from benchmarks.leaderboard.board import Board, render
 from benchmarks.leaderboard.report import write_report
@@ -14,6 +15,8 @@ from ddoq.errors import UserError
 from ddoq.storage.files import atomic_path, read_json
 from ddoq.storage.run_folder import RunFolder
 
+Record = TypeVar("Record", Result, TransferRecord)
+
 
 def read_cells(reports: Iterable[Path]) -> tuple[list[Result], list[str]]:
     """Read the results that jobs have reported.
@@ -24,24 +27,23 @@ def read_cells(reports: Iterable[Path]) -> tuple[list[Result], list[str]]:
     Returns:
         The results, each once, and a message for every file that cannot be used.
     """
-    results: dict[str, Result] = {}
-    problems = []
-    for path in _listed(reports, transfers=False):
-        try:
-            result = read_result(path)
-            results[result.config_hash] = result
-        except UserError as error:
-            problems.append(str(error))
-    return list(results.values()), problems
+    return _read_each(_listed(reports, transfers=False), read_result)
 
 
 def read_cells_of_transfer(reports: Iterable[Path]) -> tuple[list[TransferRecord], list[str]]:
     """Read the results of transfer that jobs have reported; see :func:`read_cells`."""
-    records: dict[str, TransferRecord] = {}
+    return _read_each(_listed(reports, transfers=True), read_transfer)
+
+
+def _read_each(
+    paths: Iterable[Path], read: Callable[[Path], Record]
+) -> tuple[list[Record], list[str]]:
+    """Read files; of results that are the same the last one counts."""
+    records: dict[str, Record] = {}
     problems = []
-    for path in _listed(reports, transfers=True):
+    for path in paths:
         try:
-            record = read_transfer(path)
+            record = read(path)
             records[record.config_hash] = record
         except UserError as error:
             problems.append(str(error))
