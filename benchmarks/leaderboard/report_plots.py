@@ -95,7 +95,7 @@ def _draw_effects(comparisons: Sequence[Effect], path: Path) -> None:
     axis.axvline(0, color="black", lw=0.8)
     axis.set_yticks(range(len(lines)), names, fontsize=7)
     axis.set_ylim(-0.7, len(lines) - 0.3)
-    axis.set_xlabel(
+    figure.supxlabel(  # below names, too: beside long ones the axis is too short for it
         drawable(f"top-1 in points minus {comparisons[0].against} (95 % interval over seeds)"),
         fontsize=8,
     )
