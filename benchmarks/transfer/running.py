@@ -1,5 +1,6 @@
 """Runs a transfer evaluation: every start, student, seed and target once, resumable, a result file each."""
 
+import copy
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -212,11 +213,10 @@ class TransferRun:
         network, pretrained = self._pretrained(place)
         task = self._task(place.target)
         classes = place.target.num_classes
-        features = _frozen(network)
+        features = _frozen(copy.deepcopy(network))
         probe = probe_accuracy(
             task.answers(features, "train"), task.answers(features, "test"), classes
         )
-        network, _ = self._pretrained(place)
         with isolate_rng():
             torch.manual_seed(derive_seed(place.seed, "transfer", "classifier"))
             replace_classifier(network, lambda width: nn.Linear(width, classes))

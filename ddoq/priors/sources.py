@@ -140,7 +140,6 @@ class TrainedPrior(PriorSource):
             **super().tiny(given),
             "vae": {**given.get("vae", {}), **vae},
             "dit": {**given.get("dit", {}), **dit},
-            "features": _tiny_classifier(given.get("features")),
         }
 
     def folders(self, data: ImageDataModule, cache: Path) -> tuple[Path, Path]:
@@ -277,14 +276,6 @@ class TrainedPrior(PriorSource):
             save_reconstructions(target / picture.name, vae, data)
         earlier = read_json(vae_folder / "training.json")
         write_json(target / "training.json", {**earlier, "dit": record})
-
-
-def _tiny_classifier(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return a classifier as a configuration states it, made tiny."""
-    if given is None:
-        return None
-    arguments = given.get("init_args", {})
-    return {**given, "init_args": {**arguments, **TrainedTeacher.tiny(arguments)}}
 
 
 def _psnr(path: Path) -> float:

@@ -30,18 +30,6 @@ def test_only_arguments_of_the_constructor_are_changed():
         assert set(kind.tiny({})) <= set(inspect.signature(kind.__init__).parameters), kind
 
 
-def test_a_prior_keeps_its_features_and_makes_them_tiny():
-    assert TrainedPrior.tiny({})["features"] is None
-    given = {"class_path": "TrainedTeacher", "init_args": {"arch": "resnet18", "epochs": 9}}
-    tiny = TrainedPrior.tiny({"vae": {"feature_weight": 0.1}, "features": given})
-    assert tiny["vae"]["feature_weight"] == 0.1
-    assert tiny["features"]["class_path"] == "TrainedTeacher"
-    assert tiny["features"]["init_args"] == {
-        "arch": "resnet18",
-        **TrainedTeacher.tiny(given["init_args"]),
-    }
-
-
 def test_what_needs_downloads_has_a_stand_in():
     assert (PretrainedPrior.stand_in, TrainedPrior.stand_in) == ("ddoq.priors.TrainedPrior", None)
     assert PretrainedTeacher.stand_in == "ddoq.teachers.TrainedTeacher"

@@ -6,6 +6,7 @@ import yaml
 from benchmarks.cli import main
 from benchmarks.run.smoke import smoke_config
 from ddoq.errors import UserError
+from ddoq.teachers import TrainedTeacher
 
 WHOLE = {
     "smoke": True,
@@ -41,6 +42,19 @@ def test_methods_and_teachers_are_changed_by_what_they_say_themselves():
     teacher = changed()["teacher"]
     assert teacher["class_path"] == "ddoq.teachers.TrainedTeacher"
     assert (teacher["init_args"]["epochs"], teacher["init_args"]["lr"]) == (1, 0.3)
+
+
+def test_a_prior_keeps_its_features_and_they_are_tiny():
+    features = {"class_path": "ddoq.teachers.TrainedTeacher", "init_args": {"lr": 0.3, "epochs": 9}}
+    arguments = {"vae": {"feature_weight": 0.1}, "features": features}
+    prior = changed(prior={"class_path": "ddoq.priors.TrainedPrior", "init_args": arguments})[
+        "prior"
+    ]
+    assert prior["init_args"]["vae"]["feature_weight"] == 0.1
+    tiny = prior["init_args"]["features"]
+    assert tiny["class_path"] == features["class_path"]
+    assert tiny["init_args"] == {"lr": 0.3, **TrainedTeacher.tiny(features["init_args"])}
+    assert changed()["prior"]["init_args"].get("features") is None
 
 
 def test_downloads_are_replaced_and_the_user_is_told():
