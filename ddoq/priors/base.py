@@ -136,3 +136,25 @@ class Prior(nn.Module, ABC):
         Returns:
             Images in [0, 1], float32 ``(n, 3, image_size, image_size)``.
         """
+
+    def predict_noise(
+        self, latents: Tensor, noise: Tensor, level: float, class_ids: Tensor | None = None
+    ) -> Tensor:
+        """Noise latents to a level of the schedule, and say what the diffusion model takes for their noise.
+
+        Args:
+            latents: Float ``(n, *latent_shape)``.
+            noise: What they are noised with, standard normal, of the same shape.
+            level: Share of the noise schedule, in (0, 1].
+            class_ids: int64 ``(n,)``; None tells the model of no class.
+
+        Returns:
+            float32 ``(n, *latent_shape)``.
+
+        Raises:
+            UserError: If it has no diffusion model that could be asked.
+        """
+        raise UserError(
+            f"The prior {self.origin} does not say what noise it sees: take one with a diffusion model, such as "
+            "TrainedPrior, or PretrainedPrior with a DiT or Stable Diffusion."
+        )

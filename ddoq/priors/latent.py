@@ -17,6 +17,7 @@ from ddoq.errors import UserError
 from ddoq.finite import NotFiniteError, is_finite
 from ddoq.precision import without_autocast
 from ddoq.priors.base import Generators, Prior, Sampling
+from ddoq.priors.noising import add_noise, as_noise, noise_level
 from ddoq.priors.schedulers import extra_arguments
 from ddoq.storage.fingerprints import hash_config, hash_module
 
@@ -87,6 +88,10 @@ class LatentDiffusionPrior(Prior):
     @abstractmethod
     def null_conditions(self, class_ids: Tensor) -> Tensor:
         """Return what it is told instead in the unconditional half of guidance, in the same shape."""
+
+    def no_conditions(self, count: int) -> Tensor:
+        """Return what the network is told of no class at all, as often as asked; that of guidance, unless overridden."""
+        return self.null_conditions(torch.zeros(count, dtype=torch.long, device=self.device))
 
     @abstractmethod
     def predict(self, inputs: Tensor, times: Tensor, conditions: Tensor) -> Tensor:
@@ -231,6 +236,29 @@ class LatentDiffusionPrior(Prior):
             self._denoise(noise, class_ids, times, generators, sampling.guidance_scale)
         )
 
+    @torch.no_grad()
+    @without_autocast()
+    def predict_noise(
+        self, latents: Tensor, noise: Tensor, level: float, class_ids: Tensor | None = None
+    ) -> Tensor:
+        """Noise latents and ask the network for the noise; see :meth:`Prior.predict_noise`.
+
+        What a network was trained to predict makes no difference, nor do a variance beside it and the scheduler by which
+        it samples.
+        """
+        self._check_shape(latents)
+        step, signal = noise_level(self.scheduler, level, self.origin)
+        latents, noise = (part.to(self.device, torch.float32) for part in (latents, noise))
+        noisy = add_noise(latents, noise, signal)
+        if class_ids is None:
+            conditions = self.no_conditions(len(latents))
+        else:
+            conditions = self.conditions(self._check_classes(class_ids, len(latents)))
+        times = torch.full((len(latents),), step, device=self.device)
+        predicted = self.predict(noisy.to(self.dtype), times, conditions).float()
+        kind = str(self.scheduler.config.prediction_type)
+        return as_noise(predicted[:, : self.latent_shape[0]], noisy, signal, kind, self.origin)
+
     def _denoise(
         self,
         noisy: Tensor,
@@ -313,12 +341,16 @@ class LatentDiffusionPrior(Prior):
         self, class_ids: Tensor, generators: Sequence[torch.Generator], n: int
     ) -> Tensor:
         """Refuse classes or generators that do not fit ``n`` images; return the classes on the device."""
+        if len(generators) != n:
+            raise UserError(f"{n} images need {n} generators, not {len(generators)}.")
+        return self._check_classes(class_ids, n)
+
+    def _check_classes(self, class_ids: Tensor, n: int) -> Tensor:
+        """Refuse classes that do not fit ``n`` images; return them on the device."""
         if class_ids.shape != (n,) or class_ids.is_floating_point():
             raise UserError(
                 f"class_ids must be {n} integers, not {class_ids.dtype} {tuple(class_ids.shape)}."
             )
-        if len(generators) != n:
-            raise UserError(f"{n} images need {n} generators, not {len(generators)}.")
         if n and not 0 <= int(class_ids.min()) <= int(class_ids.max()) < self.num_classes:
             raise UserError(
                 f"class_ids must be in 0..{self.num_classes - 1}; got {sorted(set(class_ids.tolist()))}."

@@ -108,6 +108,10 @@ class StableDiffusionPrior(LatentDiffusionPrior):
         """Return the embedding of the negative prompt, n times."""
         return self._embed(self.negative_prompt).expand(len(class_ids), -1, -1)
 
+    def no_conditions(self, count: int) -> Tensor:
+        """Return the embedding of the empty prompt, with which Stable Diffusion was trained to know no class."""
+        return self._embed("").expand(count, -1, -1)
+
     def predict(self, inputs: Tensor, times: Tensor, conditions: Tensor) -> Tensor:
         """Run the UNet; see :meth:`LatentDiffusionPrior.predict`."""
         output: Tensor = self.unet(inputs, times, encoder_hidden_states=conditions).sample

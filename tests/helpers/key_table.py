@@ -173,6 +173,12 @@ VALUES = {
     "model.IDM.net_steps": 7,
     "model.FRePo.optimizer": "adam",
     "model.kernel": "linear",
+    "model.RDED.factor": 2,  # None follows the size of the images
+    "model.PatchSelection.factor": 2,
+    "model.source_size": 24,
+    "model.score": "teacher",
+    "model.levels": (0.5,),
+    "model.clusters": 2,
     "model.crop_scale": (0.5, 1.0),
     "model.faithful": True,
     "model.D4M.quantizer": Quantizer("medoid"),
