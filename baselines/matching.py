@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from baselines.pixels import PixelMethod, new_images
+from baselines.pixels import FirstImages, PixelMethod, new_images
 from ddoq.augmentation.siamese import FULL_STRATEGY, augment_siamese, draw_siamese, parse_strategy
 from ddoq.costs.flops import count_flops, on_meta
 from ddoq.costs.stages import device_of, network_stage, training_stage
@@ -25,7 +25,7 @@ from ddoq.errors import UserError
 from ddoq.networks import draw_network, penultimate
 from ddoq.networks.features import classifier_of
 from ddoq.objectives.features import Statistic
-from ddoq.optimisation.pixels import Pixels
+from ddoq.optimisation.pixels import Parameterisation
 from ddoq.optimisation.real_images import Init, RealImages, check_init
 from ddoq.optimisation.steps import StepLoop
 from ddoq.seeding import generator_for
@@ -194,14 +194,15 @@ class ClassMatching(PixelMethod):
         batch = min(batch, earlier)
         return [training_stage("warm up", self.arch, network, sizes, passes, batch, moments=1)]
 
-    def start(self, label: int) -> tuple[RealImages, Pixels]:
+    def start(self, label: int) -> tuple[RealImages, Parameterisation]:
         """Load the real images of a class and make the synthetic ones that the optimisation starts from."""
         real = self.real_images(label, self._transform())
-        images, rate = self.initial(real, label), self._rate(self.data.num_classes)
-        if self.earlier is None:
-            return real, Pixels(images, rate, self.momentum)
-        fixed = self.earlier.of_class(label)
-        return real, Pixels(torch.cat([fixed, images]), rate, self.momentum, len(fixed))
+        images = self.initial(real, label)
+        labels = torch.full((len(images),), label)
+        before = None if self.earlier is None else self.earlier.of_class(label)
+        transform = self._transform().to(self.device)
+        first = FirstImages(images, labels, transform, self.momentum, before)
+        return real, self.parameterise(first, self._rate(self.data.num_classes))
 
     def initial(self, real: RealImages, label: int) -> Tensor:
         """Make the synthetic images of a class that the optimisation starts from, float ``(ipc, 3, h, w)``."""
@@ -317,26 +318,27 @@ class ClassMatching(PixelMethod):
         """Make the generator of one draw."""
         return generator_for(self.seed, self.method, *self.stage_keys, *keys)
 
-    def shard(self, label: int, pixels: Pixels) -> Shard:
+    def shard(self, label: int, pixels: Parameterisation) -> Shard:
         """Make the shard of a class, with its last loss in the record.
 
         Raises:
             UserError: If the images have diverged.
         """
         images = pixels.result()
-        return Shard(images, torch.full((len(images),), label), info={"loss": float(pixels.loss)})
+        info = {"loss": float(pixels.loss), **pixels.info()}
+        return Shard(images, torch.full((len(images),), label), info=info)
 
     def summarize(self, infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Average the last loss over classes."""
         return {"loss": math.fsum(info["loss"] for info in infos) / len(infos)}
 
 
-def state_of(real: RealImages, pixels: Pixels) -> dict[str, Any]:
+def state_of(real: RealImages, pixels: Parameterisation) -> dict[str, Any]:
     """Return all that later steps of a class depend on."""
     return {**pixels.state(), **real.sampler.state()}
 
 
-def restore(real: RealImages, pixels: Pixels, state: Mapping[str, Any]) -> None:
+def restore(real: RealImages, pixels: Parameterisation, state: Mapping[str, Any]) -> None:
     """Go on from a state of a class."""
     pixels.restore(state)
     real.sampler.restore(state)

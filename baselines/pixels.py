@@ -1,6 +1,7 @@
 """What methods share that optimise pixels beside real images, and wrappers choose the real ones for."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +13,7 @@ from ddoq.distillation.distiller import Distiller
 from ddoq.distillation.stages import Earlier, WarmUp
 from ddoq.distillation.wrapper import Wrapper
 from ddoq.errors import UserError
+from ddoq.optimisation.pixels import Parameterisation, Pixels
 from ddoq.optimisation.real_images import Init, RealImages
 from ddoq.selection.sampling import Sampler
 
@@ -19,16 +21,47 @@ from ddoq.selection.sampling import Sampler
 Sampling = Callable[["PixelMethod", int], Sampler]
 
 
+@dataclass(frozen=True)
+class FirstImages:
+    """What an optimisation starts from.
+
+    Attributes:
+        images: Float ``(n, 3, h, w)``, in the space that they are matched in.
+        labels: Their classes, int64 ``(n,)``.
+        transform: To that space, on the device.
+        momentum: Of the descent.
+        before: Images of earlier stages that stand fixed before them, float ``(m, 3, h, w)``; None where there are none.
+    """
+
+    images: Tensor
+    labels: Tensor
+    transform: Transform
+    momentum: float
+    before: Tensor | None = None
+
+
+# From a method that is attached and what it starts from to what is optimised in the place of pixels.
+MakeLatents = Callable[["PixelMethod", FirstImages], Parameterisation]
+
+
 class PixelMethod(Distiller):
     """Optimises pixels that start from real images.
 
     Attributes:
         sampling: Makes the sampler of a class; None takes all real images of a class for alike. A wrapper sets it.
+        latents: Makes what is optimised in the place of pixels; None optimises pixels. A wrapper sets it.
+        latent_rates: Step sizes of a generator's features and styles under this method's loss (GeorgeCazenavette/glad at
+            fe62863); None where it does not optimise images alone.
+        layer_steps: Iterations before each layer of a generator, where it goes from one to the next (ndhg1213/H-PD at
+            a6a5d4c).
         continues: Whether it can learn images beside those of earlier stages.
         earlier: Stages before this one, whose images stand fixed before its own; None where there is none.
     """
 
     sampling: Sampling | None = None
+    latents: MakeLatents | None = None
+    latent_rates: ClassVar[tuple[float, float] | None] = None
+    layer_steps: ClassVar[int] = 100
     continues: ClassVar[bool] = False
     earlier: Earlier | None = None
 
@@ -58,6 +91,33 @@ class PixelMethod(Distiller):
             warm_up: How networks learn from them.
         """
         return [Stage.unknown("warm up", f"{type(self).__name__} does not say what it takes")]
+
+    @property
+    def matched_arch(self) -> str:
+        """The networks that images are matched under."""
+        return str(self.arguments["arch"])
+
+    def parameterise(self, first: FirstImages, lr: float) -> Parameterisation:
+        """Make what is optimised: pixels, unless a wrapper has put something in their place.
+
+        Args:
+            first: What it starts from.
+            lr: Step size of pixels.
+        """
+        if self.latents is not None:
+            return self.latents(self, first)
+        if first.before is None:
+            return Pixels(first.images, lr, first.momentum)
+        together = torch.cat([first.before, first.images])
+        return Pixels(together, lr, first.momentum, len(first.before))
+
+    def descents(self, num_classes: int) -> int:
+        """Return how many steps the images of a class take in all.
+
+        Args:
+            num_classes: Of the dataset.
+        """
+        return int(self.arguments["iterations"])
 
     def real_images(self, label: int, transform: Transform) -> RealImages:
         """Load the real images of a class, with what chooses among them.

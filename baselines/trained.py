@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ddoq.objectives.trajectories import Match
 from ddoq.optimisation.average import Average
-from ddoq.optimisation.pixels import Pixels
+from ddoq.optimisation.pixels import Parameterisation
 from ddoq.optimisation.step_size import StepSize
 
 
@@ -24,7 +24,7 @@ class Trained:
         losses: Of all steps so far.
     """
 
-    pixels: Pixels
+    pixels: Parameterisation
     rate: StepSize
     average: Average
     losses: list[Tensor] = field(default_factory=list)

@@ -6,7 +6,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from baselines.pixels import PixelMethod, new_images
+from baselines.pixels import FirstImages, PixelMethod, new_images
 from baselines.trained import Trained
 from ddoq.augmentation.siamese import FULL_STRATEGY, augment_siamese, draw_siamese_batch
 from ddoq.bounds import check_number
@@ -23,7 +23,6 @@ from ddoq.errors import UserError, suggest
 from ddoq.objectives.functional import Weights, weights_of
 from ddoq.objectives.trajectories import Gradient, Match, Segment, View, match_trajectory
 from ddoq.optimisation.average import Average
-from ddoq.optimisation.pixels import Pixels
 from ddoq.optimisation.real_images import Init, check_init
 from ddoq.optimisation.step_size import StepSize
 from ddoq.optimisation.steps import StepLoop
@@ -61,6 +60,7 @@ class TrajectoryMatching(PixelMethod):
     """
 
     continues = True
+    latent_rates = (1e4, 10.0)
 
     def __init__(
         self,
@@ -100,6 +100,11 @@ class TrajectoryMatching(PixelMethod):
         """Stay within the two epochs of tiny experts."""
         changes = {"expert_epochs": 1, "max_start_epoch": 2, "batch_syn": None}
         return {**super().tiny(given), **changes}
+
+    @property
+    def matched_arch(self) -> str:
+        """Those of the experts."""
+        return self.experts.arch
 
     @property
     def needs_gradient(self) -> bool:
@@ -194,13 +199,14 @@ class TrajectoryMatching(PixelMethod):
             real = self.real_images(label, transform)
             generator = generator_for(self.seed, "trajectories", "init", label)
             firsts.append(new_images(real, self.ipc, self.earlier, self.init, generator))
-        fixed = 0 if self.earlier is None else len(self.earlier.labels)
-        images = torch.cat(firsts if self.earlier is None else [self.earlier.images, *firsts])
-        return Trained(
-            Pixels(images, self.lr, self.momentum, fixed),
-            StepSize(self.step_size, self.lr_step, self.momentum, self.device),
-            Average(images, self.ema),
+        labels = torch.arange(self.data.num_classes).repeat_interleave(self.ipc)
+        before = None if self.earlier is None else self.earlier.images
+        first = FirstImages(
+            torch.cat(firsts), labels, transform.to(self.device), self.momentum, before
         )
+        pixels = self.parameterise(first, self.lr)
+        rate = StepSize(self.step_size, self.lr_step, self.momentum, self.device)
+        return Trained(pixels, rate, Average(pixels.images, self.ema))
 
     def segment(self, step: int, like: Weights) -> Segment:
         """Draw the expert of a step and where the student starts; all experts are passed before one comes again.
@@ -309,6 +315,7 @@ class TrajectoryMatching(PixelMethod):
         info = {
             "losses": [float(part.mean()) for part in parts],
             "step_size": float(trained.rate.value),
+            **trained.pixels.info(),
         }
         fixed = trained.pixels.fixed
         return Shard(trained.average.value[fixed:].float().cpu(), labels[fixed:], info=info)

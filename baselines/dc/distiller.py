@@ -26,7 +26,7 @@ from ddoq.objectives.functional import (
 )
 from ddoq.objectives.gradients import Distance, gradient_distance
 from ddoq.optimisation.learning import learn
-from ddoq.optimisation.pixels import Pixels
+from ddoq.optimisation.pixels import Parameterisation
 from ddoq.optimisation.real_images import Init, RealImages
 from ddoq.optimisation.steps import StepLoop
 
@@ -69,6 +69,7 @@ class DC(SeparableMatching):
     """
 
     method = "dc"
+    latent_rates = (1.0, 0.001)
 
     def __init__(
         self,
@@ -132,7 +133,7 @@ class DC(SeparableMatching):
         return [self.shard(label, images) for label, images in zip(labels, pixels, strict=True)]
 
     def _iterate(
-        self, iteration: int, real: dict[int, RealImages], pixels: dict[int, Pixels]
+        self, iteration: int, real: dict[int, RealImages], pixels: dict[int, Parameterisation]
     ) -> None:
         """Step and train under one network."""
         steps, epochs = self._loops(self.data.num_classes)
@@ -145,6 +146,10 @@ class DC(SeparableMatching):
             if step + 1 < steps:
                 gathered = self.all_gather_items([images.images for images in pixels.values()])
                 self._train(network, torch.cat(gathered), epochs, iteration, step)
+
+    def descents(self, num_classes: int) -> int:
+        """Count the steps under every network."""
+        return self.iterations * self._loops(num_classes)[0]
 
     def rows(self, network: nn.Module, real: Tensor, label: int) -> Tensor:
         """Return the gradients of the network's weights on single real images."""
@@ -206,7 +211,7 @@ class DC(SeparableMatching):
 
 
 def _restore(
-    starts: Sequence[tuple[RealImages, Pixels]], states: Sequence[Mapping[str, Any]]
+    starts: Sequence[tuple[RealImages, Parameterisation]], states: Sequence[Mapping[str, Any]]
 ) -> None:
     for (real, images), state in zip(starts, states, strict=True):
         restore(real, images, state)

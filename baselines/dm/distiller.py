@@ -44,6 +44,8 @@ class DM(SeparableMatching):
     """
 
     method = "dm"
+    layer_steps = 10
+    latent_rates = (10.0, 0.01)
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ from ddoq.images import to_float
 from ddoq.networks import draw_network, penultimate
 from ddoq.networks.features import captured_features
 from ddoq.objectives.features import mean_difference
-from ddoq.optimisation.pixels import Pixels
+from ddoq.optimisation.pixels import Parameterisation
 from ddoq.optimisation.pools import FirstInFirstOut
 from ddoq.optimisation.real_images import Init, RealImages
 from ddoq.optimisation.steps import StepLoop
@@ -83,6 +83,8 @@ class IDM(GridMatching):
     """
 
     method = "idm"
+    layer_steps = 10
+    latent_rates = (10.0, 0.01)  # those of DM
 
     def __init__(
         self,
@@ -204,7 +206,12 @@ class IDM(GridMatching):
         return shards
 
     def _step(
-        self, pool: FirstInFirstOut, real: RealImages, images: Pixels, iteration: int, label: int
+        self,
+        pool: FirstInFirstOut,
+        real: RealImages,
+        images: Parameterisation,
+        iteration: int,
+        label: int,
     ) -> None:
         """Take the step of a class, and those of its momentum during the steps of the others."""
         (member,) = pool.pick(1, self.generator("pick", iteration, label))
@@ -239,7 +246,7 @@ class IDM(GridMatching):
     def _restore(
         self,
         states: Sequence[Mapping[str, Any]],
-        pixels: Sequence[Pixels],
+        pixels: Sequence[Parameterisation],
         pool: FirstInFirstOut,
     ) -> None:
         """Go on from checkpoints; the pool is in that of the first item, on whichever rank."""
@@ -277,7 +284,7 @@ class IDM(GridMatching):
 
 
 def _states(
-    items: Sequence[WorkItem], pixels: Sequence[Pixels], pool: FirstInFirstOut
+    items: Sequence[WorkItem], pixels: Sequence[Parameterisation], pool: FirstInFirstOut
 ) -> list[dict[str, Any]]:
     """Return the state of each item; the pool, which is the same everywhere, is kept once, with the first one."""
     return [

@@ -49,6 +49,8 @@ class M3D(GridMatching):
     """
 
     method = "m3d"
+    layer_steps = 10
+    latent_rates = (10.0, 0.01)  # those of DM
 
     def __init__(
         self,

@@ -150,6 +150,8 @@ class PDD(Wrapper):
         assert isinstance(chosen, PixelMethod)
         if core.sampling is None:  # a wrapper around this one may have set it
             core.sampling = chosen.sampling
+        if core.latents is None:  # likewise
+            core.latents = chosen.latents
         if made:
             core.continue_from(Earlier(made, self.warm_up, self.output, self._where))
         return base

@@ -52,6 +52,7 @@ def flat(result: Result) -> dict[str, Any]:
         "distilled_flops": distillation.get("flops"),
         **_memory(distillation.get("peak_memory"), "distilled_peak"),
         **_of_ingredients(distilled.get("ingredients") or {}),
+        "distilled_knowledge": distilled.get("knowledge"),
         "distilled_fingerprint": distilled.get("fingerprint"),
         **{name: cost.get(name) for name in (*costs, *FLOPS)},
         **{name: cost.get(name) for name in ("device_hours", "device", "precision")},

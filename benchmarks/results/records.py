@@ -169,7 +169,8 @@ class Result:
         distilled: ``fingerprint``, ``images``, ``bytes``, ``effective_ipc``, ``statistics``, ``cost``, ``provenance`` of the
             set; ``decoded_images``, on which students train, and ``stored_bytes`` of images, targets and whatever
             decodes them; ``uint8_bytes`` and ``float_bytes``, the same with images of 8 and of 32 bit; ``ingredients``, what
-            the record says of each. Older files lack the last five.
+            the record says of each. Older files lack the last five. ``knowledge``, what it knows beyond its budget, where
+            its method says so, e.g. which generator made it.
         provenance: Of the student's training; see :func:`ddoq.storage.provenance.provenance`.
         created: When, as ISO 8601 in UTC.
         warnings: What makes its numbers mean little, a sentence each; left out of the file where there is none, as in all

@@ -316,6 +316,7 @@ class CellRunner:
             "statistics": self.distilled.metadata.get("statistics", {}),
             "cost": self.distilled.metadata.get("cost", {}),
             "ingredients": self.distilled.metadata.get("ingredients", {}),
+            **_knowledge(self.distilled.metadata),
             "provenance": self.distilled.metadata.get("provenance", {}),
         }
         return make_result(
@@ -332,6 +333,11 @@ class CellRunner:
             ],
             run=rerun_config(self.config),
         )
+
+
+def _knowledge(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a set's method says that the set knows beyond its budget, where it says so."""
+    return {"knowledge": metadata["knowledge"]} if "knowledge" in metadata else {}
 
 
 def written_since(path: Path, moment: float) -> bool:

@@ -139,7 +139,13 @@ def _method(row: Row) -> str:
     rate = (
         "; students start from the learning rate of the set" if learns_rate(row.results[0]) else ""
     )
-    return f"{_pairs(both, skip=('seed', 'ipc'))}{rate}; distilled sets {sets}"
+    return f"{_pairs(both, skip=('seed', 'ipc'))}{rate}{_knowledge(row)}; distilled sets {sets}"
+
+
+def _knowledge(row: Row) -> str:
+    """Say what the sets of a row know beyond their budget, such as a generator, where their method says so."""
+    known = {text for result in row.results if (text := result.distilled.get("knowledge"))}
+    return f"; knowledge beyond the budget: {_join(known)}" if known else ""
 
 
 def _hardware(result: Result) -> str:

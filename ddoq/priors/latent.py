@@ -145,7 +145,7 @@ class LatentDiffusionPrior(Prior):
             )
         posterior = self.vae.encode((images * 2 - 1).to(self.dtype)).latent_dist
         drawn = posterior.mode() if generator is None else posterior.sample(generator)
-        latents: Tensor = (drawn.float() - self._shift) * self._scale
+        latents: Tensor = (drawn.float() - self.shift) * self.scale
         self._check_scaling(latents)
         return latents
 
@@ -158,7 +158,7 @@ class LatentDiffusionPrior(Prior):
             NotFiniteError: If an image is NaN or infinite; clipped to [0, 1] it would be black.
         """
         self._check_shape(latents)
-        unscaled = latents.to(self.device, torch.float32) / self._scale + self._shift
+        unscaled = latents.to(self.device, torch.float32) / self.scale + self.shift
         decoded: Tensor = self.vae.decode(unscaled.to(self.dtype)).sample.float()
         if not is_finite(decoded):
             raise NotFiniteError(self._broken_images(latents))
@@ -282,13 +282,13 @@ class LatentDiffusionPrior(Prior):
         return noisy
 
     @property
-    def _scale(self) -> float:
+    def scale(self) -> float:
         """Factor of latents over what the encoder gives."""
         factor = self.vae.config.get("scaling_factor")
         return 1.0 if factor is None else float(factor)
 
     @property
-    def _shift(self) -> float:
+    def shift(self) -> float:
         """What is taken from the encoder's output before scaling; most autoencoders have none."""
         return float(self.vae.config.get("shift_factor") or 0.0)
 
@@ -374,14 +374,14 @@ class LatentDiffusionPrior(Prior):
         # diffusers takes Stable Diffusion's 0.18215 where config.json has none.
         unset = "scaling_factor" in (self.vae.config.get("_use_default_values") or [])
         observed = f"latents of its first batch have a standard deviation of {std:.3g}; the diffusion model expects about 1"
-        mend = f"{self._scale / max(std, 1e-12):.3g}"
-        if unset or self._scale == 1.0:
-            taken = f" (so that {self._scale:g} was taken)" if unset else " (or 1.0)"
+        mend = f"{self.scale / max(std, 1e-12):.3g}"
+        if unset or self.scale == 1.0:
+            taken = f" (so that {self.scale:g} was taken)" if unset else " (or 1.0)"
             raise UserError(
                 f"{self.origin}: vae/config.json has no scaling_factor{taken}, but {observed}. Set it to about {mend}, "
                 "the value the diffusion model was trained with."
             )
         say(
-            f"prior: WARNING {self.origin}: scaling_factor is {self._scale:g} in vae/config.json, but {observed}. "
+            f"prior: WARNING {self.origin}: scaling_factor is {self.scale:g} in vae/config.json, but {observed}. "
             f"If the images are ordinary ones, it should be near {mend}."
         )

@@ -2,10 +2,12 @@ import math
 import statistics
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from scipy.stats import t as student
 
+from benchmarks.results.columns import flat
 from benchmarks.tables.folding import Score, budget, fold
 from benchmarks.tables.notes import provenance_notes
 
@@ -71,6 +73,17 @@ def test_a_rate_that_came_with_the_set_stands_beside_the_recipes_own(result_of):
     assert ["learning rate of the set" in note for note in notes] == [
         row.method == "mtt" for row in table.rows
     ]
+
+
+def test_notes_tell_what_a_set_knows_beyond_its_budget(result_of):
+    plain, told = (result_of(method=method) for method in ("dm", "glad-dm"))
+    told = replace(told, distilled={**told.distilled, "knowledge": "the decoder of a prior"})
+    (table,) = fold([plain, told])
+    notes = [note for note in provenance_notes(table).splitlines() if "Method" in note]
+    known = ["; knowledge beyond the budget: the decoder of a prior; " in note for note in notes]
+    assert known == [row.method == "glad-dm" for row in table.rows]
+    assert flat(told)["distilled_knowledge"] == "the decoder of a prior"
+    assert flat(plain)["distilled_knowledge"] is None
 
 
 def test_one_method_at_both_rates_is_two_rows(result_of):
