@@ -128,7 +128,7 @@ def test_wrappers_nest(coloured_noise, trainer, tmp_path):
     assert sets[1].metadata["knowledge"] == "generator identity"
 
 
-@pytest.mark.parametrize("outside", [True, False])
+@pytest.mark.parametrize("outside", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_stages_of_latents(outside, coloured_noise, trainer, tmp_path):
     data = coloured_noise(**PLAIN)
     few = {"stages": 2, "networks": 1, "epochs": 1}
