@@ -44,7 +44,8 @@ class PatchSelection(PatchMethod):
         features: What is clustered: ``latent``, the patches as the prior encodes them, or ``pixel``.
         pool: Training images of each class that crops are proposed of; all where a class has fewer.
         crops: Crops of each image.
-        crop_scale: Least and greatest share of an image's area that a crop has.
+        crop_scale: Least and greatest share of an image's area that a crop has. A mean over few locations varies most, so that
+            the best of small crops would nearly always win.
         factor: Patches along a side of a stored image; None takes 2 from 128 pixels on and 1 below.
         source_size: Side of the images that are cropped, decoded anew where their source is larger; None takes twice the
             dataset's from 128 pixels on and the dataset's below. The prior sees them at its own.
@@ -64,7 +65,7 @@ class PatchSelection(PatchMethod):
         features: Literal["latent", "pixel"] = "latent",
         pool: int = 300,
         crops: int = 5,
-        crop_scale: tuple[float, float] = (0.08, 1.0),
+        crop_scale: tuple[float, float] = (0.5, 1.0),
         factor: int | None = None,
         source_size: int | None = None,
         batch_size: int = 64,

@@ -175,6 +175,7 @@ VALUES = {
     "model.kernel": "linear",
     "model.RDED.factor": 2,  # None follows the size of the images
     "model.PatchSelection.factor": 2,
+    "model.PatchSelection.crop_scale": (0.3, 1.0),
     "model.source_size": 24,
     "model.score": "teacher",
     "model.levels": (0.5,),

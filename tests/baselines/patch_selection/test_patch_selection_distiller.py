@@ -115,7 +115,7 @@ def test_the_best_of_a_cluster_is_kept(make_data, prior):
 def test_one_cluster_and_a_teacher_are_rded(make_data, colour_teacher):
     data = make_data()
     teacher = colour_teacher(data)
-    settings = {"ipc": 2, "crops": 3, "factor": 2}
+    settings = {"ipc": 2, "crops": 3, "factor": 2, "crop_scale": (0.08, 1.0)}
     method = attached(
         data, None, teacher, score="teacher", features="pixel", clusters=1, **settings
     )
