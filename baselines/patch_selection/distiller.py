@@ -37,15 +37,15 @@ class PatchSelection(PatchMethod):
         ipc: Stored images per class.
         seed: Decides pools, crops, noise and clusters.
         score: ``diffusion``: how much the class helps the prior to see the noise; ``teacher``: a teacher's cross-entropy,
-            so that clusters alone tell it from RDED.
+            RDED's score.
         levels: Noise levels of ``diffusion``, as shares of the noise schedule in (0, 1].
         draws: Noises of an image at each level.
         clusters: Clusters of a class; None takes as many as patches are kept.
         features: What is clustered: ``latent``, the patches as the prior encodes them, or ``pixel``.
         pool: Training images of each class that crops are proposed of; all where a class has fewer.
         crops: Crops of each image.
-        crop_scale: Least and greatest share of an image's area that a crop has. A mean over few locations varies most, so that
-            the best of small crops would nearly always win.
+        crop_scale: Least and greatest share of an image's area that a crop has. Means over few locations vary most, so that
+            small crops would nearly always be the best.
         factor: Patches along a side of a stored image; None takes 2 from 128 pixels on and 1 below.
         source_size: Side of the images that are cropped, decoded anew where their source is larger; None takes twice the
             dataset's from 128 pixels on and the dataset's below. The prior sees them at its own.
