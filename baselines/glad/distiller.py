@@ -156,11 +156,12 @@ class LatentWrapper(Wrapper):
         return decode
 
     def facts(self) -> dict[str, Any]:
-        """Add what the set knows beyond its budget."""
+        """Add what the set knows beyond its budget, and what its latents began with."""
         facts = super().facts()
         earlier = facts.get("knowledge")
         known = self.generator.knowledge
-        return {**facts, "knowledge": known if earlier is None else f"{earlier}; {known}"}
+        knowledge = known if earlier is None else f"{earlier}; {known}"
+        return {**facts, "knowledge": knowledge, "latents_begin_with": self.opened().begins}
 
     def workload(self, sizes: Sizes, parts: Parts) -> list[Stage] | None:
         """Add the generator's passes to what the base takes."""

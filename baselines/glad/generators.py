@@ -78,6 +78,7 @@ class PriorDecoder(GeneratorSource):
     """
 
     _given: DecoderGenerator | None = None
+    _prior: str = ""
 
     @property
     def needs_prior(self) -> bool:
@@ -94,6 +95,9 @@ class PriorDecoder(GeneratorSource):
         made = DecoderGenerator(prior)
         check_generator(made.image_size, None, made.origin, data.image_size, data.num_classes)
         self._given = made
+        folder = Path(prior.origin)  # where a folder lies is nobody's business but this machine's
+        name = folder.name if folder.is_dir() else prior.origin
+        self._prior = f"{name} (fingerprint {prior.fingerprint})"
 
     def prepare(self, data: ImageDataModule, folder: Path, where: Mapping[str, Any]) -> None:
         """Prepare nothing: the prior is there."""
@@ -115,8 +119,8 @@ class PriorDecoder(GeneratorSource):
 
     @property
     def knowledge(self) -> str:
-        """The decoder, and that its encoder has seen whatever it was trained on."""
-        return self.generator().origin
+        """Which prior's decoder it is."""
+        return f"decoder of the prior {self._prior}"
 
     def workload(self, sizes: Sizes) -> list[Stage]:
         """Take nothing: the prior is counted with the run."""

@@ -2,6 +2,7 @@ import pytest
 import torch
 from identity_generator import Given
 from killing import KilledError
+from tiny_pipelines import build_dit
 from two_ranks import distill_on_two_ranks
 
 from baselines.bilp import BiLP, LossRanking
@@ -16,6 +17,7 @@ from baselines.random_selection import RandomSelection
 from ddoq.costs.workload import Parts, Sizes
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
+from ddoq.priors import DiffusionPrior
 from ddoq.trajectories import ExpertTrajectories
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}  # pixels are what networks see
@@ -225,6 +227,29 @@ def test_plan_counts_the_passes_of_the_generator(coloured_noise):
 def test_what_cannot_be_done_is_refused(coloured_noise, make, message):
     with pytest.raises(UserError, match=message):
         make().attach(coloured_noise())
+
+
+def test_latents_of_a_prior_begin_with_the_images_of_the_base(coloured_noise, trainer, tmp_path):
+    build_dit().save_pretrained(tmp_path / "a-prior")
+    prior = DiffusionPrior.from_pretrained(tmp_path / "a-prior")
+    data = coloured_noise()
+    method = glad(dm(), PriorDecoder(), split="mid", lr=1.0)
+    made = run(method, data, trainer, tmp_path, prior)
+    told = f"decoder of the prior a-prior (fingerprint {prior.fingerprint})"
+    assert made.metadata["knowledge"] == told  # and not where it lies
+    assert made.metadata["latents_begin_with"] == "images"
+    assert made.metadata["split"] == "mid"
+    assert made.metadata["context"]["prior"] == prior.fingerprint
+    base = dm()
+    base.attach(data)
+    transform = base._transform()
+    real = transform.invert(base.start(2)[1].images.detach()).clamp(0, 1)
+    decoded = prior.vae.decode(prior.vae.encode(2 * real - 1).latent_dist.mode()).sample / 2 + 0.5
+    begun = method.core.start(2)[1].images.detach()
+    torch.testing.assert_close(begun, transform.apply(decoded), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(made.images[4:], begun, atol=1e-3)
+    with pytest.raises(UserError, match=r"images of 8 pixels, but those of the dataset have 16"):
+        glad(dm(), PriorDecoder()).attach(coloured_noise(image_size=16), prior=prior)
 
 
 def test_a_prior_without_an_autoencoder_is_refused(coloured_noise, pooling_prior):
