@@ -14,7 +14,7 @@ from baselines.random_selection import RandomSelection
 from ddoq.costs.workload import Parts, Sizes
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
-from ddoq.networks import build_network
+from ddoq.networks import draw_network
 from ddoq.trajectories import ExpertTrajectories
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
@@ -94,9 +94,8 @@ def test_choosing_the_first_everywhere_leaves_the_first_images(
 def test_a_judge_prefers_images_of_the_class(coloured_noise):
     """Without a norm, under which the colours that tell these classes apart are lost."""
     data = coloured_noise()
-    networks = [
-        build_network("convnet2-w4-nonorm", 3, 8).eval().requires_grad_(False) for _ in range(2)
-    ]
+    drawn = (draw_network("convnet2-w8-nonorm", 3, 8, "judge", n, seed=0) for n in range(5))
+    networks = [network.eval().requires_grad_(False) for network in drawn]
     real = {k: data.train.load(data.train.of_class(k).tolist()).float() / 255 for k in range(3)}
     judge = Judge(networks, {k: images[:10] for k, images in real.items()})
     for label in range(3):

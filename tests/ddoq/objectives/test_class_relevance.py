@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from ddoq.networks import build_network
+from ddoq.networks import draw_network
 from ddoq.objectives.class_relevance import blocks_of, relevance_distance, relevant_means
 
 
@@ -36,7 +36,7 @@ def test_what_speaks_against_the_class_does_not_count():
 
 
 def test_images_alike_have_no_distance():
-    network = build_network("convnet2-w4", 3, 8).eval()
+    network = draw_network("convnet2-w4", 3, 8, "relevance", seed=0).eval()
     images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     means = relevant_means(network, images, 1)
     assert [mean.shape for mean in means] == [(4, 4, 4), (4, 2, 2)]
@@ -48,7 +48,7 @@ def test_images_alike_have_no_distance():
 
 
 def test_no_hooks_stay_and_no_gradient_flows():
-    network = build_network("convnet2-w4", 3, 8).eval().requires_grad_(False)
+    network = draw_network("convnet2-w4", 3, 8, "relevance", seed=0).eval().requires_grad_(False)
     images = torch.randn(2, 3, 8, 8, requires_grad=True)
     with torch.no_grad():
         (mean, _) = relevant_means(network, images, 0)
