@@ -33,7 +33,8 @@ class StyleTraining:
         lr: Of Adam, for both.
         r1: Weight of the squared gradient of the discriminator at real images.
         r1_interval: Steps from one of these penalties to the next, which counts so often.
-        ema: What the average of the generator's weights keeps of itself in a step; the average is the generator.
+        ema: What the average of the generator's weights keeps of itself in a step, less in the first ones; the average is
+            the generator.
         hflip: Whether half of the real images are mirrored.
         seed: Decides weights, images and noise.
     """
@@ -88,6 +89,20 @@ def r1_penalty(logits: Tensor, images: Tensor) -> Tensor:
     return 0.5 * gradient.square().sum(dim=(1, 2, 3)).mean()
 
 
+def average_decay(number: int, most: float) -> float:
+    """Return what the average of weights keeps of itself in a step: little at first, so that it forgets how they began.
+
+    Args:
+        number: Of the step, from 0 on.
+        most: In the long run.
+
+    Example:
+        >>> [round(average_decay(number, 0.95), 2) for number in (0, 8, 80, 800)]
+        [0.1, 0.5, 0.9, 0.95]
+    """
+    return min(most, (1 + number) / (10 + number))
+
+
 class StyleGame:
     """Generator, its average, discriminator and their optimisers; every draw is keyed by seed and step.
 
@@ -134,7 +149,7 @@ class StyleGame:
             made = self._made(number, "generator", labels)
             wanted = generator_loss(self._discriminator(made, labels))
             self._descend(0, wanted)
-        self._average()
+        self._average(number)
         self.losses.append(torch.stack([lost, wanted.detach()]))
         return self.losses[-1].sum()
 
@@ -164,8 +179,8 @@ class StyleGame:
         self._optimizers[which].zero_grad()
 
     @torch.no_grad()
-    def _average(self) -> None:
-        keep = self._training.ema
+    def _average(self, number: int) -> None:
+        keep = average_decay(number, self._training.ema)
         pairs = zip(self.average.parameters(), self._generator.parameters(), strict=True)
         for kept, weight in pairs:
             kept.lerp_(weight, 1 - keep)

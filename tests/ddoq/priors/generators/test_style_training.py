@@ -91,9 +91,14 @@ def test_the_callers_random_state_stays(coloured_noise):
 
 
 def test_the_average_follows_the_weights(coloured_noise):
-    game = StyleGame(SHAPE, settings(1, ema=0.75), coloured_noise(), CPU)
+    game = StyleGame(SHAPE, settings(40, ema=0.75), coloured_noise(), CPU)
     before = game.average.constant.clone()
     game.step(0)
+    torch.testing.assert_close(
+        game.average.constant, 0.1 * before + 0.9 * game._generator.constant
+    )  # it forgets how they began
+    before = game.average.constant.clone()
+    game.step(30)
     weight = game._generator.constant
     torch.testing.assert_close(game.average.constant, 0.75 * before + 0.25 * weight)
     assert not torch.equal(weight, before)
