@@ -26,7 +26,7 @@ FLOORS = {
             "self_supervised",
             "latents",
         ),
-        *("exchange", "measures", "ddoq"),
+        *("graphs", "exchange", "measures", "ddoq"),
     ),
     "baselines": (),  # a method may take another's parts; circles are refused below
     "benchmarks": (
@@ -40,6 +40,7 @@ FLOORS = {
         ),
         *(
             "transfer",
+            "graphs",
             "planning",
             "run",
             "decoding",

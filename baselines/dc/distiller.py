@@ -63,7 +63,7 @@ class DC(SeparableMatching):
         batch_real: Real images of a class in a step.
         lr_net: Step size of the networks' training, plain gradient descent.
         batch_train: Synthetic images a batch of that training.
-        distance: ``row-cosine`` (the papers'), ``squared-error`` or ``global-cosine``.
+        distance: ``row-cosine`` (the papers'), ``squared-error``, ``relative-squared-error`` or ``global-cosine``.
         init: ``real``: images start as real ones; ``noise``: as standard normal noise.
         augmentation: Siamese strategy, kinds joined by underscores; ``none`` for none.
     """

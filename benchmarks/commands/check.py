@@ -84,8 +84,13 @@ def run(name: str, arguments: list[str]) -> int:
 def _of_config(name: str, arguments: list[str]) -> Data:
     """Open the dataset of a configuration, whole: its limits per class do not count."""
     from benchmarks.commands.configured import configure
+    from ddoq.data import ImageDataModule
 
     module = configure(name, arguments).datamodule
+    if not isinstance(module, ImageDataModule):
+        raise UserError(
+            f"`ddoq-bench {name}` reads images, but {module.name} holds {module.holds}."
+        )
     train, test, module.classes = module.load_splits()
     module.check_splits(train, test)
 

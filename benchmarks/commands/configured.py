@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 import yaml
@@ -31,19 +31,23 @@ from benchmarks.configuration.trainer import (
     explained,
 )
 from benchmarks.run.bench import Bench
+from benchmarks.run.graph_bench import GraphBench
 from benchmarks.run.interruption import current
 from benchmarks.run.ranks import end_ranks, extend_timeouts, leave_sigterm
 from benchmarks.run.smoke import smoke_config
 from benchmarks.students.recipes import check_recipe
 from ddoq.bounds import check_finite
 from ddoq.console import say
+from ddoq.data import ImageDataModule
 from ddoq.distillation.ranks import one_device
 from ddoq.errors import UserError
+from ddoq.graphs.data import GraphDataModule
 from ddoq.seeding import check_seed, check_seeds
 from ddoq.storage.disk import check_output
 from ddoq.storage.keys import precision_name
 
-_RUNS: dict[str, Callable[[Bench], object]] = {
+_AnyBench = TypeVar("_AnyBench", bound=Bench | GraphBench)
+_RUNS: dict[str, Callable[[Bench | GraphBench], object]] = {
     "fit": lambda bench: bench.fit(),
     "distill": lambda bench: bench.distill(),
     "evaluate": lambda bench: bench.evaluate(),
@@ -78,6 +82,7 @@ class BenchCLI(LightningCLI):
         *,
         build_trainer: bool = True,
     ) -> None:
+        self.name = name
         self._add_options = add_options
         self._build_trainer = build_trainer
         self.notes: list[str] = []
@@ -167,8 +172,39 @@ class BenchCLI(LightningCLI):
         if self._add_options:
             self._add_options(parser)
 
+    @property
+    def on_graphs(self) -> bool:
+        """Whether the dataset holds graphs."""
+        return isinstance(self.datamodule, GraphDataModule)
+
+    def bench_of_graphs(self) -> GraphBench:
+        """Gather the parts that were built from a configuration whose dataset holds graphs."""
+        part = self.config_init.get
+        return GraphBench(
+            data=self.datamodule,
+            distiller=self.model,
+            students=part("students"),
+            seeds=part("seeds"),
+            output=Path(part("output")),
+            distilled=Path(part("distilled")) if part("distilled") else None,
+            force=part("force"),
+            report=Path(part("report")) if part("report") else None,
+            trainer=self.trainer,
+            config=self.resolved(),
+            evaluation=part("evaluation"),
+        )
+
     def bench(self) -> Bench:
-        """Gather the parts that were built from the configuration."""
+        """Gather the parts that were built from the configuration.
+
+        Raises:
+            UserError: If its dataset holds no images.
+        """
+        if not isinstance(self.datamodule, ImageDataModule):
+            raise UserError(
+                f"`ddoq-bench {self.name}` works on images, but {self.datamodule.name} holds {self.datamodule.holds}: with those "
+                "go distill, fit, evaluate, suite and leaderboard."
+            )
         part = self.config_init.get
         trainer = self.config["trainer"]
         return Bench(
@@ -284,6 +320,8 @@ def run(name: str, arguments: list[str]) -> int:
         UserError: For every mistake in the configuration.
     """
     cli = configure(name, arguments)
+    if cli.on_graphs:
+        return _run(cli, arguments, cli.bench_of_graphs, _RUNS[name])
     return run_bench(cli, arguments, _RUNS[name])
 
 
@@ -301,6 +339,15 @@ def run_bench(cli: BenchCLI, arguments: list[str], work: Callable[[Bench], objec
     Raises:
         UserError: For what the work refuses, or an output that cannot be written.
     """
+    return _run(cli, arguments, cli.bench, work)
+
+
+def _run(
+    cli: BenchCLI,
+    arguments: list[str],
+    gather: Callable[[], _AnyBench],
+    work: Callable[[_AnyBench], object],
+) -> int:
     pairs = paired(arguments)
     for line in describe_origins([*named(arguments), *pairs]):
         say(line)
@@ -308,7 +355,7 @@ def run_bench(cli: BenchCLI, arguments: list[str], work: Callable[[Bench], objec
         say(f"configuration: {file} is read, too")
     for note in cli.notes:
         say(note)
-    bench = cli.bench()
+    bench = gather()
     check_output(bench.output)
     current().hint = lambda: (
         f"everything finished so far is kept in {bench.output}; run the same command to go on"

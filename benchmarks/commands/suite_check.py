@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from benchmarks.commands.configured import BenchCLI, configure
+from benchmarks.graphs.running import check_graph_students
 from benchmarks.students.student import Student
 from benchmarks.suites.file import DISTILL_SEED
 from benchmarks.suites.jobs import Plan
@@ -72,6 +73,9 @@ def _parsed(arguments: Sequence[str]) -> BenchCLI:
 def _check_students(cli: BenchCLI, built: set[tuple[str, int]]) -> None:
     """Build the students, each once for images of a size."""
     data = cli.datamodule
+    if cli.on_graphs:
+        check_graph_students(cli.config_init["students"])
+        return
     sizes = Sizes(_CLASSES, _CLASSES, _CLASSES, data.image_size, 1, data.mean, data.std)
     students: list[Student] = cli.config_init["students"]
     for student in students:

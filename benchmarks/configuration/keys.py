@@ -50,7 +50,7 @@ KEYS = {
     "seeds": Key("One run a student and seed.", [0], instead="list `seeds` in the suite file"),
     "recipe": Key("How they learn.", vary=True, after_distillation=True),
     "evaluation": Key(
-        "How students are evaluated: by which ranks (independent or ddp), and sets without classes by transfer.",
+        "How students are evaluated: by which ranks (independent or ddp), sets without classes by transfer, and sets of graphs.",
         vary=True,
         after_distillation=True,
     ),
@@ -89,7 +89,7 @@ def annotations() -> dict[str, Any]:
     from benchmarks.run.smoke import SmokeChoice
     from benchmarks.students.student import Student
     from benchmarks.tracking.loggers import WandbOptions
-    from ddoq.data import ImageDataModule
+    from ddoq.data import LabelledData
     from ddoq.distillation.distiller import Distiller
     from ddoq.priors import PriorSource
     from ddoq.teachers import TeacherSource
@@ -99,7 +99,7 @@ def annotations() -> dict[str, Any]:
         "seed_everything": bool | int,
         "trainer": L.Trainer,
         "model": Distiller,
-        "data": ImageDataModule,
+        "data": LabelledData,
         "prior": PriorSource,
         "teacher": TeacherSource,
         "students": list[Student],

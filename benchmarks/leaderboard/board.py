@@ -7,7 +7,10 @@ from pathlib import Path
 from benchmarks.leaderboard.latex import latex
 from benchmarks.results.columns import flat
 from benchmarks.results.files import Failure, Result, read_failures, read_folder
+from benchmarks.results.graphs import GRAPHS as GRAPH_RESULTS
+from benchmarks.results.graphs import GraphRecord
 from benchmarks.results.transfers import TransferRecord, read_transfers
+from benchmarks.statistics.graphs import GRAPHS, graph_listings
 from benchmarks.statistics.listings import (
     CEILING,
     Listing,
@@ -25,6 +28,7 @@ from ddoq.errors import UserError, suggest
 from ddoq.escaping import csv_text, markdown, markdown_table
 
 FORMATS = ("markdown", "csv", "robust-csv", "latex", "html")
+EVERY_KIND = ("markdown", "html")  # which also have tables of transfer and of graphs
 _INTRODUCTION = """# Leaderboard
 
 Top-1 accuracy on the real test set after the last epoch, in %. A cell is the mean ± the sample standard deviation
@@ -41,6 +45,7 @@ class Board:
         failures: Cells that ended in an error and have no later result.
         notes: What else is to be said of files; it keeps no table from being whole.
         transfers: Whole results of transfer.
+        graphs: Whole results of graphs.
     """
 
     results: list[Result]
@@ -48,6 +53,7 @@ class Board:
     failures: list[Failure]
     notes: Sequence[str] = ()
     transfers: Sequence[TransferRecord] = ()
+    graphs: Sequence[GraphRecord] = ()
 
     @classmethod
     def read(cls, folder: Path) -> "Board":
@@ -55,8 +61,9 @@ class Board:
         reading = read_folder(folder)
         failures, unreadable = read_failures(folder, reading.results)
         transfers, damaged = read_transfers(folder)
-        problems = reading.problems + unreadable + damaged
-        return cls(reading.results, problems, failures, reading.notes, transfers)
+        graphs, spoiled = GRAPH_RESULTS.read_all(folder)
+        problems = reading.problems + unreadable + damaged + spoiled
+        return cls(reading.results, problems, failures, reading.notes, transfers, graphs)
 
     def complaints(self) -> list[str]:
         """List what keeps the tables from being whole."""
@@ -94,10 +101,11 @@ def render(board: Board, folder: Path, format: str) -> str:
     """Write what was read from ``folder``; see :func:`leaderboard`."""
     if format not in FORMATS:
         raise UserError(f"Unknown format {format!r}. {suggest(format, FORMATS)}")
-    if not board.results and (not board.transfers or format != "markdown"):
+    further = bool(board.transfers or board.graphs)
+    if not board.results and (not further or format not in EVERY_KIND):
         hint = (
-            "those of transfer are written as markdown alone"
-            if board.transfers
+            f"those of transfer and of graphs are written as {' and '.join(EVERY_KIND)} alone"
+            if further
             else "run `ddoq-bench fit` first"
         )
         raise UserError(f"There is no usable result in {folder}: {hint}.")
@@ -110,15 +118,17 @@ def render(board: Board, folder: Path, format: str) -> str:
     if format == "html":  # imported where used: the template engine, and the published numbers
         from benchmarks.leaderboard.html_page import page
 
-        return page(board.results, folder, board.complaints(), board.transfers)
+        return page(board.results, folder, board.complaints(), board.transfers, board.graphs)
     tables = fold(board.results)
     parts = [_INTRODUCTION, *(_markdown(table, tables) for table in tables)]
     derived = [*robustness_listings(tables), *stability_listings(tables)]
     parts += [f"{markdown(f'## {each.title}')}\n\n{_listing(each)}" for each in derived]
-    transfers = transfer_listings(board.transfers)
-    if transfers:
-        parts.append(f"## {TRANSFERS}")
-    parts += [f"{markdown(f'### {each.title}')}\n\n{_listing(each)}" for each in transfers]
+    for heading, listings in (
+        (TRANSFERS, transfer_listings(board.transfers)),
+        (GRAPHS, graph_listings(board.graphs)),
+    ):
+        parts += [f"## {heading}"] if listings else []
+        parts += [f"{markdown(f'### {each.title}')}\n\n{_listing(each)}" for each in listings]
     complaints = board.complaints()
     if complaints:
         parts.append("## Left out\n\n" + "\n".join(f"- {markdown(text)}" for text in complaints))

@@ -12,8 +12,10 @@ from typing import Any
 
 from benchmarks.leaderboard import plots
 from benchmarks.leaderboard.published import published_numbers
+from benchmarks.results.graphs import GraphRecord
 from benchmarks.results.records import Result
 from benchmarks.results.transfers import TransferRecord
+from benchmarks.statistics.graphs import graph_listings
 from benchmarks.statistics.listings import (
     CEILING,
     intervals,
@@ -55,14 +57,16 @@ def page(
     folder: Path,
     complaints: Sequence[str] = (),
     transfers: Sequence[TransferRecord] = (),
+    graphs: Sequence[GraphRecord] = (),
 ) -> str:
     """Write results as one page.
 
     Args:
-        results: At least one; the order changes nothing.
+        results: Of classification of images; the order changes nothing.
         folder: Where they were read; pictures of distilled sets are looked for there.
         complaints: What keeps the tables from being whole.
         transfers: Results of transfer, which have tables of their own.
+        graphs: Results of graphs, which have, too.
 
     Returns:
         HTML that holds everything it shows and asks the network for nothing. A policy in its head lets no
@@ -107,7 +111,9 @@ def page(
         intervals=intervals,
         robust=robustness_listings(tables),
         stable=stability_listings(tables),
+        count=len(results) + len(transfers) + len(graphs),
         transfers=transfer_listings(transfers),
+        graphs=graph_listings(graphs),
         heat=heat,
         seeds=seeds_that_vary,
         settings=settings,

@@ -1,20 +1,17 @@
 """Result files of transfer: one JSON for each start, student, seed and target dataset, apart from those of classification."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ddoq.errors import UserError
-from ddoq.storage.damage import DamagedError, read_or_set_aside
-from ddoq.storage.files import read_json, read_sealed, write_sealed
+from benchmarks.results.sealed import Kind
+from ddoq.storage.damage import read_or_set_aside
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.run_folder import RunFolder
 
 TRANSFER_FORMAT = 1  # raised when a change of code changes numbers, or the meaning of the fields
 TRANSFER = "ddoq-bench transfer"
 UNTRAINED = "not pre-trained"  # the start of a network that learned from no set
-_MEND = "Restore it, or run that cell again, which sets it aside."
 
 
 @dataclass(frozen=True)
@@ -73,36 +70,35 @@ class TransferRecord:
 
     def write(self, path: Path) -> None:
         """Write it with a checksum, atomically."""
-        write_sealed(path, {"kind": TRANSFER, "format": TRANSFER_FORMAT, **asdict(self)})
+        TRANSFERS.write(path, asdict(self))
+
+
+def _build(values: dict[str, Any]) -> TransferRecord:
+    values["cell"] = TransferCell(**values["cell"])
+    return TransferRecord(**{item.name: values[item.name] for item in fields(TransferRecord)})
+
+
+def _order(record: TransferRecord) -> tuple[Any, ...]:
+    cell = record.cell
+    seed = -1 if cell.distill_seed is None else cell.distill_seed
+    first = (cell.source, cell.target, cell.start, cell.images, cell.student)
+    return (*first, cell.seed, seed, record.config_hash)
+
+
+TRANSFERS = Kind(
+    TRANSFER,
+    "transfer",
+    TRANSFER_FORMAT,
+    _build,
+    RunFolder.transfer,
+    RunFolder.is_transfer,
+    _order,
+)
 
 
 def read_transfer(path: Path) -> TransferRecord:
-    """Read a result of transfer and check it.
-
-    Args:
-        path: What :meth:`TransferRecord.write` wrote.
-
-    Raises:
-        DamagedError: If it is corrupt, edited, incomplete or renamed.
-        UserError: If it is of another format.
-    """
-    values = read_sealed(path)
-    if not isinstance(values, dict) or values.pop("kind", None) != TRANSFER:
-        raise DamagedError(path, "is no result of transfer", _MEND)
-    if values.pop("format", None) != TRANSFER_FORMAT:
-        raise UserError(
-            f"{path} is a result of transfer of another format. Use the version that wrote it."
-        )
-    try:
-        values["cell"] = TransferCell(**values["cell"])
-        record = TransferRecord(**{item.name: values[item.name] for item in fields(TransferRecord)})
-    except (KeyError, TypeError) as error:
-        raise DamagedError(path, f"lacks what a result holds ({error})", _MEND) from None
-    if path.name != RunFolder(path.parent).transfer(record.config_hash).name:
-        raise DamagedError(
-            path, "does not hash to its own name: its config was edited or the file renamed", _MEND
-        )
-    return record
+    """Read a result of transfer and check it; see :meth:`Kind.read`."""
+    return TRANSFERS.read(path)
 
 
 def find_transfer(path: Path) -> TransferRecord | None:
@@ -111,41 +107,5 @@ def find_transfer(path: Path) -> TransferRecord | None:
 
 
 def read_transfers(folder: Path) -> tuple[list[TransferRecord], list[str]]:
-    """Read all results of transfer below a folder.
-
-    Args:
-        folder: Searched with all folders in it, but for those of smoke runs.
-
-    Returns:
-        The results, each configuration once, in a fixed order; and a message for every file that was left out.
-    """
-    records: dict[str, TransferRecord] = {}
-    problems = []
-    for path in sorted(folder.rglob("*.json")):
-        if RunFolder.SMOKE in path.relative_to(folder).parts[:-1] or not _is_transfer(path):
-            continue
-        try:
-            record = read_transfer(path)
-        except UserError as error:
-            problems.append(str(error))
-            continue
-        records.setdefault(record.config_hash, record)
-    return sorted(records.values(), key=_order), problems
-
-
-def _is_transfer(path: Path) -> bool:
-    """Say whether a file says, or its name does, that it is a result of transfer."""
-    if RunFolder.is_transfer(path):
-        return True
-    try:
-        values = read_json(path)
-    except UserError:
-        return False
-    return isinstance(values, Mapping) and values.get("kind") == TRANSFER
-
-
-def _order(record: TransferRecord) -> tuple[Any, ...]:
-    cell = record.cell
-    seed = -1 if cell.distill_seed is None else cell.distill_seed
-    first = (cell.source, cell.target, cell.start, cell.images, cell.student)
-    return (*first, cell.seed, seed, record.config_hash)
+    """Read all results of transfer below a folder; see :meth:`Kind.read_all`."""
+    return TRANSFERS.read_all(folder)

@@ -12,12 +12,36 @@ from benchmarks.run.ranks import EvaluationOptions, check_strategy
 from benchmarks.students.batch_norm import synchronize_batch_norm
 from benchmarks.students.student import Student
 from ddoq.console import say
-from ddoq.data import ImageDataModule
+from ddoq.data import ImageDataModule, LabelledData
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
 from ddoq.seeding import check_seeds
 from ddoq.storage.run_folder import RunFolder
 from ddoq.teachers import Teacher, label_order_check, teacher_accuracy
+
+
+def check_names(students: Sequence[Student], seeds: Sequence[int]) -> None:
+    """Refuse students without whom, or whose names, no row could be.
+
+    Args:
+        students: Who learns.
+        seeds: Once each.
+
+    Raises:
+        UserError: If there are none, if two share a name or differ in it alone, or for seeds that
+            :func:`ddoq.seeding.check_seeds` refuses.
+    """
+    if not students:
+        raise UserError(
+            "No student is configured: give the key `students`, e.g. [{arch: resnet18}]."
+        )
+    check_seeds("`seeds`", seeds)
+    labels = [student.label for student in students]
+    if len(set(labels)) < len(labels):
+        raise UserError(
+            f"Two students share a name: {', '.join(labels)}. Give them different `name`s."
+        )
+    check_networks(students)
 
 
 def check_students(
@@ -39,17 +63,7 @@ def check_students(
     Raises:
         UserError: If there are none, if two share a name, for seeds that :func:`ddoq.seeding.check_seeds` refuses, if one cannot be built, or for a strategy that cannot train them.
     """
-    if not students:
-        raise UserError(
-            "No student is configured: give the key `students`, e.g. [{arch: resnet18}]."
-        )
-    check_seeds("`seeds`", seeds)
-    labels = [student.label for student in students]
-    if len(set(labels)) < len(labels):
-        raise UserError(
-            f"Two students share a name: {', '.join(labels)}. Give them different `name`s."
-        )
-    check_networks(students)
+    check_names(students, seeds)
     device = trainer.strategy.root_device
     with isolate_rng():  # wrong names and arguments show up here
         for student in students:
@@ -74,7 +88,7 @@ def check_networks(students: Sequence[Student]) -> None:
                 )
 
 
-def check_classes(distilled: DistilledSet, folder: Path, data: ImageDataModule) -> None:
+def check_classes(distilled: DistilledSet, folder: Path, data: LabelledData) -> None:
     """Refuse a set of other classes.
 
     Args:

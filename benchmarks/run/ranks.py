@@ -18,6 +18,7 @@ from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnect
 from lightning_utilities.core.rank_zero import rank_zero_only
 from torch.distributed import FileStore  # type: ignore[attr-defined]
 
+from benchmarks.graphs.protocol import GraphProtocol
 from benchmarks.run.parent import release_parent
 from benchmarks.transfer.protocol import TransferProtocol
 from ddoq.distillation.ranks import start_ranks
@@ -47,6 +48,7 @@ class EvaluationOptions:
         set_precision: ``uint8`` rounds a set of float images to 8 bit, a fourth of its bytes, before students learn from
             it; such rows are rows of their own in every table. ``stored`` takes every set as it is.
         transfer: How sets without classes are evaluated: their students are pre-trained, and tested on tasks with classes.
+        graphs: How students learn from distilled graphs, in the place of a recipe.
 
     Raises:
         UserError: If ``ranks`` is another word.
@@ -56,6 +58,7 @@ class EvaluationOptions:
     sync_batchnorm: bool = True
     set_precision: Literal["stored", "uint8"] = "stored"
     transfer: TransferProtocol = field(default_factory=TransferProtocol)
+    graphs: GraphProtocol = field(default_factory=GraphProtocol)
 
     def __post_init__(self) -> None:
         """Refuse other words, and say what those of earlier versions are called now."""

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.students.recipes import OWN, load_recipe
-from ddoq.data import FewImages, ImageDataModule
+from ddoq.data import FewImages, ImageDataModule, LabelledData
 from ddoq.errors import UserError
+from ddoq.graphs.data import GraphDataModule
 from ddoq.smoke import Tiny
 from ddoq.storage.run_folder import RunFolder
 
@@ -16,6 +17,7 @@ SmokeChoice = bool | Literal["synthetic"]
 
 _PARTS = ("model", "prior", "teacher")  # what may be made of classes, beside the data
 _STUDENT = {"arch": "convnet2-w8"}
+_GRAPH_STUDENT = {"arch": "gcn", "kwargs": {"hidden": 8}}
 _TOP_K = 1  # below any number of classes
 
 
@@ -41,7 +43,7 @@ def smoke_config(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     output = str(RunFolder(Path(config["output"])).smoke)
     changed |= {
         "output": output,
-        "students": [_STUDENT],
+        "students": [_GRAPH_STUDENT if _holds_graphs(config) else _STUDENT],
         "seeds": [0],
         "recipe": _recipe(config["recipe"]),
         "evaluation": _evaluation(config, notes),
@@ -56,8 +58,10 @@ def _data(config: Mapping[str, Any], notes: list[str]) -> Any:
     spec = config.get("data")
     if config["smoke"] == "synthetic":
         return _tiny(spec, "data", notes, replace_data=True)
-    if not isinstance(spec, dict) or not issubclass(_load(spec["class_path"]), ImageDataModule):
+    if not isinstance(spec, dict) or not issubclass(_load(spec["class_path"]), LabelledData):
         return spec
+    if not issubclass(_load(spec["class_path"]), ImageDataModule):
+        return _tiny(spec, "data", notes)
     whole = config.get("distilled") is not None
     source = spec if whole else _tiny(spec, "data", notes)
     arguments = {"source": source, **({"classes": None} if whole else {})}
@@ -76,7 +80,7 @@ def _tiny(value: Any, key: str, notes: list[str], *, replace_data: bool = False)
     given = value.get("init_args") or {}
     if not (isinstance(kind, type) and issubclass(kind, Tiny)):
         return value
-    if kind.stand_in is not None and (replace_data or not issubclass(kind, ImageDataModule)):
+    if kind.stand_in is not None and (replace_data or not issubclass(kind, LabelledData)):
         other = _load(kind.stand_in)
         notes.append(
             f"smoke run: {key} is a tiny {other.__name__} in the place of {kind.__name__}."
@@ -100,12 +104,19 @@ def _recipe(choice: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _evaluation(config: Mapping[str, Any], notes: list[str]) -> Any:
-    """Make short what is evaluated by transfer, on a few images of every target."""
+    """Make short what is evaluated by transfer, on a few images of every target, and what learns from graphs."""
     options = config.get("evaluation") or {}
+    graphs = {**(options.get("graphs") or {}), "epochs": 2}
     transfer = {**(options.get("transfer") or {}), "pretrain_epochs": 1, "iterations": 2}
     targets = transfer.get("targets") or []
     transfer["targets"] = [_data({**config, "data": target}, notes) for target in targets]
-    return {**options, "transfer": transfer}
+    return {**options, "transfer": transfer, "graphs": graphs}
+
+
+def _holds_graphs(config: Mapping[str, Any]) -> bool:
+    spec = config.get("data")
+    kind = _load(spec["class_path"]) if isinstance(spec, dict) else None
+    return isinstance(kind, type) and issubclass(kind, GraphDataModule)
 
 
 def _path(kind: type) -> str:

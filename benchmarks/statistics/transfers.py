@@ -5,6 +5,7 @@ from typing import Any
 
 from benchmarks.results.transfers import UNTRAINED, TransferRecord
 from benchmarks.statistics.listings import Listing
+from benchmarks.statistics.variants import without_seeds
 from benchmarks.tables.folding import Score, distinguish, grouped
 
 TRANSFERS = "Transfer"
@@ -40,11 +41,7 @@ def _conditions(record: TransferRecord) -> dict[str, Any]:
 
 def _variant(record: TransferRecord) -> dict[str, Any]:
     """Return what tells a row from others: the start, and all settings of its set but seeds."""
-    distilled = dict(record.config.get("set") or {})
-    distilled.pop("seed", None)
-    if distilled.get("settings") is not None:  # else only its contents tell a set from another
-        distilled["settings"] = {k: v for k, v in distilled["settings"].items() if k != "seed"}
-        distilled.pop("fingerprint", None)
+    distilled = without_seeds(record.config.get("set"))
     return {"start": record.cell.start, "images": record.cell.images, "set": distilled}
 
 

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from benchmarks.leaderboard.board import Board, render
+from benchmarks.leaderboard.board import EVERY_KIND, Board, render
 from benchmarks.leaderboard.report import write_report
 from benchmarks.results.files import Result, read_result
+from benchmarks.results.graphs import GRAPHS, GraphRecord
 from benchmarks.results.transfers import TransferRecord, read_transfer
 from benchmarks.suites.jobs import Plan
 from benchmarks.tracking.artifacts import log_leaderboard
@@ -15,24 +16,30 @@ from ddoq.errors import UserError
 from ddoq.storage.files import atomic_path, read_json
 from ddoq.storage.run_folder import RunFolder
 
-Record = TypeVar("Record", Result, TransferRecord)
+Record = TypeVar("Record", Result, TransferRecord, GraphRecord)
 
 
 def read_cells(reports: Iterable[Path]) -> tuple[list[Result], list[str]]:
     """Read the results that jobs have reported.
 
     Args:
-        reports: JSON lists of result files; those of transfer among them are left to :func:`read_cells_of_transfer`.
+        reports: JSON lists of result files; those of transfer and of graphs among them are left to
+            :func:`read_cells_of_transfer` and :func:`read_cells_of_graphs`.
 
     Returns:
         The results, each once, and a message for every file that cannot be used.
     """
-    return _read_each(_listed(reports, transfers=False), read_result)
+    return _read_each(_listed(reports, "images"), read_result)
 
 
 def read_cells_of_transfer(reports: Iterable[Path]) -> tuple[list[TransferRecord], list[str]]:
     """Read the results of transfer that jobs have reported; see :func:`read_cells`."""
-    return _read_each(_listed(reports, transfers=True), read_transfer)
+    return _read_each(_listed(reports, "transfer"), read_transfer)
+
+
+def read_cells_of_graphs(reports: Iterable[Path]) -> tuple[list[GraphRecord], list[str]]:
+    """Read the results of graphs that jobs have reported; see :func:`read_cells`."""
+    return _read_each(_listed(reports, "graphs"), GRAPHS.read)
 
 
 def _read_each(
@@ -50,10 +57,16 @@ def _read_each(
     return list(records.values()), problems
 
 
-def _listed(reports: Iterable[Path], *, transfers: bool) -> list[Path]:
-    """List the files that jobs have reported, either those of transfer or the others, each once."""
+def _listed(reports: Iterable[Path], kind: str) -> list[Path]:
+    """List the files of one kind that jobs have reported, each once."""
     paths = dict.fromkeys(Path(name) for report in reports for name in read_json(report))
-    return [path for path in paths if RunFolder.is_transfer(path) == transfers]
+    return [path for path in paths if _kind(path) == kind]
+
+
+def _kind(path: Path) -> str:
+    if RunFolder.is_transfer(path):
+        return "transfer"
+    return "graphs" if RunFolder.is_graph_result(path) else "images"
 
 
 def write_boards(board: Board, output: Path, name: str) -> list[Path]:
@@ -65,14 +78,14 @@ def write_boards(board: Board, output: Path, name: str) -> list[Path]:
         name: What the suite is called; its files get a folder of that name.
 
     Returns:
-        The files; Markdown alone where all results are of transfer.
+        The files; no CSV where no result is of classification of images.
 
     Raises:
         UserError: If there is no result, or a file cannot be written.
     """
     files = RunFolder(output).board_files(name)
     if not board.results:
-        files = {kind: path for kind, path in files.items() if kind == "markdown"}
+        files = {kind: path for kind, path in files.items() if kind in EVERY_KIND}
     for kind, path in files.items():
         text = render(board, output, kind)
         with atomic_path(path) as temporary:
@@ -94,13 +107,14 @@ def finish_suite(plan: Plan, reports: Iterable[Path], complaints: Sequence[str])
     reports = list(reports)
     results, problems = read_cells(reports)
     transfers, damaged = read_cells_of_transfer(reports)
-    problems += damaged
+    graphs, spoiled = read_cells_of_graphs(reports)
+    problems += damaged + spoiled
     for problem in problems:
         print(problem, file=sys.stderr)
-    if not results and not transfers:
+    if not results and not transfers and not graphs:
         print("No cell of this suite has a result.")
         return problems
-    board = Board(results, [*problems, *complaints], [], transfers=transfers)
+    board = Board(results, [*problems, *complaints], [], transfers=transfers, graphs=graphs)
     print(render(board, plan.output, "markdown"))
     for path in write_boards(board, plan.output, plan.name):
         print(f"leaderboard written to {path}")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.results.files import read_result
+from benchmarks.results.graphs import GRAPHS
 from benchmarks.results.transfers import read_transfer
 from benchmarks.run.interruption import current
 from benchmarks.run.parent import PARENT
@@ -248,6 +249,8 @@ def _is_whole(name: object) -> bool:
     try:
         if RunFolder.is_transfer(path):
             read_transfer(path)
+        elif RunFolder.is_graph_result(path):
+            GRAPHS.read(path)
         else:
             read_result(path)
     except DamagedError:

@@ -1,24 +1,24 @@
 """What every dataset offers: two splits of labelled uint8 images, a class registry and a fingerprint."""
 
 import copy
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, Self
 
-import lightning as L
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
+from typing_extensions import TypeVar
 
 from ddoq.bounds import check_normalisation
 from ddoq.data.class_registry import ClassRegistry
 from ddoq.data.decoding import MAX_IMAGE_SIZE, check_image_size
+from ddoq.data.labelled import LabelledData
 from ddoq.data.sampler import ExactDistributedSampler
 from ddoq.data.splits import ImageSplit, hash_split, limit_classes
 from ddoq.errors import UserError
-from ddoq.smoke import Tiny, accepted, lower
+from ddoq.smoke import accepted, lower
 from ddoq.storage.fingerprints import hash_config
-from ddoq.storage.keys import seen_key
 
 # Mean and standard deviation of ImageNet in RGB, as torchvision's reference training code states them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -43,7 +43,7 @@ def check_test_resize(option: str, image_size: int, resize: int) -> None:
         )
 
 
-class ImageDataModule(Tiny, L.LightningDataModule, ABC):
+class ImageDataModule(LabelledData):
     """A labelled image dataset with a training and a test split.
 
     A subclass sets ``name`` and implements :meth:`load_splits` and :meth:`source_fingerprint`; limits,
@@ -69,7 +69,7 @@ class ImageDataModule(Tiny, L.LightningDataModule, ABC):
             below 0, a deviation not positive, or ``test_resize`` below ``image_size`` or above twice as much.
     """
 
-    name: str
+    holds = "images"
     max_image_size = MAX_IMAGE_SIZE  # lower where all images are held in memory
     stand_in = "ddoq.data.SyntheticImages"
     missing_classes_hint = ""  # what a subclass offers when a split lacks classes; ends the error
@@ -99,7 +99,6 @@ class ImageDataModule(Tiny, L.LightningDataModule, ABC):
         self.num_workers = num_workers
         self.mean = mean
         self.std = std
-        self._loaded = False
         if test_resize is not None:
             check_test_resize("test_resize", image_size, test_resize)
         self.given_test_resize = test_resize
@@ -161,15 +160,6 @@ class ImageDataModule(Tiny, L.LightningDataModule, ABC):
         other.test = other._resized_test()
         return other
 
-    def require_setup(self) -> None:
-        """Refuse to go on with a dataset that is not open.
-
-        Raises:
-            UserError: Before :meth:`setup`.
-        """
-        if not self._loaded:
-            raise UserError(f"{self.name} is not open yet: call setup() on the dataset first.")
-
     def check_splits(self, train: ImageSplit, test: ImageSplit) -> None:
         """Refuse splits whose labels are not those of ``classes``, or that lack one of them.
 
@@ -196,26 +186,6 @@ class ImageDataModule(Tiny, L.LightningDataModule, ABC):
                 f"The {what} split of {self.name} has no image of {len(absent)} of {count} classes: "
                 f"{names}{' ...' if len(absent) > 5 else ''}. {self.missing_classes_hint}".rstrip()
             )
-
-    @property
-    def num_classes(self) -> int:
-        """How many classes there are; needs :meth:`setup`."""
-        return len(self.classes)
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of all that :meth:`describe` says; needs :meth:`setup`."""
-        return hash_config(self.describe())
-
-    @property
-    def train_fingerprint(self) -> str:
-        """Hash of what decides the training images and their labels, and of nothing else; needs :meth:`setup`."""
-        return seen_key(self.describe())
-
-    @property
-    def normalized_fingerprint(self) -> str:
-        """As :attr:`train_fingerprint`, with mean and deviation, for parts that see normalised images."""
-        return seen_key(self.describe(), normalized=True)
 
     @property
     def test_fingerprint(self) -> str:
@@ -290,3 +260,7 @@ class ImageDataModule(Tiny, L.LightningDataModule, ABC):
             num_workers=self.num_workers,
             sampler=ExactDistributedSampler(self.test),
         )
+
+
+# What a method, or a part of one, works on: images, unless it says otherwise.
+Data = TypeVar("Data", bound=LabelledData, default=ImageDataModule)

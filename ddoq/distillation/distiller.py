@@ -5,14 +5,14 @@ from abc import ABC
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
 from torch import Tensor
 
 from ddoq.costs.workload import Parts, Sizes, Stage, network_flops
-from ddoq.data import ImageDataModule
+from ddoq.data import Data, ImageDataModule, LabelledData
 from ddoq.decoding.form import SetForm
 from ddoq.distillation.arguments import Configured, hashed
 from ddoq.distillation.distilled_set import DistilledSet
@@ -45,7 +45,7 @@ class _Unnamed(str):
     __isabstractmethod__ = True
 
 
-class Distiller(ItemRunner, Configured, ABC):
+class Distiller(ItemRunner[Data], Configured, ABC):
     """Turns a labelled dataset into a distilled set under a budget of images per class.
 
     A method sets ``method``, lists its work items and makes the shard of one (:class:`ItemRunner` runs them). What it
@@ -61,6 +61,7 @@ class Distiller(ItemRunner, Configured, ABC):
     """
 
     method: str = _Unnamed()
+    works_on: ClassVar[type[LabelledData]] = ImageDataModule  # type: ignore[type-abstract]
 
     def __init__(self, ipc: int, seed: int = 0) -> None:
         super().__init__()
@@ -95,11 +96,11 @@ class Distiller(ItemRunner, Configured, ABC):
         return "32-true"
 
     @property
-    def ingredients(self) -> dict[str, Ingredient]:
+    def ingredients(self) -> dict[str, Ingredient[Any]]:
         """What it needs beyond these: the ingredients among its arguments, by name."""
         return self.own_ingredients()
 
-    def own_ingredients(self) -> dict[str, Ingredient]:
+    def own_ingredients(self) -> dict[str, Ingredient[Any]]:
         """Return the ingredients among its arguments that it needs as it is set: all, unless overridden."""
         return ingredients_of(self.arguments)
 
@@ -112,12 +113,17 @@ class Distiller(ItemRunner, Configured, ABC):
         """Weigh the images of a shard, float32 ``(n,)``, mean 1 within a class; ones unless overridden."""
         return torch.ones(len(shard))
 
-    def check(self, data: ImageDataModule) -> None:
+    def check(self, data: Data) -> None:
         """Refuse settings that cannot work on this dataset, before anything runs.
 
         Raises:
             UserError: Naming the setting and the mend.
         """
+        if not isinstance(data, self.works_on):
+            raise UserError(
+                f"{type(self).__name__} distils {self.works_on.holds}, but {data.name} holds {data.holds}: take a dataset of "
+                f"{self.works_on.holds} (`data`), or a method for {data.holds} (`model`)."
+            )
         if self.ipc < 1:
             raise UserError(f"ipc must be at least 1, not {self.ipc}.")
         for part in self.own_ingredients().values():
@@ -149,6 +155,11 @@ class Distiller(ItemRunner, Configured, ABC):
         """
         return None
 
+    def _own_workload(self, parts: Parts) -> list[Stage] | None:
+        """Say what distilling the attached dataset takes; see :meth:`workload`."""
+        assert isinstance(self.data, ImageDataModule)
+        return self.workload(Sizes.of(self.data), parts)
+
     def facts(self) -> dict[str, Any]:
         """Return further facts about the images for the set's record (JSON values), e.g. the codec they went through."""
         return {}
@@ -161,7 +172,7 @@ class Distiller(ItemRunner, Configured, ABC):
         return 0.0
 
     def attach(
-        self, data: ImageDataModule, *, prior: Prior | None = None, teacher: Teacher | None = None
+        self, data: Data, *, prior: Prior | None = None, teacher: Teacher | None = None
     ) -> None:
         """Give the distiller what it works on.
 
@@ -332,7 +343,7 @@ class Distiller(ItemRunner, Configured, ABC):
             None if self.prior is None else self.prior.networks(),
             None if self.teacher is None else self.teacher.network,
         )
-        stages = self.workload(Sizes.of(self.data), parts)
+        stages = self._own_workload(parts)
         metadata = {
             "method": self.method,
             "ipc": self.ipc,

@@ -3,17 +3,17 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic
 
 from ddoq.costs.workload import Sizes, Stage
-from ddoq.data import ImageDataModule
+from ddoq.data import Data, LabelledData
 from ddoq.distillation.arguments import Configured, hashed, instances
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.keys import precision_name
 from ddoq.storage.run_folder import RunFolder
 
 
-class Ingredient(Configured, ABC):
+class Ingredient(Configured, ABC, Generic[Data]):
     """A part that a method names as a class-typed argument of its own, e.g. ``experts: ExpertTrajectories``.
 
     The suite finds it there, checks it with the method, and has it prepared before any work item begins; no other file
@@ -27,7 +27,7 @@ class Ingredient(Configured, ABC):
     format: ClassVar[int] = 1
 
     @abstractmethod
-    def prepare(self, data: ImageDataModule, folder: Path, where: Mapping[str, Any]) -> None:
+    def prepare(self, data: Data, folder: Path, where: Mapping[str, Any]) -> None:
         """Train, record or load the ingredient.
 
         Every rank calls it, at the same time and before there is a process group: :func:`ddoq.storage.folders.build_once`
@@ -49,7 +49,7 @@ class Ingredient(Configured, ABC):
     def fingerprint(self) -> str:
         """Hash of what was prepared; it enters the keys of shards and sets. Needs :meth:`prepare`."""
 
-    def check(self, data: ImageDataModule) -> None:
+    def check(self, data: Data) -> None:
         """Refuse settings that cannot work on this dataset, before anything is prepared.
 
         Raises:
@@ -70,7 +70,7 @@ class Ingredient(Configured, ABC):
         return {}
 
 
-def ingredients_of(arguments: Mapping[str, Any]) -> dict[str, Ingredient]:
+def ingredients_of(arguments: Mapping[str, Any]) -> dict[str, Ingredient[Any]]:
     """Find all ingredients among arguments, those that they hold themselves first.
 
     Args:
@@ -80,7 +80,7 @@ def ingredients_of(arguments: Mapping[str, Any]) -> dict[str, Ingredient]:
         Ingredients by the path of their argument, e.g. ``experts`` and ``experts.generator``.
     """
 
-    def walk(given: Mapping[str, Any]) -> Iterator[tuple[str, Ingredient]]:
+    def walk(given: Mapping[str, Any]) -> Iterator[tuple[str, Ingredient[Any]]]:
         for name, value in instances(given):
             if isinstance(value, Ingredient):
                 yield from ((f"{name}.{inner}", part) for inner, part in walk(value.arguments))
@@ -90,8 +90,8 @@ def ingredients_of(arguments: Mapping[str, Any]) -> dict[str, Ingredient]:
 
 
 def prepare_all(
-    ingredients: Mapping[str, Ingredient],
-    data: ImageDataModule,
+    ingredients: Mapping[str, Ingredient[Any]],
+    data: LabelledData,
     root: Path,
     where: Mapping[str, Any],
 ) -> None:
@@ -108,8 +108,8 @@ def prepare_all(
 
 
 def folder_of(
-    part: Ingredient,
-    data: ImageDataModule,
+    part: Ingredient[Any],
+    data: LabelledData,
     root: Path,
     where: Mapping[str, Any],
     **further: Any,

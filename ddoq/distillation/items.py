@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import lightning as L
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ddoq.console import Progress
-from ddoq.data import ImageDataModule
+from ddoq.data import Data
 from ddoq.data.sampler import ExactDistributedSampler
 from ddoq.distillation.joint import JointCheckpoint
 from ddoq.distillation.ranks import RankGroup, in_item_order
@@ -25,7 +25,7 @@ from ddoq.storage.damage import read_or_set_aside
 from ddoq.storage.provenance import forget_peak_memory, peak_memory, provenance
 
 
-class ItemRunner(L.LightningModule, ABC):
+class ItemRunner(L.LightningModule, ABC, Generic[Data]):
     """Does work items through ``Trainer.predict`` and writes a shard for each.
 
     ``Trainer.fit`` under DDP refuses a module without trainable parameters, while ``predict`` shards items exactly and
@@ -37,7 +37,7 @@ class ItemRunner(L.LightningModule, ABC):
 
     method: str
     checkpoint_seconds: float = INTERVAL
-    data: ImageDataModule
+    data: Data
     _run: Run | None = None
     _progress: Progress | None = None
 
@@ -52,7 +52,7 @@ class ItemRunner(L.LightningModule, ABC):
         return False
 
     @abstractmethod
-    def work_items(self, data: ImageDataModule) -> list[WorkItem]:
+    def work_items(self, data: Data) -> list[WorkItem]:
         """List the work items, in a fixed order: what can be done independently, unless they are ``joint``."""
 
     def distill(self, item: WorkItem) -> Shard:

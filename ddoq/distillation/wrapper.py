@@ -109,12 +109,12 @@ class Wrapper(Distiller):
         return self.base.reads_images
 
     @property
-    def ingredients(self) -> dict[str, Ingredient]:
+    def ingredients(self) -> dict[str, Ingredient[Any]]:
         """Its own ingredients, and those of the base under ``base.``."""
         inner = {f"base.{name}": part for name, part in self.base.ingredients.items()}
         return {**self.own_ingredients(), **inner}
 
-    def own_ingredients(self) -> dict[str, Ingredient]:
+    def own_ingredients(self) -> dict[str, Ingredient[Any]]:
         """Return those among its own arguments."""
         return super().own_ingredients()
 

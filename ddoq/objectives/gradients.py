@@ -65,6 +65,26 @@ def squared_error(real: Mapping[str, Tensor], synthetic: Mapping[str, Tensor]) -
     return torch.stack([(a - b).square().sum() for a, b in _pairs(real, synthetic)]).sum()
 
 
+def relative_squared_error(real: Mapping[str, Tensor], synthetic: Mapping[str, Tensor]) -> Tensor:
+    """Return the squared differences of all gradients, biases included, over the squares of the real ones.
+
+    Source: the metric ``mse`` of DosCond, amazon-science/doscond at 1790a72.
+
+    Args:
+        real: Gradients by the name of the parameter.
+        synthetic: The same for synthetic samples.
+
+    Returns:
+        A scalar, 1 where all synthetic gradients are zero.
+
+    Example:
+        >>> relative_squared_error({"w": torch.tensor([1.0, 2.0])}, {"w": torch.tensor([1.0, 4.0])}).item()
+        0.800000011920929
+    """
+    squares = torch.stack([a.square().sum() for a, _ in _pairs(real, synthetic)]).sum()
+    return squared_error(real, synthetic) / squares.clamp(min=torch.finfo(squares.dtype).tiny)
+
+
 def global_cosine(real: Mapping[str, Tensor], synthetic: Mapping[str, Tensor]) -> Tensor:
     """Return one minus the cosine of all gradients as one vector, biases included.
 
@@ -97,6 +117,7 @@ def _pairs(
 DISTANCES: dict[str, Distance] = {
     "row-cosine": row_cosine,
     "squared-error": squared_error,
+    "relative-squared-error": relative_squared_error,
     "global-cosine": global_cosine,
 }
 

@@ -95,6 +95,7 @@ class RunFolder:
     SMOKE: ClassVar[str] = "smoke"
     JOBS: ClassVar[str] = "suite"
     _TRANSFER: ClassVar[str] = "transfer-"
+    _GRAPHS: ClassVar[str] = "graphs-"
     _BOARDS: ClassVar[dict[str, str]] = {
         "markdown": "leaderboard.md",
         "csv": "leaderboard.csv",
@@ -223,6 +224,28 @@ class RunFolder:
             True
         """
         return re.fullmatch(rf"{cls._TRANSFER}[0-9a-f]{{16}}\.json", path.name) is not None
+
+    def graph_result(self, config_hash: str) -> Path:
+        """File of the result of a student of graphs, apart from those of images."""
+        return self.root / "graphs" / f"{self._GRAPHS}{config_hash}.json"
+
+    def graph_checkpoint(self, config_hash: str) -> Path:
+        """File of the checkpoint of such a student, as long as its training goes on."""
+        return self.graph_result(config_hash).with_name(f".{config_hash}.checkpoint")
+
+    def graph_lock(self, config_hash: str) -> Path:
+        """File that the process that trains it holds a lock on."""
+        return self.graph_result(config_hash).with_name(f".{config_hash}.lock")
+
+    @classmethod
+    def is_graph_result(cls, path: Path) -> bool:
+        """Say whether a file is named as the result of a student of graphs is.
+
+        Example:
+            >>> RunFolder.is_graph_result(RunFolder(Path("runs")).graph_result("0123456789abcdef"))
+            True
+        """
+        return re.fullmatch(rf"{cls._GRAPHS}[0-9a-f]{{16}}\.json", path.name) is not None
 
     def theory(self, key: str) -> Path:
         """Folder of a study of the theory: its record, its report and its cells."""

@@ -1,0 +1,116 @@
+"""Methods that keep real graphs."""
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from baselines.graphs import GraphMethod
+from ddoq.distillation.shard import Shard, WorkItem
+from ddoq.graphs import GraphEmbedding
+from ddoq.graphs.sets import graph_shard
+from ddoq.seeding import generator_for
+from ddoq.selection import herding, k_center
+
+
+class GraphSelection(GraphMethod):
+    """Keeps training graphs of each class."""
+
+    @abstractmethod
+    def choose(self, positions: Tensor, label: int) -> Tensor:
+        """Select ``ipc`` of the graphs of a class.
+
+        Args:
+            positions: int64 ``(n,)``, in the training split.
+            label: The class.
+
+        Returns:
+            int64 ``(ipc,)``: those positions that are kept, in their order.
+        """
+
+    def distill(self, item: WorkItem) -> Shard:
+        """Choose the graphs of one class."""
+        (label,) = item.classes
+        train = self.data.train
+        positions = train.of_class(label)
+        chosen = self.choose(positions, label)
+        return graph_shard(
+            train.select(chosen),
+            int(train.nodes.max()),
+            int(train.edge_counts.max()) // 2,
+            {"indices": chosen},
+            {"indices": chosen.tolist(), "points": len(positions)},
+        )
+
+
+class GraphRandom(GraphSelection):
+    """Keep training graphs of each class, drawn without replacement.
+
+    With one seed the choice for a smaller budget is contained in that for a larger one, in the same order.
+
+    Args:
+        ipc: Graphs per class.
+        seed: Decides the choice.
+    """
+
+    method = "graph-random"
+
+    def choose(self, positions: Tensor, label: int) -> Tensor:
+        """Draw them."""
+        generator = generator_for(self.seed, "graph-random", label)
+        return positions[torch.randperm(len(positions), generator=generator)[: self.ipc]]
+
+
+class EmbeddedSelection(GraphSelection):
+    """Keeps training graphs by what a network that was trained on all of them sees in each.
+
+    Args:
+        ipc: Graphs per class.
+        embedding: The network.
+        seed: Nothing is drawn; it only tells sets apart that repeat one another.
+    """
+
+    def __init__(self, ipc: int, embedding: GraphEmbedding, seed: int = 0) -> None:
+        super().__init__(ipc, seed)
+        self.embedding = embedding
+
+    def shard_settings(self) -> dict[str, Any]:
+        """Leave out the seed, which decides nothing."""
+        return {k: v for k, v in super().shard_settings().items() if k != "seed"}
+
+    @abstractmethod
+    def select(self, embeddings: Tensor) -> Tensor:
+        """Select ``ipc`` rows of embeddings, float32 ``(n, d)``: int64 ``(ipc,)``, in their order."""
+
+    def choose(self, positions: Tensor, label: int) -> Tensor:
+        """Embed the graphs of a class, and select by that."""
+        graphs = self.data.train.select(positions).to(self.device)
+        return positions[self.select(self.embedding.embed(graphs)).cpu()]
+
+
+class GraphHerding(EmbeddedSelection):
+    """Keep graphs one by one, each so that the mean embedding of those kept comes nearest to that of the class.
+
+    Source: M. Welling, *Herding Dynamical Weights to Learn*, ICML 2009; a row of DosCond's tables.
+    """
+
+    method = "graph-herding"
+
+    def select(self, embeddings: Tensor) -> Tensor:
+        """Match the class mean greedily."""
+        return herding(embeddings, self.ipc)
+
+
+class GraphKCenter(EmbeddedSelection):
+    """Keep the graph nearest to the mean embedding of its class, then always the one farthest from those kept.
+
+    Source: O. Sener and S. Savarese, *Active Learning for Convolutional Neural Networks: A Core-Set Approach*, ICLR 2018;
+    a row of DosCond's tables.
+    """
+
+    method = "graph-k-center"
+
+    def select(self, embeddings: Tensor) -> Tensor:
+        """Cover the class greedily."""
+        return k_center(embeddings, self.ipc)

@@ -1,0 +1,248 @@
+"""Trains and tests students on a distilled set of graphs: each student and seed once, resumable, a result file each."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from benchmarks.graphs.protocol import GraphProtocol
+from benchmarks.results.graphs import GRAPHS_FORMAT, GraphCell, GraphRecord, find_graph_result
+from benchmarks.results.records import SetConfig, now
+from benchmarks.students.student import Student
+from ddoq.console import say
+from ddoq.distillation.distilled_set import DistilledSet
+from ddoq.errors import UserError
+from ddoq.finite import NotFiniteError
+from ddoq.graphs.build import draw_graph_network, graph_settings
+from ddoq.graphs.data import GraphDataModule
+from ddoq.graphs.sets import graphs_of
+from ddoq.graphs.training import Training, answers, score
+from ddoq.networks import count_parameters
+from ddoq.storage.checkpoints import Checkpoint
+from ddoq.storage.fingerprints import hash_config, plain
+from ddoq.storage.locks import locked
+from ddoq.storage.provenance import provenance
+from ddoq.storage.records import hashed_fields
+from ddoq.storage.run_folder import RunFolder
+
+_MEND = "Lower evaluation.graphs.lr, or the student's own lr."
+
+
+class _Place(NamedTuple):
+    """One cell."""
+
+    seed: int
+    student: Student
+
+
+@dataclass
+class _Best:
+    """The epoch that was best on validation graphs; of equals the first.
+
+    Attributes:
+        val: Its score there; -1 before the first look.
+        test: Its score on test graphs.
+        epoch: Its number, from 1 on.
+    """
+
+    val: float = -1.0
+    test: float = 0.0
+    epoch: int = 0
+
+
+def check_graph_students(students: Sequence[Student]) -> None:
+    """Refuse students that are no networks on graphs.
+
+    Raises:
+        UserError: Naming the student.
+    """
+    for student in students:
+        if student.stem is not None:
+            raise UserError(f"Student {student.label!r}: networks on graphs have no stem.")
+        graph_settings(student.arch, student.kwargs)
+
+
+@dataclass
+class GraphRun:
+    """The evaluation of one set of graphs.
+
+    Attributes:
+        data: The dataset, set up.
+        distilled: The set.
+        protocol: How students learn.
+        students: Who learns.
+        seeds: Once each.
+        output: Root of the results.
+        device: Where to train.
+
+    Raises:
+        UserError: If the set holds no graphs, or those of another dataset.
+    """
+
+    data: GraphDataModule
+    distilled: DistilledSet
+    protocol: GraphProtocol
+    students: Sequence[Student]
+    seeds: Sequence[int]
+    output: Path
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        """Read the graphs."""
+        self.stored = graphs_of(self.distilled)
+        if self.stored.x.shape[1] != self.data.num_features:
+            raise UserError(
+                f"The nodes of the distilled graphs have {self.stored.x.shape[1]} features, those of {self.data.name} "
+                f"{self.data.num_features}: it was made from another dataset, or with other data.init_args."
+            )
+        self.train = self.stored.to(self.device)
+        self.val = self.data.val.to(self.device)
+        self.test = self.data.test.to(self.device)
+
+    def places(self) -> list[_Place]:
+        """List all cells, in the order in which they are run."""
+        return [_Place(*parts) for parts in itertools.product(self.seeds, self.students)]
+
+    def config(self, place: _Place) -> dict[str, Any]:
+        """Return all that decides the numbers of a cell, as JSON values."""
+        chosen = SetConfig.of(self.distilled.metadata, self.distilled.fingerprint)
+        written: dict[str, Any] = plain(
+            {
+                "format": GRAPHS_FORMAT,
+                "data": self.data.describe(),
+                "set": hashed_fields(chosen),
+                "student": {**hashed_fields(place.student), "name": None},
+                "seed": place.seed,
+                "protocol": self.protocol.numbers(),
+            }
+        )
+        return written
+
+    def path(self, place: _Place) -> Path:
+        """Name the result file of a cell."""
+        return RunFolder(self.output).graph_result(hash_config(self.config(place)))
+
+    def run(self, rank: int = 0, world_size: int = 1, *, force: bool = False) -> list[str]:
+        """Run a share of the cells; what is stored is reused.
+
+        Args:
+            rank: Which share.
+            world_size: How many shares.
+            force: Run again what is stored.
+
+        Returns:
+            A message for every cell that diverged.
+        """
+        failures = []
+        for place in self.places()[rank::world_size]:
+            who = f"{place.student.label}, seed {place.seed}"
+            try:
+                self._run(place, who, force)
+            except NotFiniteError as error:
+                failures.append(f"{who}: {error}")
+                print(f"failed: {who}: {error}", flush=True)
+        return failures
+
+    def records(self) -> list[GraphRecord]:
+        """Read the results of all cells that have one."""
+        stored = (find_graph_result(self.path(place)) for place in self.places())
+        return [record for record in stored if record is not None]
+
+    def _run(self, place: _Place, who: str, force: bool) -> None:
+        path, key = self.path(place), hash_config(self.config(place))
+        if not force and find_graph_result(path) is not None:
+            return
+        waiting = f"waiting for {who}: another process works on it"
+        with locked(RunFolder(self.output).graph_lock(key), waiting):
+            if force or find_graph_result(path) is None:
+                record = self._evaluate(place, who, key)
+                record.write(path)
+                say(
+                    f"{who}: test {record.metric} {record.test_last:.2%} after the last epoch, {record.test_best:.2%} after the "
+                    f"best on validation graphs ({record.best_epoch}), {record.cost['seconds']:.1f} s"
+                )
+
+    def _evaluate(self, place: _Place, who: str, key: str) -> GraphRecord:
+        """Train and test one student."""
+        checkpoint = Checkpoint(RunFolder(self.output).graph_checkpoint(key), key)
+        student, seed = place.student, place.seed
+        network = draw_graph_network(
+            student.arch,
+            self.data.num_features,
+            self.data.num_classes,
+            "graph student",
+            seed=seed,
+            **student.kwargs,
+        ).to(self.device)
+        best = _Best()
+        training = Training(
+            network,
+            self.train,
+            epochs=self.protocol.epochs,
+            batch_size=self.protocol.batch_size,
+            lr=self.protocol.lr if student.lr is None else student.lr,
+            keys=(seed, "graph student order"),
+            watch=lambda epoch: self._look(network, epoch, best),
+            further=lambda: vars(best),
+            restore=lambda state: vars(best).update(state),
+        )
+        try:
+            loss = training.run(checkpoint, who, _MEND)
+            last = self._score(network, "test")
+        except NotFiniteError:
+            checkpoint.clear()  # nobody shall go on from there
+            raise
+        checkpoint.clear()
+        metadata = self.distilled.metadata
+        return GraphRecord(
+            cell=GraphCell(
+                dataset=self.data.name,
+                method=metadata.get("method", "imported"),
+                ipc=metadata.get("ipc", self.distilled.ipc),
+                student=student.label,
+                seed=seed,
+                distill_seed=metadata.get("seed"),
+            ),
+            config=self.config(place),
+            metric=self.data.metric,
+            test_last=last,
+            test_best=best.test,
+            val_best=best.val,
+            best_epoch=best.epoch,
+            train_loss=loss,
+            cost={"seconds": checkpoint.elapsed, "params": count_parameters(network)},
+            distilled=self._facts(metadata),
+            provenance=provenance(),
+            created=now(),
+        )
+
+    def _look(self, network: nn.Module, epoch: int, best: _Best) -> None:
+        """Keep the scores of an epoch where it is better on validation graphs than those before."""
+        done = epoch + 1
+        if done % self.protocol.validate_every and done < self.protocol.epochs:
+            return
+        val = self._score(network, "val")
+        if val > best.val:
+            vars(best).update(val=val, test=self._score(network, "test"), epoch=done)
+
+    def _score(self, network: nn.Module, split: str) -> float:
+        graphs = {"val": self.val, "test": self.test}[split]
+        logits = answers(network, graphs)
+        if not bool(torch.isfinite(logits).all()):
+            raise NotFiniteError(f"its logits on {split} graphs are not finite. {_MEND}")
+        return score(logits, graphs.labels, self.data.metric)
+
+    def _facts(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "fingerprint": self.distilled.fingerprint,
+            "graphs": len(self.stored),
+            "nodes": len(self.stored.x),
+            "edges": self.stored.edges.shape[1] // 2,
+            "stored_bytes": self.stored.stored_bytes,
+            "cost": metadata.get("cost", {}),
+            "statistics": metadata.get("statistics", {}),
+        }

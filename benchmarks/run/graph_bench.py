@@ -1,0 +1,165 @@
+"""The stages of a run on graphs: distillation, evaluation of every student, the table."""
+
+import functools
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from benchmarks.graphs.running import GraphRun, check_graph_students
+from benchmarks.results.graphs import GraphRecord
+from benchmarks.run.checks import check_classes, check_names
+from benchmarks.run.ranks import EvaluationOptions, Ranks
+from benchmarks.statistics.graphs import graph_table
+from benchmarks.students.student import Student
+from ddoq.console import say
+from ddoq.distillation.distilled_set import DistilledSet
+from ddoq.distillation.distiller import Distiller
+from ddoq.distillation.tables import at_budget
+from ddoq.errors import UserError
+from ddoq.graphs.data import GraphDataModule
+from ddoq.graphs.figures import graph_sheet
+from ddoq.graphs.sets import graphs_of
+from ddoq.storage.disk import WriteError
+from ddoq.storage.files import read_json, write_json
+from ddoq.storage.fingerprints import plain
+from ddoq.storage.run_folder import SetFolder
+
+
+@dataclass
+class GraphBench:
+    """Everything that a configuration on graphs describes, and the commands over it; see :class:`benchmarks.run.bench.Bench`.
+
+    Attributes:
+        data: The dataset.
+        distiller: The method; None where only a given set is asked for.
+        students: Who learns from the set.
+        seeds: Seeds of the students.
+        output: Root of caches, distilled sets and results.
+        distilled: A given distilled set to evaluate.
+        force: Train students again even where results are stored.
+        report: File that shall list what was made, as a JSON list of paths.
+        trainer: The trainer that distils; its ranks share the work.
+        config: The whole resolved configuration.
+        evaluation: How students are evaluated.
+    """
+
+    data: GraphDataModule
+    distiller: Distiller[Any] | None
+    students: list[Student]
+    seeds: list[int]
+    output: Path
+    distilled: Path | None
+    force: bool
+    report: Path | None
+    trainer: L.Trainer
+    config: dict[str, Any]
+    evaluation: EvaluationOptions
+
+    @functools.cached_property
+    def dataset(self) -> GraphDataModule:
+        """The dataset, set up when a command first asks for it."""
+        self.data.setup()
+        for note in self.data.notes:
+            say(f"{self.data.name}: {note}")
+        return self.data
+
+    def prior(self) -> None:
+        """Refuse: graphs have none."""
+        raise UserError(f"{self.data.name} holds graphs: there is no prior to train for them.")
+
+    def teacher(self) -> None:
+        """Refuse: graphs have none."""
+        raise UserError(f"{self.data.name} holds graphs: there is no teacher to train for them.")
+
+    def distill(self) -> None:
+        """Distil, or reuse what is stored."""
+        _, folder = self._distilled_set()
+        self._write_report([folder])
+
+    def fit(self) -> list[GraphRecord]:
+        """Distil, then train and test every student."""
+        self._check_evaluation()
+        distilled, _ = self._distilled_set()
+        return self._evaluate(distilled)
+
+    def evaluate(self) -> list[GraphRecord]:
+        """Train and test every student, on the given set or on the configuration's own."""
+        if self.distilled is None:
+            return self.fit()
+        self._check_evaluation()
+        distilled = DistilledSet.load(self.distilled)
+        graphs_of(distilled)  # what holds images is refused as such
+        check_classes(distilled, self.distilled, self.dataset)
+        return self._evaluate(distilled)
+
+    def _check_evaluation(self) -> None:
+        """Refuse what could not be evaluated, before minutes of work."""
+        check_names(self.students, self.seeds)
+        check_graph_students(self.students)
+        if self.evaluation.joint(self.trainer):
+            raise UserError(
+                "Students of graphs are trained on one device: leave out evaluation.ranks."
+            )
+        if self.evaluation.set_precision != "stored":
+            raise UserError("Graphs are stored as they are: leave out evaluation.set_precision.")
+
+    def _distilled_set(self) -> tuple[DistilledSet, Path]:
+        if self.distiller is None:
+            raise UserError("No method is configured: give the key `model`.")
+        self.distiller = at_budget(self.distiller, self.dataset.num_classes)
+        self.distiller.attach(self.dataset)
+        distilled, folder = self.distiller.run(self.trainer, self.output)
+        if self.trainer.is_global_zero:
+            names = SetFolder(folder)
+            if not names.sheet.exists():
+                graph_sheet(graphs_of(distilled), distilled.class_names, names.sheet)
+            self._keep_config(names.config)
+        say(
+            f"distilled set: {len(distilled)} graphs by {self.distiller.method}, "
+            f"{distilled.metadata['cost']['seconds']:.1f} s of work, in {folder}"
+        )
+        return distilled, folder
+
+    def _keep_config(self, path: Path) -> None:
+        """Write the configuration beside the set, unless it is there; a read-only output may lack it."""
+        with suppress(UserError):
+            if path.is_file() and read_json(path) == plain(self.config):
+                return
+        try:
+            write_json(path, self.config)
+        except WriteError as error:
+            if not error.read_only:
+                raise
+            say(f"note: {error} The configuration of this run is not kept there.")
+
+    def _evaluate(self, distilled: DistilledSet) -> list[GraphRecord]:
+        run = GraphRun(
+            self.dataset,
+            distilled,
+            self.evaluation.graphs,
+            self.students,
+            self.seeds,
+            self.output,
+            self.trainer.strategy.root_device,
+        )
+        ranks = Ranks(self.trainer, self.output)
+        ranks.destroy_process_group()
+        failures = run.run(ranks.rank, ranks.world_size, force=self.force)
+        ranks.barrier()
+        records = run.records()
+        say(graph_table(records))
+        self._write_report([run.path(place) for place in run.places()])
+        missing = len(run.places()) - len(records)
+        if failures or missing:
+            raise UserError(
+                f"{missing} of {len(run.places())} students have no result: "
+                f"{'; '.join(failures) or 'those of another rank failed'}"
+            )
+        return records
+
+    def _write_report(self, paths: list[Path]) -> None:
+        if self.report is not None and self.trainer.is_global_zero:
+            write_json(self.report, paths)
