@@ -28,7 +28,13 @@ from benchmarks.students.recipes import load_recipe
 from benchmarks.students.stored_labels import LabelRecord
 from benchmarks.students.student import Student
 from benchmarks.students.training_set import TrainingSet
-from ddoq.data import Digits, FashionMNIST, HuggingFaceImages, ImageFolderImages
+from ddoq.data import (
+    Digits,
+    FashionMNIST,
+    HuggingFaceImages,
+    ImageDataModule,
+    ImageFolderImages,
+)
 from ddoq.ddoq import DDOQ
 from ddoq.distillation.arguments import hashed
 from ddoq.distillation.distilled_set import DistilledSet
@@ -318,7 +324,10 @@ def methods():
     for kind in kinds:
         kinds += kind.__subclasses__()
     own = [kind for kind in kinds if kind.__module__.startswith(("ddoq.", "baselines."))]
-    return [kind for kind in own if not inspect.isabstract(kind) and not issubclass(kind, Wrapper)]
+    plain = [k for k in own if not inspect.isabstract(k) and not issubclass(k, Wrapper)]
+    return [
+        kind for kind in plain if kind.works_on is ImageDataModule
+    ]  # others: test_graph_keys.py
 
 
 @pytest.mark.parametrize("kind", methods(), ids=lambda kind: kind.__name__)

@@ -1,7 +1,8 @@
 """Synthetic graphs that pull a network's weights where real ones pull them, in one step from random weights."""
 
+import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from ddoq.bounds import check_number
 from ddoq.distillation.shard import Shard, WorkItem
 from ddoq.errors import UserError
 from ddoq.graphs.batches import DenseGraphs, Graphs
-from ddoq.graphs.build import draw_graph_network, graph_settings
+from ddoq.graphs.build import build_graph_network, graph_settings, redraw
 from ddoq.graphs.data import GraphDataModule
 from ddoq.graphs.dense import dense_gcn
 from ddoq.graphs.sets import graph_shard
@@ -22,6 +23,9 @@ from ddoq.objectives.gradients import gradient_distance
 from ddoq.optimisation.steps import StepLoop
 from ddoq.seeding import generator_for
 from ddoq.smoke import lower
+
+if TYPE_CHECKING:  # it needs an extra
+    from ddoq.graphs.networks import GraphNetwork
 
 
 class DosCond(GraphMethod):
@@ -127,8 +131,10 @@ class DosCond(GraphMethod):
             what=f"{self.method}, {item.name}",
             mend="Lower model.init_args.lr_features or lr_edges.",
         )
+        sizes = (self.data.num_features, self.data.num_classes)
+        network = build_graph_network("gcn", *sizes, **self.network_settings)
         for step in loop:
-            loss = self._loss(synthetic, real, label, step)
+            loss = self._loss(network, synthetic, real, label, step)
             synthetic.descend(loss, step)
             loop.loss = loss.detach()
         graphs = synthetic.discrete()
@@ -160,22 +166,23 @@ class DosCond(GraphMethod):
             edges.append(pairs)
         return Graphs.of(x, edges, torch.full((len(chosen),), label))
 
-    def _loss(self, synthetic: SyntheticGraphs, real: Graphs, label: int, step: int) -> Tensor:
-        """Return the distance of the gradients under the network of a step, and what edges are too dense."""
-        network = draw_graph_network(
-            "gcn",
-            self.data.num_features,
-            self.data.num_classes,
-            *("doscond network", step),
-            seed=self.seed,
-            **self.network_settings,
-        ).to(self.device)
+    def _loss(
+        self,
+        network: "GraphNetwork",
+        synthetic: SyntheticGraphs,
+        real: Graphs,
+        label: int,
+        step: int,
+    ) -> Tensor:
+        """Return the distance of the gradients under the weights of a step, and what edges are too dense."""
+        redraw(network, "doscond network", step, seed=self.seed)
+        on_device = copy.deepcopy(network).to(self.device) if self.device.type != "cpu" else network
         if self.batch_real < len(real):
             generator = generator_for(self.seed, "doscond real", label, step)
             rows = torch.randperm(len(real), generator=generator)[: self.batch_real]
             real = real.select(rows.to(self.device))
         noise = generator_for(self.seed, "doscond noise", label, step)
-        gap = gradient_gap(network, real, synthetic.relaxed(step, noise), self.distance)
+        gap = gradient_gap(on_device, real, synthetic.relaxed(step, noise), self.distance)
         return gap + self.density_weight * synthetic.surplus()
 
 

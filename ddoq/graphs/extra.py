@@ -22,7 +22,9 @@ def require(module: str) -> ModuleType:
     """
     package = module.partition(".")[0]
     try:
-        with warnings.catch_warnings():  # torch_geometric compiles some functions as torch no longer likes it
+        with (
+            warnings.catch_warnings()
+        ):  # torch_geometric compiles some functions as torch no longer likes it
             warnings.filterwarnings("ignore", r".*torch\.jit", FutureWarning)
             return import_module(module)
     except ModuleNotFoundError as error:

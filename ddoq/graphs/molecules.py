@@ -57,7 +57,7 @@ class OGBGraphs(GraphDataModule):
             raise UserError(
                 f"{self.dataset} can neither be read in {self.root} nor downloaded ({type(error).__name__}: {error})."
             ) from error
-        labels = torch.as_tensor(read.labels)
+        labels = torch.tensor(read.labels)
         if labels.ndim != 2 or labels.shape[1] != 1 or not set(labels.unique().tolist()) <= {0, 1}:
             raise UserError(
                 f"{self.dataset} asks more than one yes-or-no question of a graph: take e.g. ogbg-molhiv."

@@ -72,6 +72,11 @@ class GraphNetwork(nn.Module):
         self.pooling = pooling
         self.dropout = dropout
 
+    def reset_parameters(self) -> None:
+        """Draw all weights anew, from torch's global generator."""
+        for layer in (*self.convs, self.head):
+            layer.reset_parameters()
+
     def embed(self, graphs: Graphs) -> Tensor:
         """Return what the classifier sees of graphs, float ``(n, hidden)``."""
         x = graphs.x

@@ -45,7 +45,8 @@ def relaxed_adjacency(logits: Tensor, noise: Tensor, temperature: float) -> Tens
                  [0.5000, 0.0000]]])
     """
     soft = torch.sigmoid((symmetric(logits) + torch.logit(noise)) / temperature)
-    return _without_loops(soft)
+    upper = soft.triu(1)  # mirrored, so that no rounding tells the directions of an edge apart
+    return upper + upper.mT
 
 
 def discrete_adjacency(logits: Tensor) -> Tensor:

@@ -13,20 +13,28 @@ import yaml
 from jsonargparse import Namespace
 from PIL import Image
 
+import baselines  # noqa: F401 - registers the methods
+import ddoq.ddoq  # noqa: F401
 from benchmarks.cli import main
 from benchmarks.commands.configured import configure
 from benchmarks.configuration.layers import expand, resolve
+from benchmarks.configuration.mistakes import concrete_subclasses, find_class
 from benchmarks.results.files import read_results
+from benchmarks.results.graphs import GRAPHS
 from benchmarks.results.transfers import read_transfers
 from benchmarks.suites.jobs import plan_suite
 from ddoq.data import load_registry
+from ddoq.distillation.distiller import Distiller
+from ddoq.graphs import GraphDataModule
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent.parent / "configs"
-DATASETS, METHODS, SCALES = (
+ALL_DATASETS, ALL_METHODS, SCALES = (
     sorted((CONFIGS / folder).glob("*.yaml")) for folder in ("datasets", "methods", "scales")
 )
 RANDOM, DIGITS = CONFIGS / "methods" / "random.yaml", CONFIGS / "datasets" / "digits.yaml"
+GRAPH_RANDOM = CONFIGS / "methods" / "graph_random.yaml"
+MOTIFS = CONFIGS / "datasets" / "motifs.yaml"
 
 
 def pixels(label: int, number: int, side: int) -> np.ndarray:
@@ -79,7 +87,7 @@ def output(tmp_path_factory) -> Path:
 
 def own_data(dataset: Path, data: Path) -> list[str]:
     """Say where a dataset's files lie, or that there are none on this machine."""
-    if dataset.stem == "digits":
+    if dataset in (DIGITS, MOTIFS):
         return ["--smoke=true"]
     if dataset.stem == "fashion_mnist":
         return ["--smoke=true", f"--data.init_args.root={data}"]
@@ -96,20 +104,29 @@ def own_data(dataset: Path, data: Path) -> list[str]:
 
 def methods() -> list[type]:
     """List the registered methods."""
-    import baselines  # noqa: F401
-    import ddoq.ddoq  # noqa: F401
-    from benchmarks.configuration.mistakes import concrete_subclasses
-    from ddoq.distillation.distiller import Distiller
-
     known = concrete_subclasses(Distiller)
     return [kind for kind in known if kind.__module__.split(".")[0] in ("ddoq", "baselines")]
 
 
-def class_of(method: Path) -> str:
-    """Find the class of a method's file, in itself or in what it extends."""
-    parts = [yaml.safe_load(file.read_text()).get("model", {}) for file in resolve(method)]
+def class_of(method: Path, key: str = "model") -> str:
+    """Find the class of a method's file, in itself or in what it extends; of a dataset's with the key ``data``."""
+    parts = [yaml.safe_load(file.read_text()).get(key, {}) for file in resolve(method)]
     return [part["class_path"] for part in parts if "class_path" in part][-1]
 
+
+def on_graphs(file: Path) -> bool:
+    """Say whether a dataset holds graphs, or a method works on them."""
+    if file.parent.name == "datasets":
+        return find_class(class_of(file, "data"), GraphDataModule) is not None
+    return find_class(class_of(file), Distiller).works_on is GraphDataModule
+
+
+DATASETS, METHODS = (
+    [file for file in files if not on_graphs(file)] for files in (ALL_DATASETS, ALL_METHODS)
+)
+GRAPH_DATASETS, GRAPH_METHODS = (
+    [file for file in files if on_graphs(file)] for files in (ALL_DATASETS, ALL_METHODS)
+)
 
 # Of the pairs, `scales/<scale>/<method>.yaml` are read by what runs at that scale.
 PAPERS = [
@@ -124,6 +141,8 @@ RUNS = dict.fromkeys(
     [
         *((DIGITS, method) for method in METHODS),
         *((dataset, RANDOM) for dataset in DATASETS),
+        *((MOTIFS, method) for method in GRAPH_METHODS),
+        *((dataset, GRAPH_RANDOM) for dataset in GRAPH_DATASETS),
         *((DIGITS, RANDOM, scale) for scale in SCALES),
         *PAPERS,
         *AT_SCALE,
@@ -139,15 +158,20 @@ def test_every_file_runs_from_distillation_to_the_table(files, tiny_data, output
     assert main(["fit", *given, *own_data(dataset, tiny_data), f"--output={output}"]) == 0
     printed = capsys.readouterr().out
     assert f"writes to {output / 'smoke'}" in printed
-    (row,) = [line for line in printed.splitlines() if line.startswith("convnet")]
+    (row,) = [
+        line
+        for line in printed.splitlines()
+        if line.startswith(("convnet", "gcn[")) and "(n=" in line
+    ]
     assert "(n=1)" in row
     assert [path.name for path in output.iterdir()] == ["smoke"]
     assert leaderboard_is_empty(output)
 
 
 def leaderboard_is_empty(output: Path) -> bool:
-    made = read_results(output / "smoke")[0] or read_transfers(output / "smoke")[0]
-    return read_results(output) == read_transfers(output) == ([], []) and made != []
+    readers = (read_results, read_transfers, GRAPHS.read_all)
+    made = [read(output / "smoke")[0] for read in readers]
+    return all(read(output) == ([], []) for read in readers) and any(made)
 
 
 @pytest.mark.parametrize("suite", sorted((CONFIGS / "suites").glob("*.yaml")), ids=lambda p: p.stem)
@@ -158,7 +182,7 @@ def test_suite_can_be_planned(suite):
 
 
 def test_every_registered_method_has_a_configuration():
-    assert {class_of(path) for path in METHODS} == {kind.__name__ for kind in methods()}
+    assert {class_of(path) for path in ALL_METHODS} == {kind.__name__ for kind in methods()}
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +205,15 @@ def test_every_method_goes_with_every_dataset(dataset, parse):
         assert shown.students
 
 
+@pytest.mark.parametrize("dataset", GRAPH_DATASETS, ids=lambda path: path.stem)
+def test_every_graph_method_goes_with_every_dataset_of_graphs(dataset, parse):
+    for method in GRAPH_METHODS:
+        shown = parse(dataset, method)
+        assert shown.model.class_path.rpartition(".")[2] == class_of(method)
+        assert shown.data.class_path.rpartition(".")[2] == class_of(dataset, "data")
+        assert [student.arch for student in shown.students] == ["gcn", "gin", "gat"]
+
+
 @pytest.mark.parametrize("scale", SCALES, ids=lambda path: path.stem)
 def test_a_scale_goes_with_every_dataset_and_leaves_its_flips(scale, parse):
     stated = yaml.safe_load(scale.read_text())
@@ -200,7 +233,7 @@ def test_a_scale_goes_with_every_dataset_and_leaves_its_flips(scale, parse):
 
 
 def test_files_of_pairs_name_layers_that_exist_and_their_class():
-    names = {path.stem for path in DATASETS}, {path.stem for path in METHODS}
+    names = {path.stem for path in ALL_DATASETS}, {path.stem for path in ALL_METHODS}
     pairs = [*(CONFIGS / "papers").glob("*/*.yaml"), *(CONFIGS / "scales").glob("*/*.yaml")]
     assert pairs
     for path in pairs:

@@ -1,5 +1,6 @@
 """Which stages another value of a key changes, for every key of the schema, with the reason where it is not plain."""
 
+from benchmarks.graphs.protocol import GraphProtocol
 from benchmarks.transfer.protocol import TransferProtocol
 from ddoq.latents.quantization import Quantizer
 from ddoq.priors.base import Sampling
@@ -45,6 +46,7 @@ EXPECTED = {
     "evaluation.sync_batchnorm": NOTHING,  # as well
     "evaluation.set_precision": NOTHING,  # of a set that is 8 bit already
     "evaluation.transfer.*": NOTHING,  # of a set that has classes
+    "evaluation.graphs.*": NOTHING,  # of a set of images; tests/test_graph_keys.py has those of graphs
     "trainer.*": NOTHING,  # where, not what: the kind of device changes nothing but rounding
     "trainer.precision": PER_CELL,  # of students alone
     "data.root": NOTHING,  # contents count, not places
@@ -230,6 +232,7 @@ VALUES = {
     "evaluation.set_precision": "uint8",
     "evaluation.transfer": TransferProtocol(iterations=5),
     "evaluation.transfer.targets": [],
+    "evaluation.graphs": GraphProtocol(epochs=5),
     "evaluation.transfer.crop_pad": 1,
     "output": "elsewhere",
     "distilled": "given",

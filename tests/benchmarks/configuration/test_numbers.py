@@ -13,6 +13,7 @@ import ddoq.ddoq  # noqa: F401
 from baselines.bilp import LossRanking
 from baselines.dm import DM
 from benchmarks.cli import main
+from benchmarks.graphs.protocol import GraphProtocol
 from benchmarks.run.bench import RecipeChoice
 from benchmarks.run.ranks import EvaluationOptions
 from benchmarks.students.recipe import Recipe
@@ -21,11 +22,12 @@ from benchmarks.students.student import Student
 from benchmarks.suites.file import read_suite
 from benchmarks.tracking.loggers import WandbOptions
 from benchmarks.transfer.protocol import TransferProtocol
-from ddoq.data import ImageDataModule
+from ddoq.data import LabelledData
 from ddoq.decoding.form import SetRecipe
 from ddoq.distillation.distiller import Distiller
 from ddoq.distillation.ingredient import Ingredient
 from ddoq.errors import UserError
+from ddoq.graphs import GraphEmbedding
 from ddoq.latents.quantization import Quantizer
 from ddoq.priors import DiTConfig, PriorSource, Sampling, VAEConfig
 from ddoq.self_supervised import BarlowTwins
@@ -33,10 +35,10 @@ from ddoq.teachers import TeacherSource
 from ddoq.trajectories import ExpertTrajectories
 
 WRONG = (float("nan"), float("inf"), -float("inf"))
-ROOTS = (Distiller, ImageDataModule, PriorSource, TeacherSource, Ingredient)
+ROOTS = (Distiller, LabelledData, PriorSource, TeacherSource, Ingredient)
 RECORDS = (
     *(Student, RecipeChoice, EvaluationOptions, WandbOptions, Recipe, SetRecipe),
-    *(VAEConfig, DiTConfig, Sampling, Quantizer, TransferProtocol),
+    *(VAEConfig, DiTConfig, Sampling, Quantizer, TransferProtocol, GraphProtocol),
 )
 # Arguments without a default, and those without which a number has no meaning.
 NEEDED: dict[str, Any] = {
@@ -51,6 +53,8 @@ NEEDED: dict[str, Any] = {
     "root": "somewhere",
     "dataset_name": "a",
     "image_size": 16,
+    "dataset": "MUTAG",
+    "embedding": GraphEmbedding(),
 }
 WHOLE = {
     Recipe: dataclasses.asdict(load_recipe("unified")),

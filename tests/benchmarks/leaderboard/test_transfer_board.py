@@ -46,7 +46,7 @@ def output(tmp_path):
     return tmp_path
 
 
-def test_alone_they_are_a_page_of_markdown(output):
+def test_alone_they_are_a_page_of_markdown_and_of_html(output):
     text = leaderboard(output)
     assert "## Transfer" in text
     assert "### From toy to other" in text
@@ -56,8 +56,12 @@ def test_alone_they_are_a_page_of_markdown(output):
         ["krr_st", "20", "41.0 ± 1.4 (n=2)", "51.0 ± 1.4 (n=2)"],
         [UNTRAINED, "", "21.0 ± 1.4 (n=2)", "31.0 ± 1.4 (n=2)"],
     ]
-    with pytest.raises(UserError, match="markdown alone"):
+    with pytest.raises(UserError, match="markdown and html alone"):
         leaderboard(output, "csv")
+    html = leaderboard(output, "html")
+    assert '<section id="transfer"' in html
+    assert "51.0 ± 1.4 (n=2)" in html
+    assert "4 results." in html
 
 
 def test_they_change_no_table_of_classification(output, tmp_path_factory, result_of):

@@ -16,9 +16,9 @@ FILES = {
 FOLDERS = {
     *("priors", "teachers", "latents", "shards", "distilled", "labels", "results", "failures"),
     *("students", "curves", "suite", "leaderboards", "wandb", "ingredients"),
-    *("decoding", "samples", "theory", "cells", "transfer"),
+    *("decoding", "samples", "theory", "cells", "transfer", "graphs"),
 }
-PREFIXES = (".ranks-", "class-", "transfer-", "pretrained-")  # of names that go on
+PREFIXES = (".ranks-", "class-", "transfer-", "pretrained-", "graphs-")  # of names that go on
 # What else is spelled there: endings, kinds of tables, a format, a pattern; and a word that is in use elsewhere.
 OTHERS = {".safetensors", ".json", ".log", ".checkpoint", ".", "markdown", "csv", "html", "_"}
 OTHERS |= {"04d", r"[^\w.-]+", "smoke", ".lock", "-", r"[0-9a-f]{16}\.json"}
@@ -119,6 +119,9 @@ def test_names_stay_as_they_were(tmp_path):
         "transfer/pretrained-0.safetensors": run.transfer_network("0"),
         "transfer/.0.checkpoint": run.transfer_checkpoint("0"),
         "transfer/.0.lock": run.transfer_lock("0"),
+        "graphs/graphs-0.json": run.graph_result("0"),
+        "graphs/.0.checkpoint": run.graph_checkpoint("0"),
+        "graphs/.0.lock": run.graph_lock("0"),
         "results/0.json": run.result("0"),
         "failures": run.failures,
         "students": run.students,

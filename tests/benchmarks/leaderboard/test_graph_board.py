@@ -1,0 +1,132 @@
+"""Results of graphs on the leaderboard: tables of their own, and none among those of images."""
+
+import pytest
+
+from benchmarks.leaderboard.board import leaderboard
+from benchmarks.results.files import write_result
+from benchmarks.results.graphs import GRAPHS, GraphCell, GraphRecord
+from benchmarks.suites.board import read_cells, read_cells_of_graphs
+from ddoq.errors import UserError
+from ddoq.storage.files import write_json
+from ddoq.storage.run_folder import RunFolder
+
+
+def record_of(method="doscond", seed=0, test=0.5, ipc=10, student="gcn", **data) -> GraphRecord:
+    """Make a result that nobody measured."""
+    description = {"name": "toy", "val_graphs": 40, "test_graphs": 1000, "notes": [], **data}
+    return GraphRecord(
+        cell=GraphCell("toy", method, ipc, student, seed, 0),
+        config={
+            "data": description,
+            "set": {"method": method, "seed": 0, "settings": {"ipc": ipc, "seed": 0}},
+            "student": {"arch": student},
+            "seed": seed,
+            "protocol": {"epochs": 500, "batch_size": 128, "lr": 0.001, "validate_every": 1},
+        },
+        metric="accuracy",
+        test_last=test,
+        test_best=test + 0.1,
+        val_best=0.7,
+        best_epoch=7,
+        train_loss=0.1,
+        cost={"seconds": 1.0},
+        distilled={"fingerprint": method, "stored_bytes": 2048},
+        provenance={},
+        created="2026-01-01T00:00:00+00:00",
+    )
+
+
+def write(folder, *records) -> None:
+    for record in records:
+        record.write(RunFolder(folder).graph_result(record.config_hash))
+
+
+@pytest.fixture
+def output(tmp_path):
+    for method, test in (("doscond", 0.5), ("graph-random", 0.3)):
+        write(tmp_path, *(record_of(method, seed, test + 0.02 * seed) for seed in (0, 1)))
+    return tmp_path
+
+
+def cells(text: str) -> list[list[str]]:
+    lines = [line.split("|") for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line[1:-1]] for line in lines]
+
+
+def test_alone_they_are_a_page_of_markdown_and_of_html(output):
+    text = leaderboard(output)
+    assert "## Graphs" in text
+    assert "### toy, 10 graphs per class" in text
+    assert cells(text)[2:] == [
+        ["doscond", "51.0 ± 1.4 (n=2)", "61.0 ± 1.4 (n=2)", "51.0", "2,048"],
+        ["graph-random", "31.0 ± 1.4 (n=2)", "41.0 ± 1.4 (n=2)", "31.0", "2,048"],
+    ]
+    html = leaderboard(output, "html")
+    assert '<section id="graphs"' in html
+    assert "51.0 ± 1.4 (n=2)" in html
+    assert "4 results." in html
+    with pytest.raises(UserError, match="written as markdown and html alone"):
+        leaderboard(output, "csv")
+
+
+def test_they_change_no_table_of_images(output, tmp_path_factory, result_of):
+    alone = tmp_path_factory.mktemp("alone")
+    result = result_of(method="random")
+    for root in (alone, output):
+        write_result(RunFolder(root).results, result)
+    plain, both = leaderboard(alone), leaderboard(output)
+    assert both.startswith(plain.rstrip("\n"))
+    assert both.count("## Graphs") == 1
+    assert leaderboard(output, "csv") == leaderboard(alone, "csv")
+    assert leaderboard(output, "latex") == leaderboard(alone, "latex")
+    assert 'id="graphs"' not in leaderboard(alone, "html")
+
+
+def test_budgets_protocols_and_data_are_tables_of_their_own(output):
+    other = record_of(ipc=1)
+    write(output, other, record_of(seed=5, notes=["Changed."]))
+    titles = [line for line in leaderboard(output).splitlines() if line.startswith("###")]
+    assert len(titles) == 3
+    assert titles[0] == "### toy, 1 graphs per class"
+    assert "Random graphs are missing from this table" in leaderboard(output)
+
+
+def test_sets_of_other_settings_are_rows_of_their_own(output):
+    record = record_of(seed=9)
+    record.config["set"]["settings"] = {"ipc": 10, "seed": 0, "iterations": 7}
+    write(output, record)
+    names = [row[0] for row in cells(leaderboard(output))[2:]]
+    assert len(names) == 3
+    assert sum(name.startswith("doscond [") for name in names) >= 1
+
+
+def test_a_file_that_was_edited_is_left_out_and_named(output):
+    path = min((output / "graphs").iterdir())
+    path.write_text(path.read_text().replace('"seconds": 1.0', '"seconds": 2.0'))
+    text = leaderboard(output)
+    assert "## Left out" in text
+    assert path.name in text
+
+
+def test_those_of_smoke_runs_are_no_results(output):
+    write(RunFolder(output).smoke, record_of(seed=7))
+    assert "(n=3)" not in leaderboard(output)
+
+
+def test_suites_read_them_beside_other_results(output, result_of):
+    result = result_of(method="random")
+    ordinary = write_result(RunFolder(output).results, result)
+    paths = [ordinary, *(output / "graphs").iterdir()]
+    write_json(output / "report.json", [str(path) for path in paths])
+    results, problems = read_cells([output / "report.json"])
+    assert ([r.config_hash for r in results], problems) == ([result.config_hash], [])
+    graphs, damaged = read_cells_of_graphs([output / "report.json"])
+    assert (len(graphs), damaged) == (4, [])
+
+
+def test_a_renamed_file_is_none(output):
+    path = min((output / "graphs").iterdir())
+    path.rename(path.with_name("graphs-0123456789abcdef.json"))
+    _, problems = GRAPHS.read_all(output)
+    assert len(problems) == 1
+    assert "does not hash to its own name" in problems[0]
