@@ -1,10 +1,11 @@
-"""What every dataset offers: two splits of labelled uint8 images, a class registry and a fingerprint."""
+"""What every dataset offers: classes and fingerprints; of images also two splits of labelled uint8 images."""
 
 import copy
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
+import lightning as L
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -13,12 +14,12 @@ from typing_extensions import TypeVar
 from ddoq.bounds import check_normalisation
 from ddoq.data.class_registry import ClassRegistry
 from ddoq.data.decoding import MAX_IMAGE_SIZE, check_image_size
-from ddoq.data.labelled import LabelledData
 from ddoq.data.sampler import ExactDistributedSampler
 from ddoq.data.splits import ImageSplit, hash_split, limit_classes
 from ddoq.errors import UserError
-from ddoq.smoke import accepted, lower
+from ddoq.smoke import Tiny, accepted, lower
 from ddoq.storage.fingerprints import hash_config
+from ddoq.storage.keys import seen_key
 
 # Mean and standard deviation of ImageNet in RGB, as torchvision's reference training code states them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -41,6 +42,58 @@ def check_test_resize(option: str, image_size: int, resize: int) -> None:
             f"{option} must be a whole number from {image_size} (image_size) to {2 * image_size}, not {resize!r}: the "
             "shorter side of a test image is brought to it, then the centre is cut out."
         )
+
+
+class LabelledData(Tiny, L.LightningDataModule, ABC):
+    """A labelled dataset: what the key ``data`` of a configuration may name.
+
+    Attributes:
+        holds: What its samples are, in the plural, e.g. ``images``.
+        name: What tables call it.
+        classes: Its classes; there after :meth:`setup`.
+    """
+
+    holds: ClassVar[str]
+    name: str
+    classes: ClassRegistry
+    _loaded: bool = False
+
+    @abstractmethod
+    def setup(self, stage: str = "") -> None:
+        """Open the data once; later calls do nothing."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Return what results record of the dataset, as JSON values; needs :meth:`setup`."""
+
+    def require_setup(self) -> None:
+        """Refuse to go on with a dataset that is not open.
+
+        Raises:
+            UserError: Before :meth:`setup`.
+        """
+        if not self._loaded:
+            raise UserError(f"{self.name} is not open yet: call setup() on the dataset first.")
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are; needs :meth:`setup`."""
+        return len(self.classes)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that :meth:`describe` says; needs :meth:`setup`."""
+        return hash_config(self.describe())
+
+    @property
+    def train_fingerprint(self) -> str:
+        """Hash of what decides the training samples and their labels, and of nothing else; needs :meth:`setup`."""
+        return seen_key(self.describe())
+
+    @property
+    def normalized_fingerprint(self) -> str:
+        """As :attr:`train_fingerprint`, with mean and deviation, for parts that see normalised samples."""
+        return seen_key(self.describe(), normalized=True)
 
 
 class ImageDataModule(LabelledData):

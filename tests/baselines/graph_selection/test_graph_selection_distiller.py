@@ -58,9 +58,7 @@ def test_graphs_are_chosen_by_their_embeddings(kind, motifs, trainer, output):
     assert torch.equal(graphs_of(distilled).x, motifs.train.select(torch.tensor(rows)).x)
     facts = distilled.metadata["ingredients"]["embedding"]
     assert set(facts) == {"seconds", "validation"}
-    assert len(list((output / "ingredients").iterdir())) == len(
-        list((output / "ingredients").glob("GraphEmbedding-*"))
-    )
+    assert len(list((output / "ingredients").glob("GraphEmbedding-*"))) == 1
 
 
 def test_seeds_share_shards_and_an_embedding_decides_them(motifs):
