@@ -85,7 +85,11 @@ class DosCond(GraphMethod):
         self.batch_real = batch_real
         self.distance = distance
         self.density_weight = density_weight
-        self.network_settings: dict[str, Any] = {"hidden": hidden, "depth": depth, "pooling": pooling}
+        self.network_settings: dict[str, Any] = {
+            "hidden": hidden,
+            "depth": depth,
+            "pooling": pooling,
+        }
 
     @classmethod
     def tiny(cls, given: Mapping[str, Any]) -> dict[str, Any]:

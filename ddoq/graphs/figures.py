@@ -46,6 +46,10 @@ def graph_sheet(
             ax.axis("off")
         line[0].set_title(drawable(name)[:24], loc="left", fontsize=9)
         for ax, position in zip(line, chosen.tolist(), strict=False):
+            ax.axis("on")  # a frame tells nodes without edges from those of the next graph
+            ax.tick_params(left=False, bottom=False)
+            for side in ax.spines.values():
+                side.set_color("#dddddd")
             x, edges = graphs.single(position)
             drawn = nx.Graph()
             drawn.add_nodes_from(range(len(x)))

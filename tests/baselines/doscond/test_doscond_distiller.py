@@ -116,11 +116,11 @@ def test_only_what_is_denser_than_at_the_start_costs():
 
 
 def test_it_comes_nearer_to_real_gradients(attached, motifs):
-    """From nodes without features or edges, under networks that no step has drawn."""
+    """From nodes that are all alike and have no edges, under networks that no step has drawn."""
     method = attached(ipc=1)
     real = motifs.train.select(motifs.train.of_class(1))
     size = (1, motifs.mean_nodes)
-    blank = torch.zeros(*size, motifs.num_features), torch.zeros(*size, size[1])
+    blank = torch.ones(*size, motifs.num_features), torch.zeros(*size, size[1])
     synthetic = SyntheticGraphs(*blank, 1, (0.05, 0.05), 99)
     networks = [
         draw_graph_network("gcn", motifs.num_features, 2, "test", number, seed=0, hidden=8)
@@ -136,7 +136,7 @@ def test_it_comes_nearer_to_real_gradients(attached, motifs):
     network = draw_graph_network("gcn", motifs.num_features, 2, "steps", seed=0, hidden=8)
     for step in range(60):
         synthetic.descend(method._loss(network, synthetic, real, 1, step), step)
-    assert gap() < 0.5 * before
+    assert gap() < 0.1 * before
 
 
 def test_two_ranks_give_the_same_bits(attached, trainer, tmp_path):
