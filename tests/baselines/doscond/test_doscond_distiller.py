@@ -136,7 +136,7 @@ def test_it_comes_nearer_to_real_gradients(attached, motifs):
     network = draw_graph_network("gcn", motifs.num_features, 2, "steps", seed=0, hidden=8)
     for step in range(60):
         synthetic.descend(method._loss(network, synthetic, real, 1, step), step)
-    assert gap() < 0.1 * before
+    assert gap() < 0.2 * before
 
 
 def test_two_ranks_give_the_same_bits(attached, trainer, tmp_path):
