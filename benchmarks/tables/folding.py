@@ -358,15 +358,20 @@ def distinguish(items: Sequence[Mapping[str, Any]]) -> list[str]:
         items: Nested mappings of JSON values.
 
     Returns:
-        A text for each; empty where there is nothing to tell.
+        A text for each; empty where there is nothing to tell. What an item lacks is left out of its
+        text, and named as absent where nothing else is left.
 
     Example:
         >>> distinguish([{"a": {"power": 1.0, "k": 2}}, {"a": {"power": 0.5, "k": 2}}])
         ['power=1.0', 'power=0.5']
+        >>> distinguish([{"power": 1.0}, {"power": 1.0, "faithful": True}])
+        ['faithful=absent', 'faithful=true']
+        >>> distinguish([{"power": 1.0}, {"power": 0.5, "faithful": True}])
+        ['power=1.0', 'faithful=true, power=0.5']
     """
     flat = [_leaves(item) for item in items]
     keys = sorted({key for leaves in flat for key in leaves})
-    differing = [key for key in keys if len({leaves.get(key, "absent") for leaves in flat}) > 1]
+    differing = [key for key in keys if len({leaves.get(key) for leaves in flat}) > 1]
     # An empty mapping beside a filled one: the entries of the filled one say it all.
     differing = [key for key in differing if not any(k.startswith(f"{key}.") for k in differing)]
     short = [key.rpartition(".")[2] for key in differing]
@@ -374,10 +379,13 @@ def distinguish(items: Sequence[Mapping[str, Any]]) -> list[str]:
         key: last if short.count(last) == 1 else key
         for key, last in zip(differing, short, strict=True)
     }
-    return [
-        ", ".join(f"{shown[key]}={leaves.get(key, 'absent').strip(chr(34))}" for key in differing)
-        for leaves in flat
-    ]
+    texts = []
+    for leaves in flat:
+        told = [key for key in differing if key in leaves] or differing
+        texts.append(
+            ", ".join(f"{shown[key]}={leaves.get(key, 'absent').strip(chr(34))}" for key in told)
+        )
+    return texts
 
 
 def _leaves(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
