@@ -23,11 +23,13 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 # The folders behind reports in docs, with what rows are compared with and the heading of each.
 REPORTS = {
     "budgets": (["d4m", "random"], "Where does optimal quantisation win?"),
+    "budgets_features": (["d4m", "random"], "What does a better autoencoder bring?"),
     "weights": (["d4m", "random"], "Do DDOQ's weights help?"),
     "weights_causes": (["kmeans-selection", "ddoq"], "When do weights help? All numbers"),
 }
 PAGES = {
     "budgets": "budgets.md",
+    "budgets_features": "budgets_features.md",
     "weights": "weights.md",
     "weights_causes": "weights_causes_numbers.md",
 }
