@@ -12,6 +12,7 @@ import baselines  # noqa: F401 - registers the methods
 import ddoq.ddoq  # noqa: F401
 from baselines.bilp import LossRanking
 from baselines.dm import DM
+from baselines.glad import PriorDecoder
 from benchmarks.cli import main
 from benchmarks.graphs.protocol import GraphProtocol
 from benchmarks.run.bench import RecipeChoice
@@ -55,6 +56,7 @@ NEEDED: dict[str, Any] = {
     "image_size": 16,
     "dataset": "MUTAG",
     "embedding": GraphEmbedding(),
+    "generator": PriorDecoder(),
 }
 WHOLE = {
     Recipe: dataclasses.asdict(load_recipe("unified")),

@@ -64,6 +64,7 @@ def test_the_dataset_is_set_up_in_one_place():
         == [
             "benchmarks/commands/check.py: module.setup()",
             "benchmarks/run/bench.py: self.data.setup()",
+            "benchmarks/run/graph_bench.py: self.data.setup()",  # the same for graphs
             "benchmarks/transfer/protocol.py: target.setup()",  # further datasets, beside that of the run
         ]
     )
