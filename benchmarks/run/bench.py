@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from benchmarks.results.files import Result
 from benchmarks.results.records import now
 from benchmarks.run.cells import CellRunner
 from benchmarks.run.checks import check_classes, check_failures, check_labels, check_students
+from benchmarks.run.kept import keep_configuration
 from benchmarks.run.ranks import EvaluationOptions, JointRanks, Ranks, joint_arguments
 from benchmarks.run.warnings import set_warnings, teacher_warnings
 from benchmarks.statistics.transfers import transfer_table
@@ -32,9 +32,8 @@ from ddoq.distillation.tables import at_budget
 from ddoq.errors import UserError
 from ddoq.labels.compact import check_top_k
 from ddoq.priors import Prior, PriorSource
-from ddoq.storage.disk import WriteError
-from ddoq.storage.files import read_json, write_json
-from ddoq.storage.fingerprints import hash_config, plain
+from ddoq.storage.files import write_json
+from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.run_folder import RunFolder, SetFolder
 from ddoq.teachers import Teacher, TeacherSource
 
@@ -156,25 +155,13 @@ class Bench:
             names = SetFolder(folder)
             if not names.sheet.exists():
                 set_sheet(distilled, names.sheet)
-            self._keep_config(names.config)
+            keep_configuration(names.config, self.config)
             log_distilled_set(self.wandb, folder, self.output, self.config)
         say(
             f"distilled set: {len(distilled)} images by {distiller.method}, "
             f"{distilled.metadata['cost']['seconds']:.1f} s of work, in {folder}"
         )
         return distilled, folder
-
-    def _keep_config(self, path: Path) -> None:
-        """Write the configuration beside the set, unless it is there; a read-only output may lack it."""
-        with suppress(UserError):
-            if path.is_file() and read_json(path) == plain(self.config):
-                return
-        try:
-            write_json(path, self.config)
-        except WriteError as error:
-            if not error.read_only:
-                raise
-            say(f"note: {error} The configuration of this run is not kept there.")
 
     def _check_evaluation(self) -> None:
         """Refuse what could not be evaluated, before minutes of work."""

@@ -1,7 +1,6 @@
 """The stages of a run on graphs: distillation, evaluation of every student, the table."""
 
 import functools
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import lightning as L
 from benchmarks.graphs.running import GraphRun, check_graph_students
 from benchmarks.results.graphs import GraphRecord
 from benchmarks.run.checks import check_classes, check_names
+from benchmarks.run.kept import keep_configuration
 from benchmarks.run.ranks import EvaluationOptions, Ranks
 from benchmarks.statistics.graphs import graph_table
 from benchmarks.students.student import Student
@@ -22,9 +22,7 @@ from ddoq.errors import UserError
 from ddoq.graphs.data import GraphDataModule
 from ddoq.graphs.figures import graph_sheet
 from ddoq.graphs.sets import graphs_of
-from ddoq.storage.disk import WriteError
-from ddoq.storage.files import read_json, write_json
-from ddoq.storage.fingerprints import plain
+from ddoq.storage.files import write_json
 from ddoq.storage.run_folder import SetFolder
 
 
@@ -116,24 +114,12 @@ class GraphBench:
             names = SetFolder(folder)
             if not names.sheet.exists():
                 graph_sheet(graphs_of(distilled), distilled.class_names, names.sheet)
-            self._keep_config(names.config)
+            keep_configuration(names.config, self.config)
         say(
             f"distilled set: {len(distilled)} graphs by {self.distiller.method}, "
             f"{distilled.metadata['cost']['seconds']:.1f} s of work, in {folder}"
         )
         return distilled, folder
-
-    def _keep_config(self, path: Path) -> None:
-        """Write the configuration beside the set, unless it is there; a read-only output may lack it."""
-        with suppress(UserError):
-            if path.is_file() and read_json(path) == plain(self.config):
-                return
-        try:
-            write_json(path, self.config)
-        except WriteError as error:
-            if not error.read_only:
-                raise
-            say(f"note: {error} The configuration of this run is not kept there.")
 
     def _evaluate(self, distilled: DistilledSet) -> list[GraphRecord]:
         run = GraphRun(
