@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from benchmarks.graphs.protocol import GraphProtocol
-from benchmarks.results.graphs import GRAPHS_FORMAT, GraphCell, GraphRecord, find_graph_result
+from benchmarks.results.graphs import GRAPHS, GRAPHS_FORMAT, GraphCell, GraphRecord
 from benchmarks.results.records import SetConfig, now
+from benchmarks.results.running import SealedRun
 from benchmarks.students.student import Student
-from ddoq.console import say
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
 from ddoq.finite import NotFiniteError
@@ -22,12 +22,9 @@ from ddoq.graphs.data import GraphDataModule
 from ddoq.graphs.sets import graphs_of
 from ddoq.graphs.training import Training, answers, score
 from ddoq.networks import count_parameters
-from ddoq.storage.checkpoints import Checkpoint
-from ddoq.storage.fingerprints import hash_config, plain
-from ddoq.storage.locks import locked
+from ddoq.storage.fingerprints import plain
 from ddoq.storage.provenance import provenance
 from ddoq.storage.records import hashed_fields
-from ddoq.storage.run_folder import RunFolder
 
 _MEND = "Lower evaluation.graphs.lr, or the student's own lr."
 
@@ -67,7 +64,7 @@ def check_graph_students(students: Sequence[Student]) -> None:
 
 
 @dataclass
-class GraphRun:
+class GraphRun(SealedRun[_Place, GraphRecord]):
     """The evaluation of one set of graphs.
 
     Attributes:
@@ -90,6 +87,8 @@ class GraphRun:
     seeds: Sequence[int]
     output: Path
     device: torch.device
+
+    kind = GRAPHS
 
     def __post_init__(self) -> None:
         """Read the graphs."""
@@ -122,53 +121,20 @@ class GraphRun:
         )
         return written
 
-    def path(self, place: _Place) -> Path:
-        """Name the result file of a cell."""
-        return RunFolder(self.output).graph_result(hash_config(self.config(place)))
+    def name(self, place: _Place) -> str:
+        """Say what messages call a cell."""
+        return f"{place.student.label}, seed {place.seed}"
 
-    def run(self, rank: int = 0, world_size: int = 1, *, force: bool = False) -> list[str]:
-        """Run a share of the cells; what is stored is reused.
+    def summary(self, place: _Place, record: GraphRecord) -> str:
+        """Say in a line what came out."""
+        return (
+            f"{self.name(place)}: test {record.metric} {record.test_last:.2%} after the last epoch, {record.test_best:.2%} "
+            f"after the best on validation graphs ({record.best_epoch}), {record.cost['seconds']:.1f} s"
+        )
 
-        Args:
-            rank: Which share.
-            world_size: How many shares.
-            force: Run again what is stored.
-
-        Returns:
-            A message for every cell that diverged.
-        """
-        failures = []
-        for place in self.places()[rank::world_size]:
-            who = f"{place.student.label}, seed {place.seed}"
-            try:
-                self._run(place, who, force)
-            except NotFiniteError as error:
-                failures.append(f"{who}: {error}")
-                print(f"failed: {who}: {error}", flush=True)
-        return failures
-
-    def records(self) -> list[GraphRecord]:
-        """Read the results of all cells that have one."""
-        stored = (find_graph_result(self.path(place)) for place in self.places())
-        return [record for record in stored if record is not None]
-
-    def _run(self, place: _Place, who: str, force: bool) -> None:
-        path, key = self.path(place), hash_config(self.config(place))
-        if not force and find_graph_result(path) is not None:
-            return
-        waiting = f"waiting for {who}: another process works on it"
-        with locked(RunFolder(self.output).graph_lock(key), waiting):
-            if force or find_graph_result(path) is None:
-                record = self._evaluate(place, who, key)
-                record.write(path)
-                say(
-                    f"{who}: test {record.metric} {record.test_last:.2%} after the last epoch, {record.test_best:.2%} after the "
-                    f"best on validation graphs ({record.best_epoch}), {record.cost['seconds']:.1f} s"
-                )
-
-    def _evaluate(self, place: _Place, who: str, key: str) -> GraphRecord:
+    def evaluate(self, place: _Place, key: str) -> GraphRecord:
         """Train and test one student."""
-        checkpoint = Checkpoint(RunFolder(self.output).graph_checkpoint(key), key)
+        checkpoint = self.checkpoint(key)
         student, seed = place.student, place.seed
         network = draw_graph_network(
             student.arch,
@@ -191,7 +157,7 @@ class GraphRun:
             restore=lambda state: vars(best).update(state),
         )
         try:
-            loss = training.run(checkpoint, who, _MEND)
+            loss = training.run(checkpoint, self.name(place), _MEND)
             last = self._score(network, "test")
         except NotFiniteError:
             checkpoint.clear()  # nobody shall go on from there

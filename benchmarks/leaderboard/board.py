@@ -9,7 +9,8 @@ from benchmarks.results.columns import flat
 from benchmarks.results.files import Failure, Result, read_failures, read_folder
 from benchmarks.results.graphs import GRAPHS as GRAPH_RESULTS
 from benchmarks.results.graphs import GraphRecord
-from benchmarks.results.transfers import TransferRecord, read_transfers
+from benchmarks.results.transfers import TRANSFERS as TRANSFER_RESULTS
+from benchmarks.results.transfers import TransferRecord
 from benchmarks.statistics.graphs import GRAPHS, graph_listings
 from benchmarks.statistics.listings import (
     CEILING,
@@ -60,7 +61,7 @@ class Board:
         """Read a folder with all folders in it."""
         reading = read_folder(folder)
         failures, unreadable = read_failures(folder, reading.results)
-        transfers, damaged = read_transfers(folder)
+        transfers, damaged = TRANSFER_RESULTS.read_all(folder)
         graphs, spoiled = GRAPH_RESULTS.read_all(folder)
         problems = reading.problems + unreadable + damaged + spoiled
         return cls(reading.results, problems, failures, reading.notes, transfers, graphs)

@@ -1,12 +1,9 @@
 """Result files of graphs: one JSON for each set of graphs, student and seed, apart from those of images."""
 
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.results.sealed import Kind
-from ddoq.storage.damage import read_or_set_aside
-from ddoq.storage.fingerprints import hash_config
+from benchmarks.results.sealed import Kind, SealedRecord
 from ddoq.storage.run_folder import RunFolder
 
 GRAPHS_FORMAT = 1  # raised when a change of code changes numbers, or the meaning of the fields
@@ -34,7 +31,7 @@ class GraphCell:
 
 
 @dataclass(frozen=True)
-class GraphRecord:
+class GraphRecord(SealedRecord):
     """One result of graphs.
 
     Attributes:
@@ -65,38 +62,16 @@ class GraphRecord:
     provenance: dict[str, Any]
     created: str
 
-    @property
-    def config_hash(self) -> str:
-        """Hash of the configuration."""
-        return hash_config(self.config)
-
-    def write(self, path: Path) -> None:
-        """Write it with a checksum, atomically."""
-        GRAPHS.write(path, asdict(self))
-
-
-def _build(values: dict[str, Any]) -> GraphRecord:
-    values["cell"] = GraphCell(**values["cell"])
-    return GraphRecord(**{item.name: values[item.name] for item in fields(GraphRecord)})
-
-
-def _order(record: GraphRecord) -> tuple[Any, ...]:
-    cell = record.cell
-    seed = -1 if cell.distill_seed is None else cell.distill_seed
-    return cell.dataset, cell.ipc, cell.method, cell.student, cell.seed, seed, record.config_hash
-
 
 GRAPHS = Kind(
-    "ddoq-bench graphs",
-    "graphs",
-    GRAPHS_FORMAT,
-    _build,
-    RunFolder.graph_result,
-    RunFolder.is_graph_result,
-    _order,
+    name="ddoq-bench graphs",
+    what="graphs",
+    format=GRAPHS_FORMAT,
+    record=GraphRecord,
+    cell=GraphCell,
+    order=("dataset", "ipc", "method", "student"),
+    path=RunFolder.graph_result,
+    lock=RunFolder.graph_lock,
+    checkpoint=RunFolder.graph_checkpoint,
+    is_named=RunFolder.is_graph_result,
 )
-
-
-def find_graph_result(path: Path) -> GraphRecord | None:
-    """Return a stored result; None where there is none. A damaged one is set aside."""
-    return read_or_set_aside(path, GRAPHS.read)

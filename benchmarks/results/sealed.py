@@ -1,27 +1,46 @@
 """Result files of kinds of their own, such as those of transfer: sealed, named by a hash, read apart from all others."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import Field, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from ddoq.errors import UserError
-from ddoq.storage.damage import DamagedError
+from ddoq.storage.damage import DamagedError, read_or_set_aside
 from ddoq.storage.files import read_json, read_sealed, write_sealed
+from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.run_folder import RunFolder
 
 _MEND = "Restore it, or run that cell again, which sets it aside."
 
 
-class Hashed(Protocol):
-    """A record with a name of its own."""
+class SealedRecord:
+    """What the records of all kinds have; their fields are those of the dataclasses below it.
+
+    Attributes:
+        cell: A dataclass that says what it is called; ``seed`` and ``distill_seed`` are among its fields.
+        config: All that decides the numbers, as JSON values.
+        cost: ``seconds`` and ``params``.
+        distilled: Facts about the set.
+        provenance: See :func:`ddoq.storage.provenance.provenance`.
+        created: When, as ISO 8601 in UTC.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+    cell: Any
+    config: dict[str, Any]
+    cost: dict[str, Any]
+    distilled: dict[str, Any]
+    provenance: dict[str, Any]
+    created: str
 
     @property
     def config_hash(self) -> str:
-        """Hash of all that decides its numbers."""
+        """Hash of the configuration."""
+        return hash_config(self.config)
 
 
-Record = TypeVar("Record", bound=Hashed)
+Record = TypeVar("Record", bound=SealedRecord)
 
 
 @dataclass(frozen=True)
@@ -32,23 +51,33 @@ class Kind(Generic[Record]):
         name: What the files say that they are, e.g. ``ddoq-bench transfer``.
         what: What errors call them.
         format: Of their fields.
-        build: Makes a record of a file's values; raises ``KeyError`` or ``TypeError`` for what lacks some.
+        record: The dataclass of a file's values.
+        cell: That of its ``cell``.
+        order: Fields of the cell by which records are sorted; seeds come last.
         path: Names the file of a hash in an output.
+        lock: Names the file that the process that works on it holds a lock on.
+        checkpoint: Names the file of the checkpoint of its training.
         is_named: Says whether a file is named as one of them.
-        order: Sorts records.
     """
 
     name: str
     what: str
     format: int
-    build: Callable[[dict[str, Any]], Record]
+    record: type[Record]
+    cell: type[Any]
+    order: tuple[str, ...]
     path: Callable[[RunFolder, str], Path]
+    lock: Callable[[RunFolder, str], Path]
+    checkpoint: Callable[[RunFolder, str], Path]
     is_named: Callable[[Path], bool]
-    order: Callable[[Record], tuple[Any, ...]]
 
-    def write(self, path: Path, values: Mapping[str, Any]) -> None:
-        """Write a record's values with a checksum, atomically."""
-        write_sealed(path, {"kind": self.name, "format": self.format, **values})
+    def write(self, path: Path, record: Record) -> None:
+        """Write a record with a checksum, atomically."""
+        write_sealed(path, {"kind": self.name, "format": self.format, **asdict(record)})
+
+    def find(self, path: Path) -> Record | None:
+        """Return a stored result; None where there is none. A damaged one is set aside."""
+        return read_or_set_aside(path, self.read)
 
     def read(self, path: Path) -> Record:
         """Read a result and check it.
@@ -68,7 +97,8 @@ class Kind(Generic[Record]):
                 f"{path} is a result of {self.what} of another format. Use the version that wrote it."
             )
         try:
-            record = self.build(values)
+            values["cell"] = self.cell(**values["cell"])
+            record = self.record(**{item.name: values[item.name] for item in fields(self.record)})
         except (KeyError, TypeError) as error:
             raise DamagedError(path, f"lacks what a result holds ({error})", _MEND) from None
         if path.name != self.path(RunFolder(path.parent), record.config_hash).name:
@@ -99,7 +129,13 @@ class Kind(Generic[Record]):
                 problems.append(str(error))
                 continue
             records.setdefault(record.config_hash, record)
-        return sorted(records.values(), key=self.order), problems
+        return sorted(records.values(), key=self._rank), problems
+
+    def _rank(self, record: Record) -> tuple[Any, ...]:
+        cell = record.cell
+        distill_seed = -1 if cell.distill_seed is None else cell.distill_seed
+        names = (getattr(cell, name) for name in self.order)
+        return (*names, cell.seed, distill_seed, record.config_hash)
 
     def _is_one(self, path: Path) -> bool:
         """Say whether a file says, or its name does, that it is of this kind."""

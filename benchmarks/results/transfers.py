@@ -1,16 +1,12 @@
 """Result files of transfer: one JSON for each start, student, seed and target dataset, apart from those of classification."""
 
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.results.sealed import Kind
-from ddoq.storage.damage import read_or_set_aside
-from ddoq.storage.fingerprints import hash_config
+from benchmarks.results.sealed import Kind, SealedRecord
 from ddoq.storage.run_folder import RunFolder
 
 TRANSFER_FORMAT = 1  # raised when a change of code changes numbers, or the meaning of the fields
-TRANSFER = "ddoq-bench transfer"
 UNTRAINED = "not pre-trained"  # the start of a network that learned from no set
 
 
@@ -38,7 +34,7 @@ class TransferCell:
 
 
 @dataclass(frozen=True)
-class TransferRecord:
+class TransferRecord(SealedRecord):
     """One result of transfer.
 
     Attributes:
@@ -63,49 +59,16 @@ class TransferRecord:
     provenance: dict[str, Any]
     created: str
 
-    @property
-    def config_hash(self) -> str:
-        """Hash of the configuration."""
-        return hash_config(self.config)
-
-    def write(self, path: Path) -> None:
-        """Write it with a checksum, atomically."""
-        TRANSFERS.write(path, asdict(self))
-
-
-def _build(values: dict[str, Any]) -> TransferRecord:
-    values["cell"] = TransferCell(**values["cell"])
-    return TransferRecord(**{item.name: values[item.name] for item in fields(TransferRecord)})
-
-
-def _order(record: TransferRecord) -> tuple[Any, ...]:
-    cell = record.cell
-    seed = -1 if cell.distill_seed is None else cell.distill_seed
-    first = (cell.source, cell.target, cell.start, cell.images, cell.student)
-    return (*first, cell.seed, seed, record.config_hash)
-
 
 TRANSFERS = Kind(
-    TRANSFER,
-    "transfer",
-    TRANSFER_FORMAT,
-    _build,
-    RunFolder.transfer,
-    RunFolder.is_transfer,
-    _order,
+    name="ddoq-bench transfer",
+    what="transfer",
+    format=TRANSFER_FORMAT,
+    record=TransferRecord,
+    cell=TransferCell,
+    order=("source", "target", "start", "images", "student"),
+    path=RunFolder.transfer,
+    lock=RunFolder.transfer_lock,
+    checkpoint=RunFolder.transfer_checkpoint,
+    is_named=RunFolder.is_transfer,
 )
-
-
-def read_transfer(path: Path) -> TransferRecord:
-    """Read a result of transfer and check it; see :meth:`Kind.read`."""
-    return TRANSFERS.read(path)
-
-
-def find_transfer(path: Path) -> TransferRecord | None:
-    """Return a stored result; None where there is none. A damaged one is set aside."""
-    return read_or_set_aside(path, read_transfer)
-
-
-def read_transfers(folder: Path) -> tuple[list[TransferRecord], list[str]]:
-    """Read all results of transfer below a folder; see :meth:`Kind.read_all`."""
-    return TRANSFERS.read_all(folder)

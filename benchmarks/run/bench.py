@@ -12,8 +12,9 @@ from benchmarks.results.files import Result
 from benchmarks.results.records import now
 from benchmarks.run.cells import CellRunner
 from benchmarks.run.checks import check_classes, check_failures, check_labels, check_students
-from benchmarks.run.kept import keep_configuration
+from benchmarks.run.kept import keep_configuration, list_made
 from benchmarks.run.ranks import EvaluationOptions, JointRanks, Ranks, joint_arguments
+from benchmarks.run.sealed_cells import run_cells
 from benchmarks.run.warnings import set_warnings, teacher_warnings
 from benchmarks.statistics.transfers import transfer_table
 from benchmarks.students.recipes import OWN, Recipe, load_recipe, own_recipe
@@ -32,7 +33,6 @@ from ddoq.distillation.tables import at_budget
 from ddoq.errors import UserError
 from ddoq.labels.compact import check_top_k
 from ddoq.priors import Prior, PriorSource
-from ddoq.storage.files import write_json
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.run_folder import RunFolder, SetFolder
 from ddoq.teachers import Teacher, TeacherSource
@@ -123,7 +123,7 @@ class Bench:
     def distill(self) -> None:
         """Distil, or reuse what is stored."""
         _, folder = self._distilled_set()
-        self._write_report([folder])
+        list_made(self.report, self.trainer, [folder])
 
     def fit(self) -> list[Result]:
         """Distil, then train and test every student."""
@@ -217,7 +217,7 @@ class Bench:
             if text not in announced:
                 say(f"warning: {text}")
         run = RunFolder(self.output)
-        self._write_report([run.result(result.config_hash) for result in results])
+        list_made(self.report, self.trainer, [run.result(result.config_hash) for result in results])
         hashes = {hash_config(runner.cell_config(*cell)) for cell in cells}
         check_failures(run, hashes, results, started)
         return results
@@ -247,18 +247,7 @@ class Bench:
             self.output,
             self.trainer.strategy.root_device,
         )
-        ranks = Ranks(self.trainer, self.output)
-        ranks.destroy_process_group()
-        failures = run.run(ranks.rank, ranks.world_size, force=self.force)
-        ranks.barrier()
-        records = run.records()
-        say(transfer_table(records))
-        self._write_report([run.path(place) for place in run.places()])
-        if failures or len(records) < len(run.places()):
-            raise UserError(
-                f"{len(run.places()) - len(records)} of {len(run.places())} students have no result of transfer: "
-                f"{'; '.join(failures) or 'those of another rank failed'}"
-            )
+        run_cells(run, self.trainer, transfer_table, force=self.force, report=self.report)
 
     def _recipe_for(self, distilled: DistilledSet) -> Recipe:
         if self.recipe.name == OWN:
@@ -274,7 +263,3 @@ class Bench:
         runner.run_all(cells, force=self.force)
         ranks.barrier()
         return started
-
-    def _write_report(self, paths: list[Path]) -> None:
-        if self.report is not None and self.trainer.is_global_zero:
-            write_json(self.report, paths)

@@ -10,8 +10,9 @@ import lightning as L
 from benchmarks.graphs.running import GraphRun, check_graph_students
 from benchmarks.results.graphs import GraphRecord
 from benchmarks.run.checks import check_classes, check_names
-from benchmarks.run.kept import keep_configuration
-from benchmarks.run.ranks import EvaluationOptions, Ranks
+from benchmarks.run.kept import keep_configuration, list_made
+from benchmarks.run.ranks import EvaluationOptions
+from benchmarks.run.sealed_cells import run_cells
 from benchmarks.statistics.graphs import graph_table
 from benchmarks.students.student import Student
 from ddoq.console import say
@@ -22,7 +23,6 @@ from ddoq.errors import UserError
 from ddoq.graphs.data import GraphDataModule
 from ddoq.graphs.figures import graph_sheet
 from ddoq.graphs.sets import graphs_of
-from ddoq.storage.files import write_json
 from ddoq.storage.run_folder import SetFolder
 
 
@@ -75,7 +75,7 @@ class GraphBench:
     def distill(self) -> None:
         """Distil, or reuse what is stored."""
         _, folder = self._distilled_set()
-        self._write_report([folder])
+        list_made(self.report, self.trainer, [folder])
 
     def fit(self) -> list[GraphRecord]:
         """Distil, then train and test every student."""
@@ -131,21 +131,4 @@ class GraphBench:
             self.output,
             self.trainer.strategy.root_device,
         )
-        ranks = Ranks(self.trainer, self.output)
-        ranks.destroy_process_group()
-        failures = run.run(ranks.rank, ranks.world_size, force=self.force)
-        ranks.barrier()
-        records = run.records()
-        say(graph_table(records))
-        self._write_report([run.path(place) for place in run.places()])
-        missing = len(run.places()) - len(records)
-        if failures or missing:
-            raise UserError(
-                f"{missing} of {len(run.places())} students have no result: "
-                f"{'; '.join(failures) or 'those of another rank failed'}"
-            )
-        return records
-
-    def _write_report(self, paths: list[Path]) -> None:
-        if self.report is not None and self.trainer.is_global_zero:
-            write_json(self.report, paths)
+        return run_cells(run, self.trainer, graph_table, force=self.force, report=self.report)

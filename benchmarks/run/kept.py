@@ -1,9 +1,11 @@
-"""What a run keeps beside a distilled set."""
+"""What a run keeps beside a distilled set, and the list of what it made."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import lightning as L
 
 from ddoq.console import say
 from ddoq.errors import UserError
@@ -31,3 +33,15 @@ def keep_configuration(path: Path, config: Mapping[str, Any]) -> None:
         if not error.read_only:
             raise
         say(f"note: {error} The configuration of this run is not kept there.")
+
+
+def list_made(report: Path | None, trainer: L.Trainer, paths: Sequence[Path]) -> None:
+    """Write a list of what a run made, where one is asked for; the first rank does.
+
+    Args:
+        report: The file, or None.
+        trainer: Of the run.
+        paths: Sets, or results.
+    """
+    if report is not None and trainer.is_global_zero:
+        write_json(report, paths)

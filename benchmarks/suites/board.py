@@ -8,38 +8,37 @@ from typing import TypeVar
 from benchmarks.leaderboard.board import EVERY_KIND, Board, render
 from benchmarks.leaderboard.report import write_report
 from benchmarks.results.files import Result, read_result
-from benchmarks.results.graphs import GRAPHS, GraphRecord
-from benchmarks.results.transfers import TransferRecord, read_transfer
+from benchmarks.results.graphs import GRAPHS
+from benchmarks.results.kinds import kind_of
+from benchmarks.results.sealed import Kind, SealedRecord
+from benchmarks.results.transfers import TRANSFERS
 from benchmarks.suites.jobs import Plan
 from benchmarks.tracking.artifacts import log_leaderboard
 from ddoq.errors import UserError
 from ddoq.storage.files import atomic_path, read_json
 from ddoq.storage.run_folder import RunFolder
 
-Record = TypeVar("Record", Result, TransferRecord, GraphRecord)
+Record = TypeVar("Record", bound=Result | SealedRecord)
+SealedResult = TypeVar("SealedResult", bound=SealedRecord)
 
 
 def read_cells(reports: Iterable[Path]) -> tuple[list[Result], list[str]]:
-    """Read the results that jobs have reported.
+    """Read the results of classification of images that jobs have reported.
 
     Args:
-        reports: JSON lists of result files; those of transfer and of graphs among them are left to
-            :func:`read_cells_of_transfer` and :func:`read_cells_of_graphs`.
+        reports: JSON lists of result files; those of other kinds among them are left to :func:`read_cells_of`.
 
     Returns:
         The results, each once, and a message for every file that cannot be used.
     """
-    return _read_each(_listed(reports, "images"), read_result)
+    return _read_each([path for path in _listed(reports) if kind_of(path) is None], read_result)
 
 
-def read_cells_of_transfer(reports: Iterable[Path]) -> tuple[list[TransferRecord], list[str]]:
-    """Read the results of transfer that jobs have reported; see :func:`read_cells`."""
-    return _read_each(_listed(reports, "transfer"), read_transfer)
-
-
-def read_cells_of_graphs(reports: Iterable[Path]) -> tuple[list[GraphRecord], list[str]]:
-    """Read the results of graphs that jobs have reported; see :func:`read_cells`."""
-    return _read_each(_listed(reports, "graphs"), GRAPHS.read)
+def read_cells_of(
+    kind: Kind[SealedResult], reports: Iterable[Path]
+) -> tuple[list[SealedResult], list[str]]:
+    """Read the results of another kind that jobs have reported; see :func:`read_cells`."""
+    return _read_each([path for path in _listed(reports) if kind_of(path) is kind], kind.read)
 
 
 def _read_each(
@@ -57,16 +56,9 @@ def _read_each(
     return list(records.values()), problems
 
 
-def _listed(reports: Iterable[Path], kind: str) -> list[Path]:
-    """List the files of one kind that jobs have reported, each once."""
-    paths = dict.fromkeys(Path(name) for report in reports for name in read_json(report))
-    return [path for path in paths if _kind(path) == kind]
-
-
-def _kind(path: Path) -> str:
-    if RunFolder.is_transfer(path):
-        return "transfer"
-    return "graphs" if RunFolder.is_graph_result(path) else "images"
+def _listed(reports: Iterable[Path]) -> list[Path]:
+    """List the files that jobs have reported, each once."""
+    return list(dict.fromkeys(Path(name) for report in reports for name in read_json(report)))
 
 
 def write_boards(board: Board, output: Path, name: str) -> list[Path]:
@@ -106,8 +98,8 @@ def finish_suite(plan: Plan, reports: Iterable[Path], complaints: Sequence[str])
     """
     reports = list(reports)
     results, problems = read_cells(reports)
-    transfers, damaged = read_cells_of_transfer(reports)
-    graphs, spoiled = read_cells_of_graphs(reports)
+    transfers, damaged = read_cells_of(TRANSFERS, reports)
+    graphs, spoiled = read_cells_of(GRAPHS, reports)
     problems += damaged + spoiled
     for problem in problems:
         print(problem, file=sys.stderr)

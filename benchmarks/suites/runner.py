@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.results.files import read_result
-from benchmarks.results.graphs import GRAPHS
-from benchmarks.results.transfers import read_transfer
+from benchmarks.results.kinds import kind_of
 from benchmarks.run.interruption import current
 from benchmarks.run.parent import PARENT
 from benchmarks.suites.board import finish_suite
@@ -247,12 +246,11 @@ def _is_whole(name: object) -> bool:
     if path.suffix != ".json":
         return path.exists()
     try:
-        if RunFolder.is_transfer(path):
-            read_transfer(path)
-        elif RunFolder.is_graph_result(path):
-            GRAPHS.read(path)
-        else:
+        kind = kind_of(path)
+        if kind is None:
             read_result(path)
+        else:
+            kind.read(path)
     except DamagedError:
         return False
     except UserError:  # of another format: it is not made again

@@ -12,18 +12,18 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from benchmarks.results.records import SetConfig, now
+from benchmarks.results.running import SealedRun
 from benchmarks.results.transfers import (
     TRANSFER_FORMAT,
+    TRANSFERS,
     UNTRAINED,
     TransferCell,
     TransferRecord,
-    find_transfer,
 )
 from benchmarks.students.student import Student
 from benchmarks.transfer.probe import probe_accuracy
 from benchmarks.transfer.protocol import TransferProtocol
 from benchmarks.transfer.training import Task, pretrain
-from ddoq.console import say
 from ddoq.data import ImageDataModule
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.distillation.distiller import Distiller
@@ -34,7 +34,6 @@ from ddoq.labels.targets import Targets
 from ddoq.networks import count_parameters
 from ddoq.networks.features import replace_classifier
 from ddoq.seeding import derive_seed
-from ddoq.storage.checkpoints import Checkpoint
 from ddoq.storage.damage import read_or_set_aside
 from ddoq.storage.files import load_tensors, save_tensors
 from ddoq.storage.fingerprints import hash_config, plain
@@ -103,7 +102,7 @@ class _Place(NamedTuple):
 
 
 @dataclass
-class TransferRun:
+class TransferRun(SealedRun[_Place, TransferRecord]):
     """The transfer evaluation of one set.
 
     Attributes:
@@ -125,6 +124,9 @@ class TransferRun:
     output: Path
     device: torch.device
     _tasks: dict[str, Task] = field(default_factory=dict)
+
+    kind = TRANSFERS
+    noun = "result of transfer"
 
     def __post_init__(self) -> None:
         """Read from the set what all students of it share."""
@@ -161,55 +163,21 @@ class TransferRun:
         )
         return written
 
-    def path(self, place: _Place) -> Path:
-        """Name the result file of a cell."""
-        return RunFolder(self.output).transfer(hash_config(self.config(place)))
+    def name(self, place: _Place) -> str:
+        """Say what messages call a cell."""
+        student, start, target = place.student.label, place.start.name, place.target.name
+        return f"{student}, seed {place.seed}, {start}, {target}"
 
-    def run(self, rank: int = 0, world_size: int = 1, *, force: bool = False) -> list[str]:
-        """Run a share of the cells; what is stored is reused.
+    def summary(self, place: _Place, record: TransferRecord) -> str:
+        """Say in a line what came out."""
+        return (
+            f"transfer: {self.name(place)}: probe {record.probe_top1:.2%}, fine-tuned {record.tuned_top1:.2%}, "
+            f"{record.cost['seconds']:.1f} s"
+        )
 
-        Args:
-            rank: Which share.
-            world_size: How many shares.
-            force: Run again what is stored.
-
-        Returns:
-            A message for every cell that diverged.
-        """
-        failures = []
-        for place in self.places()[rank::world_size]:
-            who = (
-                f"{place.student.label}, seed {place.seed}, {place.start.name}, {place.target.name}"
-            )
-            try:
-                self._run(place, who, force)
-            except NotFiniteError as error:
-                failures.append(f"{who}: {error}")
-                print(f"failed: {who}: {error}", flush=True)
-        return failures
-
-    def records(self) -> list[TransferRecord]:
-        """Read the results of all cells that have one."""
-        found = (find_transfer(self.path(place)) for place in self.places())
-        return [record for record in found if record is not None]
-
-    def _run(self, place: _Place, who: str, force: bool) -> None:
-        path, key = self.path(place), hash_config(self.config(place))
-        if not force and find_transfer(path) is not None:
-            return
-        waiting = f"waiting for {who}: another process works on it"
-        with locked(RunFolder(self.output).transfer_lock(key), waiting):
-            if force or find_transfer(path) is None:
-                record = self._evaluate(place, key)
-                record.write(path)
-                say(
-                    f"transfer: {who}: probe {record.probe_top1:.2%}, fine-tuned {record.tuned_top1:.2%}, "
-                    f"{record.cost['seconds']:.1f} s"
-                )
-
-    def _evaluate(self, place: _Place, key: str) -> TransferRecord:
+    def evaluate(self, place: _Place, key: str) -> TransferRecord:
         """Pre-train, probe and fine-tune one student."""
-        checkpoint = Checkpoint(RunFolder(self.output).transfer_checkpoint(key), key)
+        checkpoint = self.checkpoint(key)
         network, pretrained = self._pretrained(place)
         task = self._task(place.target)
         classes = place.target.num_classes
@@ -277,7 +245,7 @@ class TransferRun:
         key = hash_config({**shared, **self.protocol.pretraining(), "normalised": normalised})
         run = RunFolder(self.output)
         path = run.transfer_network(key)
-        with locked(run.transfer_lock(key), f"waiting for {path.name}: another process makes it"):
+        with locked(self.kind.lock(run, key), f"waiting for {path.name}: another process makes it"):
             stored = read_or_set_aside(path, load_tensors)
             if stored is None:
                 stored = self._pretrain(network, distilled, place.seed, key)
@@ -289,7 +257,7 @@ class TransferRun:
     def _pretrain(
         self, network: nn.Module, distilled: DistilledSet, seed: int, key: str
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        checkpoint = Checkpoint(RunFolder(self.output).transfer_checkpoint(key), key)
+        checkpoint = self.checkpoint(key)
         decoded = distilled.decode().to(self.device)
         targets = _vectors(decoded.targets)
         images = decoded.images

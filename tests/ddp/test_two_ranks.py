@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.cli import main
-from benchmarks.results.transfers import read_transfers
+from benchmarks.results.transfers import TRANSFERS
 from ddoq.distillation.shard import Shard
 
 TINY = Path(__file__).parent.parent / "configs" / "tiny.yaml"
@@ -133,7 +133,7 @@ def test_two_ranks_share_a_transfer(tmp_path):
     short = ("--evaluation.transfer.pretrain_epochs=2", "--evaluation.transfer.iterations=2")
     assert main([*command("fit", "krr_st", tmp_path / "one"), *short]) == 0
     on_two("fit", "krr_st", tmp_path / "two", *short)
-    one, two = (read_transfers(tmp_path / name)[0] for name in ("one", "two"))
+    one, two = (TRANSFERS.read_all(tmp_path / name)[0] for name in ("one", "two"))
     assert len(one) == len(two) == 6  # two students from three starts
     for first, second in zip(one, two, strict=True):
         assert first.cell == second.cell

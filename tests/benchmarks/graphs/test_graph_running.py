@@ -6,9 +6,9 @@ from killing import KilledError
 from toy_graphs import small_motifs
 
 from baselines.graph_selection import GraphRandom
-from benchmarks.graphs import running
 from benchmarks.graphs.protocol import GraphProtocol
 from benchmarks.graphs.running import GraphRun
+from benchmarks.results import running
 from benchmarks.students.student import Student
 from ddoq.distillation.merging import merge_shards
 from ddoq.graphs.sets import FORM

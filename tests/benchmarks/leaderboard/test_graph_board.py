@@ -1,50 +1,23 @@
 """Results of graphs on the leaderboard: tables of their own, and none among those of images."""
 
 import pytest
+from sealed_records import graph_record, write_records
 
 from benchmarks.leaderboard.board import leaderboard
 from benchmarks.results.files import write_result
-from benchmarks.results.graphs import GRAPHS, GraphCell, GraphRecord
-from benchmarks.suites.board import read_cells, read_cells_of_graphs
+from benchmarks.results.graphs import GRAPHS
+from benchmarks.suites.board import read_cells, read_cells_of
 from ddoq.errors import UserError
 from ddoq.storage.files import write_json
 from ddoq.storage.run_folder import RunFolder
 
 
-def record_of(method="doscond", seed=0, test=0.5, ipc=10, student="gcn", **data) -> GraphRecord:
-    """Make a result that nobody measured."""
-    description = {"name": "toy", "val_graphs": 40, "test_graphs": 1000, "notes": [], **data}
-    return GraphRecord(
-        cell=GraphCell("toy", method, ipc, student, seed, 0),
-        config={
-            "data": description,
-            "set": {"method": method, "seed": 0, "settings": {"ipc": ipc, "seed": 0}},
-            "student": {"arch": student},
-            "seed": seed,
-            "protocol": {"epochs": 500, "batch_size": 128, "lr": 0.001, "validate_every": 1},
-        },
-        metric="accuracy",
-        test_last=test,
-        test_best=test + 0.1,
-        val_best=0.7,
-        best_epoch=7,
-        train_loss=0.1,
-        cost={"seconds": 1.0},
-        distilled={"fingerprint": method, "stored_bytes": 2048},
-        provenance={},
-        created="2026-01-01T00:00:00+00:00",
-    )
-
-
-def write(folder, *records) -> None:
-    for record in records:
-        record.write(RunFolder(folder).graph_result(record.config_hash))
-
-
 @pytest.fixture
 def output(tmp_path):
     for method, test in (("doscond", 0.5), ("graph-random", 0.3)):
-        write(tmp_path, *(record_of(method, seed, test + 0.02 * seed) for seed in (0, 1)))
+        write_records(
+            tmp_path, *(graph_record(method, seed, test + 0.02 * seed) for seed in (0, 1))
+        )
     return tmp_path
 
 
@@ -83,8 +56,8 @@ def test_they_change_no_table_of_images(output, tmp_path_factory, result_of):
 
 
 def test_budgets_protocols_and_data_are_tables_of_their_own(output):
-    other = record_of(ipc=1)
-    write(output, other, record_of(seed=5, notes=["Changed."]))
+    other = graph_record(ipc=1)
+    write_records(output, other, graph_record(seed=5, notes=["Changed."]))
     titles = [line for line in leaderboard(output).splitlines() if line.startswith("###")]
     assert len(titles) == 3
     assert titles[0] == "### toy, 1 graphs per class"
@@ -92,9 +65,9 @@ def test_budgets_protocols_and_data_are_tables_of_their_own(output):
 
 
 def test_sets_of_other_settings_are_rows_of_their_own(output):
-    record = record_of(seed=9)
+    record = graph_record(seed=9)
     record.config["set"]["settings"] = {"ipc": 10, "seed": 0, "iterations": 7}
-    write(output, record)
+    write_records(output, record)
     names = [row[0] for row in cells(leaderboard(output))[2:]]
     assert len(names) == 3
     assert sum(name.startswith("doscond [") for name in names) >= 1
@@ -109,7 +82,7 @@ def test_a_file_that_was_edited_is_left_out_and_named(output):
 
 
 def test_those_of_smoke_runs_are_no_results(output):
-    write(RunFolder(output).smoke, record_of(seed=7))
+    write_records(RunFolder(output).smoke, graph_record(seed=7))
     assert "(n=3)" not in leaderboard(output)
 
 
@@ -120,7 +93,7 @@ def test_suites_read_them_beside_other_results(output, result_of):
     write_json(output / "report.json", [str(path) for path in paths])
     results, problems = read_cells([output / "report.json"])
     assert ([r.config_hash for r in results], problems) == ([result.config_hash], [])
-    graphs, damaged = read_cells_of_graphs([output / "report.json"])
+    graphs, damaged = read_cells_of(GRAPHS, [output / "report.json"])
     assert (len(graphs), damaged) == (4, [])
 
 

@@ -1,48 +1,22 @@
 """Results of transfer on the leaderboard: tables of their own, and none among accuracies of classification."""
 
 import pytest
+from sealed_records import transfer_record, write_records
 
 from benchmarks.leaderboard.board import leaderboard
 from benchmarks.results.files import read_results, write_result
-from benchmarks.results.transfers import UNTRAINED, TransferCell, TransferRecord
-from benchmarks.suites.board import read_cells, read_cells_of_transfer
+from benchmarks.results.transfers import TRANSFERS, UNTRAINED
+from benchmarks.suites.board import read_cells, read_cells_of
 from ddoq.errors import UserError
 from ddoq.storage.files import write_json
 from ddoq.storage.run_folder import RunFolder
-
-
-def transfer_of(start: str = "krr_st", seed: int = 0, top1: float = 0.5) -> TransferRecord:
-    """Make a result that nobody measured."""
-    images = 0 if start == UNTRAINED else 20
-    distilled = (
-        None if start == UNTRAINED else {"method": start, "seed": 0, "settings": {"seed": 0}}
-    )
-    return TransferRecord(
-        cell=TransferCell("toy", "other", start, images, "resnet18", seed, 0),
-        config={
-            "source": {"name": "toy"},
-            "target": {"name": "other"},
-            "set": distilled,
-            "student": {"arch": "resnet18"},
-            "seed": seed,
-            "protocol": {"iterations": 500, "batch_size": 256, "pretrain_epochs": 300},
-        },
-        probe_top1=top1 - 0.1,
-        tuned_top1=top1,
-        pretrain_loss=None if start == UNTRAINED else 0.25,
-        cost={"seconds": 1.0},
-        distilled={},
-        provenance={},
-        created="2026-01-01T00:00:00+00:00",
-    )
 
 
 @pytest.fixture
 def output(tmp_path):
     for start, top1 in (("krr_st", 0.5), (UNTRAINED, 0.3)):
         for seed in (0, 1):
-            record = transfer_of(start, seed, top1 + 0.02 * seed)
-            record.write(RunFolder(tmp_path).transfer(record.config_hash))
+            write_records(tmp_path, transfer_record(start, seed, top1 + 0.02 * seed))
     return tmp_path
 
 
@@ -90,8 +64,7 @@ def test_a_file_that_was_edited_is_left_out_and_named(output):
 
 
 def test_those_of_smoke_runs_are_no_results(output):
-    record = transfer_of(seed=7)
-    record.write(RunFolder(RunFolder(output).smoke).transfer(record.config_hash))
+    write_records(RunFolder(output).smoke, transfer_record(seed=7))
     assert "(n=3)" not in leaderboard(output)
 
 
@@ -102,5 +75,5 @@ def test_suites_read_them_beside_other_results(output, result_of):
     write_json(output / "report.json", [str(path) for path in paths])
     results, problems = read_cells([output / "report.json"])
     assert ([r.config_hash for r in results], problems) == ([result.config_hash], [])
-    transfers, damaged = read_cells_of_transfer([output / "report.json"])
+    transfers, damaged = read_cells_of(TRANSFERS, [output / "report.json"])
     assert (len(transfers), damaged) == (4, [])

@@ -8,7 +8,7 @@ from PIL import Image
 
 from benchmarks.cli import main
 from benchmarks.results.files import read_results
-from benchmarks.results.transfers import read_transfers
+from benchmarks.results.transfers import TRANSFERS
 from ddoq.storage.run_folder import RunFolder
 
 TARGET = "[{class_path: Digits, init_args: {image_size: 16, limit_per_class: 4, test_limit_per_class: 2}}]"
@@ -61,7 +61,7 @@ def test_a_folder_without_classes_from_distillation_to_the_table(arguments, tmp_
     assert "6 images by krr_st" in printed
     (row,) = [line for line in printed.splitlines() if line.startswith("convnet2-w4-bn  digits")]
     assert row.count("(n=1)") == 6
-    records, problems = read_transfers(tmp_path / "runs")
+    records, problems = TRANSFERS.read_all(tmp_path / "runs")
     assert (len(records), problems) == (3, [])
     assert read_results(tmp_path / "runs") == ([], [])
     assert main(["leaderboard", str(tmp_path / "runs")]) == 0
@@ -70,7 +70,7 @@ def test_a_folder_without_classes_from_distillation_to_the_table(arguments, tmp_
     folder = next((tmp_path / "runs" / "distilled").iterdir())
     again = ["evaluate", *given, f"--distilled={folder}", f"--output={tmp_path / 'other'}"]
     assert main(again) == 0
-    starts = {record.cell.start for record in read_transfers(tmp_path / "other")[0]}
+    starts = {record.cell.start for record in TRANSFERS.read_all(tmp_path / "other")[0]}
     assert starts == {"krr_st", "not pre-trained"}
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from killing import KilledError
 
-from benchmarks.results.transfers import UNTRAINED, read_transfers
+from benchmarks.results.transfers import TRANSFERS, UNTRAINED
 from benchmarks.statistics.transfers import transfer_listings, transfer_table
 from benchmarks.students.student import Student
 from benchmarks.transfer import training
@@ -90,8 +90,8 @@ def test_every_start_target_and_seed_has_a_file_of_its_own(make_run, other, tmp_
     # Two sets and two seeds are pre-trained once for both targets; nothing else is left.
     assert len(list((tmp_path / "out/transfer").glob("pretrained-*"))) == 4
     assert not list((tmp_path / "out/transfer").glob("*.checkpoint"))
-    assert read_transfers(tmp_path) == (read_transfers(tmp_path / "out/transfer")[0], [])
-    assert len(read_transfers(tmp_path)[0]) == 12
+    assert TRANSFERS.read_all(tmp_path) == (TRANSFERS.read_all(tmp_path / "out/transfer")[0], [])
+    assert len(TRANSFERS.read_all(tmp_path)[0]) == 12
 
 
 def test_what_is_stored_is_reused(make_run, monkeypatch, other):
@@ -248,7 +248,7 @@ def test_damaged_and_renamed_files_are_left_out_and_made_again(make_run, tmp_pat
     before = numbers(run)
     first.write_text(first.read_text().replace('"probe_top1"', '"probe_top2"'))
     second.rename(second.with_name("transfer-0123456789abcdef.json"))
-    records, problems = read_transfers(tmp_path)
+    records, problems = TRANSFERS.read_all(tmp_path)
     assert records == []
     assert len(problems) == 2
     run.run()
