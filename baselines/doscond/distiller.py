@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # it needs an extra
     from ddoq.graphs.networks import GraphNetwork
 
 
-class DosCond(GraphMethod):
+class DosCond(GraphMethod[GraphDataModule]):
     r"""Match, class by class, the gradient of a fresh network on synthetic graphs with that on real ones.
 
     .. math::

@@ -1,4 +1,4 @@
-"""Methods that keep real graphs."""
+"""Methods that keep real graphs, or real nodes of one."""
 
 from abc import abstractmethod
 from typing import Any
@@ -8,18 +8,17 @@ from torch import Tensor
 
 from baselines.graphs import GraphMethod
 from ddoq.distillation.shard import Shard, WorkItem
-from ddoq.graphs import GraphEmbedding
-from ddoq.graphs.sets import graph_shard
+from ddoq.graphs import GraphData, GraphEmbedding
 from ddoq.seeding import generator_for
 from ddoq.selection import herding, k_center
 
 
-class GraphSelection(GraphMethod):
-    """Keeps training graphs of each class."""
+class GraphSelection(GraphMethod[GraphData]):
+    """Keeps training graphs of each class, or training nodes with the edges between them."""
 
     @abstractmethod
     def choose(self, positions: Tensor, label: int) -> Tensor:
-        """Select ``ipc`` of the graphs of a class.
+        """Select ``ipc`` of the graphs, or nodes, of a class.
 
         Args:
             positions: int64 ``(n,)``, in the training split.
@@ -30,18 +29,14 @@ class GraphSelection(GraphMethod):
         """
 
     def distill(self, item: WorkItem) -> Shard:
-        """Choose the graphs of one class."""
-        (label,) = item.classes
-        train = self.data.train
-        positions = train.of_class(label)
-        chosen = self.choose(positions, label)
-        return graph_shard(
-            train.select(chosen),
-            int(train.nodes.max()),
-            int(train.edge_counts.max()) // 2,
-            {"indices": chosen},
-            {"indices": chosen.tolist(), "points": len(positions)},
+        """Choose those of the classes of an item."""
+        members = [self.data.train.of_class(label) for label in item.classes]
+        chosen = torch.cat(
+            [self.choose(part, label) for part, label in zip(members, item.classes, strict=True)]
         )
+        points = sum(map(len, members))
+        info = {"indices": chosen.tolist(), "points": points}
+        return self.data.keep(chosen, {"indices": chosen}, info)
 
 
 class GraphRandom(GraphSelection):
@@ -58,15 +53,15 @@ class GraphRandom(GraphSelection):
 
     def choose(self, positions: Tensor, label: int) -> Tensor:
         """Draw them."""
-        generator = generator_for(self.seed, "graph-random", label)
+        generator = generator_for(self.seed, self.method, label)
         return positions[torch.randperm(len(positions), generator=generator)[: self.ipc]]
 
 
 class EmbeddedSelection(GraphSelection):
-    """Keeps training graphs by what a network that was trained on all of them sees in each.
+    """Keeps training graphs, or nodes, by what a network that was trained on all of them sees in each.
 
     Args:
-        ipc: Graphs per class.
+        ipc: Graphs, or nodes, per class.
         embedding: The network.
         seed: Nothing is drawn; it only tells sets apart that repeat one another.
     """
@@ -84,7 +79,7 @@ class EmbeddedSelection(GraphSelection):
         """Select ``ipc`` rows of embeddings, float32 ``(n, d)``: int64 ``(ipc,)``, in their order."""
 
     def choose(self, positions: Tensor, label: int) -> Tensor:
-        """Embed the graphs of a class, and select by that."""
+        """Embed those of a class, and select by that."""
         graphs = self.data.train.select(positions).to(self.device)
         return positions[self.select(self.embedding.embed(graphs)).cpu()]
 

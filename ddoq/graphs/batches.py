@@ -2,10 +2,42 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
+
+
+class Samples(Protocol):
+    """What a network on graphs classifies, with labels: :class:`Graphs`, or :class:`ddoq.graphs.nodes.Nodes`."""
+
+    @property
+    def x(self) -> Tensor:
+        """Features of all nodes, float32 ``(v, d)``."""
+
+    @property
+    def edges(self) -> Tensor:
+        """Positions in ``x``, each edge in both directions, int64 ``(2, e)``."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels of the samples, int64 ``(n,)``."""
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of features and edges."""
+
+    def __len__(self) -> int:
+        """Count the samples."""
+
+    def of_class(self, label: int) -> Tensor:
+        """Return the positions of the samples of a class, int64 ``(m,)``, ascending."""
+
+    def select(self, positions: Tensor) -> Self:
+        """Return some of the samples, in the order given, int64 ``(m,)``."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """Copy to a device."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Networks on graphs by name."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
 
@@ -11,8 +11,9 @@ from ddoq.graphs.extra import require
 from ddoq.seeding import derive_seed
 
 if TYPE_CHECKING:  # it needs an extra
-    from ddoq.graphs.networks import GraphNetwork
+    from ddoq.graphs.networks import GraphNetwork, Layers, NodeNetwork
 
+Task = Literal["graphs", "nodes"]  # what is classified
 POOLINGS: Final = ("mean", "sum", "max")
 # The arguments that each takes, and their defaults: depth, width and pooling of DosCond's GCN, for all of them; a GIN
 # adds up over nodes as its authors do.
@@ -22,6 +23,14 @@ NETWORKS: Final[dict[str, dict[str, Any]]] = {
     "gin": {**_COMMON, "pooling": "sum"},
     "gat": {**_COMMON, "heads": 4},
 }
+# On nodes there is nothing to pool; two layers see as far as those of T. N. Kipf and M. Welling.
+_OF_NODES: Final[dict[str, Any]] = {"hidden": 128, "depth": 2, "dropout": 0.0}
+NODE_NETWORKS: Final[dict[str, dict[str, Any]]] = {
+    "gcn": _OF_NODES,
+    "gin": _OF_NODES,
+    "gat": {**_OF_NODES, "heads": 4},
+}
+_TABLES: Final = {"graphs": NETWORKS, "nodes": NODE_NETWORKS}
 
 
 def build_graph_network(name: str, features: int, classes: int, **kwargs: Any) -> "GraphNetwork":
@@ -46,21 +55,49 @@ def build_graph_network(name: str, features: int, classes: int, **kwargs: Any) -
     require("torch_geometric.nn")
     from ddoq.graphs import networks
 
-    heads = settings.pop("heads", 1)
     layers = {
         "gcn": networks.gcn_layer,
         "gin": networks.gin_layer,
-        "gat": networks.gat_layer(heads),
+        "gat": networks.gat_layer(settings.pop("heads", 1)),
     }
     return networks.GraphNetwork(layers[name], features, classes, **settings)
 
 
-def graph_settings(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def build_node_network(name: str, features: int, classes: int, **kwargs: Any) -> "NodeNetwork":
+    """Build an untrained network on nodes; weights come from torch's global generator.
+
+    Args:
+        name: ``gcn``, ``gin`` or ``gat``.
+        features: Columns of the nodes' features.
+        classes: Number of logits.
+        kwargs: As of :func:`build_graph_network`, but for ``pooling``.
+
+    Raises:
+        UserError: As there.
+
+    Example:
+        >>> build_node_network("gcn", 7, 2, hidden=16).convs[1].lin.weight.shape
+        torch.Size([16, 16])
+    """
+    settings = graph_settings(name, kwargs, "nodes")
+    require("torch_geometric.nn")
+    from ddoq.graphs import networks
+
+    layers = {
+        "gcn": networks.gcn_layer,
+        "gin": networks.weighted_gin_layer,
+        "gat": networks.unweighted_gat_layer(settings.pop("heads", 1)),
+    }
+    return networks.NodeNetwork(layers[name], features, classes, **settings)
+
+
+def graph_settings(name: str, kwargs: Mapping[str, Any], task: Task = "graphs") -> dict[str, Any]:
     """Return all arguments of a network, those that were left out at their defaults.
 
     Args:
         name: See :func:`build_graph_network`.
         kwargs: Those that are given.
+        task: Whether it classifies graphs or nodes.
 
     Raises:
         UserError: As :func:`build_graph_network`.
@@ -69,21 +106,25 @@ def graph_settings(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         >>> graph_settings("gin", {"depth": 2})
         {'hidden': 128, 'depth': 2, 'pooling': 'sum', 'dropout': 0.0}
     """
-    if name not in NETWORKS:
+    known = _TABLES[task]
+    if name not in known:
         raise UserError(
-            f"There is no network on graphs called {name!r}. {suggest(name, NETWORKS)} Graphs take {', '.join(NETWORKS)}."
+            f"There is no network on graphs called {name!r}. {suggest(name, known)} Graphs take {', '.join(known)}."
         )
     for key in kwargs:
-        if key not in NETWORKS[name]:
-            raise UserError(f"{name} has no argument {key!r}. {suggest(key, NETWORKS[name])}")
-    settings = {**NETWORKS[name], **kwargs}
+        if key not in known[name]:
+            of_nodes = " on nodes" if task == "nodes" else ""
+            raise UserError(
+                f"{name}{of_nodes} has no argument {key!r}. {suggest(key, known[name])}"
+            )
+    settings = {**known[name], **kwargs}
     for key in ("hidden", "depth", "heads"):
         if key in settings:
             check_number(f"{name}: {key}", settings[key], at_least=1)
             if not isinstance(settings[key], int):
                 raise UserError(f"{name}: {key} must be a whole number, not {settings[key]}.")
     check_number(f"{name}: dropout", settings["dropout"], at_least=0, below=1)
-    if settings["pooling"] not in POOLINGS:
+    if settings.get("pooling", POOLINGS[0]) not in POOLINGS:
         raise UserError(
             f"{name}: there is no pooling {settings['pooling']!r}. {suggest(str(settings['pooling']), POOLINGS)}"
         )
@@ -94,9 +135,23 @@ def graph_settings(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
+def build_network(
+    task: Task, name: str, features: int, classes: int, **kwargs: Any
+) -> "GraphNetwork | NodeNetwork":
+    """Build an untrained network for a task: see :func:`build_graph_network` and :func:`build_node_network`."""
+    build = build_graph_network if task == "graphs" else build_node_network
+    return build(name, features, classes, **kwargs)
+
+
 def draw_graph_network(
-    name: str, features: int, classes: int, *keys: int | str, seed: int, **kwargs: Any
-) -> "GraphNetwork":
+    name: str,
+    features: int,
+    classes: int,
+    *keys: int | str,
+    seed: int,
+    task: Task = "graphs",
+    **kwargs: Any,
+) -> "GraphNetwork | NodeNetwork":
     """Build a network whose weights depend on a seed and keys alone; torch's global generator is left as it was.
 
     Args:
@@ -105,15 +160,16 @@ def draw_graph_network(
         classes: Number of logits.
         keys: What the network is for.
         seed: The seed of the run.
+        task: Whether it classifies graphs or nodes.
         kwargs: Further arguments of the network.
     """
     with torch.random.fork_rng(devices=[]):
-        network = build_graph_network(name, features, classes, **kwargs)
+        network = build_network(task, name, features, classes, **kwargs)
     redraw(network, *keys, seed=seed)
     return network
 
 
-def redraw(network: "GraphNetwork", *keys: int | str, seed: int) -> None:
+def redraw(network: "Layers", *keys: int | str, seed: int) -> None:
     """Give a network the weights of another draw, in a tenth of the time that building it takes.
 
     Args:

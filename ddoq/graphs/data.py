@@ -1,23 +1,25 @@
 """What every dataset of graphs offers: three splits of labelled graphs, features for all nodes, a fingerprint."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from ddoq.data import ClassRegistry, LabelledData
+from ddoq.data import ClassRegistry
+from ddoq.distillation.distilled_set import DistilledSet
+from ddoq.distillation.shard import Shard, WorkItem, class_items
 from ddoq.errors import UserError
+from ddoq.graphs.base import SPLITS, GraphData
 from ddoq.graphs.batches import Graphs, one_hot
 from ddoq.graphs.extra import require
-from ddoq.seeding import check_seed, generator_for
-from ddoq.storage.fingerprints import hash_config, hash_tensors
+from ddoq.graphs.figures import graph_sheet
+from ddoq.graphs.sets import FORM, graph_shard, graphs_of
 
 Features = Literal["auto", "given", "degree"]
-Metric = Literal["accuracy", "roc-auc"]
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class RawGraphs:
     splits: tuple[Tensor, Tensor, Tensor] | None = None
 
 
-class GraphDataModule(LabelledData):
+class GraphDataModule(GraphData):
     """Labelled graphs: a graph is a sample. Edges have neither direction nor features; loops and repetitions are dropped.
 
     A subclass sets ``name`` and implements :meth:`load`. Where the source has no split of its own, each class is split at
@@ -54,18 +56,14 @@ class GraphDataModule(LabelledData):
         degrees: Columns of these indicators; larger degrees share the last.
         drop_single_nodes: Leave out graphs of one node, which are refused otherwise.
 
-    Attributes:
-        train: Training graphs, after :meth:`setup`; so are ``val`` and ``test``.
-        metric: What students are measured by.
-        notes: What was done to the graphs, a sentence each.
-
     Raises:
         UserError: For settings out of their ranges, or without the extra ``graphs``.
     """
 
     holds = "graphs"
+    part = 10
+    form = FORM
     stand_in = "ddoq.graphs.Motifs"
-    metric: Metric = "accuracy"
     train: Graphs
     val: Graphs
     test: Graphs
@@ -77,9 +75,7 @@ class GraphDataModule(LabelledData):
         degrees: int = 64,
         drop_single_nodes: bool = False,
     ) -> None:
-        super().__init__()
-        require("torch_geometric")
-        self.split_seed = check_seed("data.split_seed", split_seed)
+        super().__init__(split_seed)
         if features not in ("auto", "given", "degree"):
             raise UserError(f"data.features must be 'auto', 'given' or 'degree', not {features!r}.")
         if not isinstance(degrees, int) or degrees < 2:
@@ -87,12 +83,23 @@ class GraphDataModule(LabelledData):
         self.features = features
         self.degrees = degrees
         self.drop_single_nodes = drop_single_nodes
-        self.notes: list[str] = []
 
-    @classmethod
-    def tiny(cls, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Change nothing: a smoke run takes the dataset as it is, and generated graphs where it is to be synthetic."""
-        return {}
+    def work_items(self) -> list[WorkItem]:
+        """List one item per class."""
+        return class_items(self.num_classes)
+
+    def keep(self, chosen: Tensor, extras: dict[str, Tensor], info: dict[str, Any]) -> Shard:
+        """Make a shard of training graphs as they are; all are padded to the largest of the split."""
+        nodes, pairs = int(self.train.nodes.max()), int(self.train.edge_counts.max()) // 2
+        return graph_shard(self.train.select(chosen), nodes, pairs, extras, info)
+
+    def read(self, distilled: DistilledSet) -> Graphs:
+        """Read the graphs of a distilled set."""
+        return graphs_of(distilled)
+
+    def draw(self, distilled: DistilledSet, path: Path) -> None:
+        """Draw some graphs of each class."""
+        graph_sheet(graphs_of(distilled), distilled.class_names, path)
 
     @abstractmethod
     def load(self) -> RawGraphs:
@@ -117,13 +124,8 @@ class GraphDataModule(LabelledData):
         splits = self._split(graphs.labels) if raw.splits is None else _moved(raw.splits, kept)
         for name, positions in zip(SPLITS, splits, strict=True):
             setattr(self, name, graphs.select(positions))
-        self._check_classes()
-        tensors = {"x": graphs.x, "edges": graphs.edges, "owner": graphs.owner}
-        tensors |= {"labels": graphs.labels, **dict(zip(SPLITS, splits, strict=True))}
-        self._source = hash_config(
-            {name: hash_tensors({name: value}) for name, value in tensors.items()}
-        )
-        self._loaded = True
+        tensors = {item.name: getattr(graphs, item.name) for item in fields(graphs)}
+        self._finish(tensors, splits)
 
     def _kept(self, raw: RawGraphs) -> Tensor:
         """Return the positions of graphs with two nodes or more."""
@@ -184,62 +186,10 @@ class GraphDataModule(LabelledData):
             raise UserError(f"Nodes of {self.name} have features that are not finite.")
         return widths.pop()
 
-    def _split(self, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Split each class at random."""
-        parts: tuple[list[Tensor], ...] = ([], [], [])
-        for info in self.classes:
-            members = torch.nonzero(labels == info.index).flatten()
-            if len(members) < len(SPLITS):
-                raise UserError(
-                    f"Class '{info.name}' of {self.name} has {len(members)} graphs, but training, validation and test need "
-                    "one each: leave the class out of the dataset."
-                )
-            generator = generator_for(self.split_seed, "graph split", info.index)
-            order = members[torch.randperm(len(members), generator=generator)]
-            tenth = max(1, round(len(members) / 10))
-            cuts = (order[2 * tenth :], order[:tenth], order[tenth : 2 * tenth])
-            for part, cut in zip(parts, cuts, strict=True):
-                part.append(cut)
-        train, val, test = (torch.cat(part).sort().values for part in parts)
-        return train, val, test
-
-    def _check_classes(self) -> None:
-        """Refuse splits that lack a class: validation and test sets cannot be measured by AUC then."""
-        for name in SPLITS:
-            labels = getattr(self, name).labels
-            counts = torch.bincount(labels, minlength=len(self.classes))
-            absent = torch.nonzero(counts == 0).flatten().tolist()
-            if absent:
-                raise UserError(
-                    f"The {name} split of {self.name} has no graph of {len(absent)} of {len(self.classes)} classes, the "
-                    f"first of them '{self.classes[absent[0]].name}': leave them out of the dataset, or take another split."
-                )
-
-    @property
-    def num_features(self) -> int:
-        """Columns of the nodes' features; needs :meth:`setup`."""
-        return int(self.train.x.shape[1])
-
     @property
     def mean_nodes(self) -> int:
         """Nodes of a training graph on average, rounded; needs :meth:`setup`."""
         return round(len(self.train.x) / len(self.train))
-
-    def describe(self) -> dict[str, Any]:
-        """Return what results record of the dataset, as JSON values; needs :meth:`setup`."""
-        return {
-            "name": self.name,
-            "holds": self.holds,
-            "source": self._source,
-            "classes": self.classes.fingerprint,
-            "num_classes": self.num_classes,
-            "num_features": self.num_features,
-            "metric": self.metric,
-            "train_graphs": len(self.train),
-            "val_graphs": len(self.val),
-            "test_graphs": len(self.test),
-            "notes": self.notes,
-        }
 
 
 def _moved(splits: tuple[Tensor, Tensor, Tensor], kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:

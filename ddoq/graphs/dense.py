@@ -19,8 +19,26 @@ def dense_gcn(weights: Mapping[str, Tensor], graphs: DenseGraphs, pooling: str) 
     Returns:
         Logits ``(n, classes)``.
     """
-    passing = normalized(graphs.adjacency)
-    x = graphs.x
+    x = _layers(weights, graphs.x, normalized(graphs.adjacency))
+    return _classify(weights, _pool(x, graphs.mask, pooling))
+
+
+def dense_node_gcn(weights: Mapping[str, Tensor], x: Tensor, adjacency: Tensor) -> Tensor:
+    """Compute what the ``gcn`` for nodes does on all nodes of one graph.
+
+    Args:
+        weights: See :func:`dense_gcn`.
+        x: Features ``(N, d)``; gradients flow to them and to the edges.
+        adjacency: Weights of edges, symmetric with a zero diagonal, ``(N, N)``.
+
+    Returns:
+        Logits ``(N, classes)``.
+    """
+    return _classify(weights, _layers(weights, x, normalized(adjacency[None])[0]))
+
+
+def _layers(weights: Mapping[str, Tensor], x: Tensor, passing: Tensor) -> Tensor:
+    """Apply all layers to the nodes, ``(..., N, d)`` to ``(..., N, hidden)``."""
     depth = sum(name.endswith(".lin.weight") for name in weights)
     for number in range(depth):
         x = (
@@ -28,7 +46,11 @@ def dense_gcn(weights: Mapping[str, Tensor], graphs: DenseGraphs, pooling: str) 
             + weights[f"convs.{number}.bias"]
         )
         x = x.relu()
-    return _pool(x, graphs.mask, pooling) @ weights["head.weight"].T + weights["head.bias"]
+    return x
+
+
+def _classify(weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    return x @ weights["head.weight"].T + weights["head.bias"]
 
 
 def normalized(adjacency: Tensor) -> Tensor:

@@ -100,7 +100,7 @@ def graphs_of(distilled: DistilledSet) -> Graphs:
     """
     if not isinstance(distilled.form.decoder, StoredGraphs) or distilled.labels is None:
         raise UserError(
-            "This distilled set holds no graphs: evaluate it on its own dataset of images."
+            "This distilled set holds no graphs: evaluate it on the dataset that it was made of (`data`)."
         )
     nodes, pairs = distilled.parts[NODES].tolist(), distilled.parts[EDGES].long()
     x, edges = [], []

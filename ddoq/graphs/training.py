@@ -1,4 +1,4 @@
-"""How networks learn to classify graphs, and how they are measured."""
+"""How networks learn to classify graphs or nodes, and how they are measured."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.functional.classification import binary_auroc, multiclass_accuracy
 
-from ddoq.graphs.batches import Graphs
-from ddoq.graphs.data import Metric
+from ddoq.graphs.base import Metric
+from ddoq.graphs.batches import Samples
 from ddoq.optimisation.steps import StepLoop
 from ddoq.seeding import generator_for
 from ddoq.storage.checkpoints import StepCheckpoint
@@ -18,13 +18,13 @@ _DROP = 0.1  # of the learning rate, halfway; DosCond's code
 
 
 class Training:
-    """A network that learns graphs with Adam, whose rate falls to a tenth halfway: the protocol of DosCond.
+    """A network that learns graphs, or nodes, with Adam, whose rate falls to a tenth halfway: the protocol of DosCond.
 
     Args:
         network: On the device of the graphs.
         graphs: What it learns from.
         epochs: Passes.
-        batch_size: Graphs a step.
+        batch_size: Graphs, or nodes, a step.
         lr: Rate at the start.
         keys: Seed and names of the draws: of the order of graphs in each epoch.
         watch: Is called after every epoch with its number.
@@ -35,7 +35,7 @@ class Training:
     def __init__(
         self,
         network: nn.Module,
-        graphs: Graphs,
+        graphs: Samples,
         *,
         epochs: int,
         batch_size: int,
@@ -120,8 +120,8 @@ class Training:
 
 
 @torch.no_grad()
-def answers(network: nn.Module, graphs: Graphs, batch_size: int = 1024) -> Tensor:
-    """Return a network's logits on graphs, float ``(n, classes)``."""
+def answers(network: nn.Module, graphs: Samples, batch_size: int = 1024) -> Tensor:
+    """Return a network's logits on graphs or nodes, float ``(n, classes)``."""
     network.eval()
     if len(graphs) <= batch_size:
         logits: Tensor = network(graphs)
@@ -131,7 +131,7 @@ def answers(network: nn.Module, graphs: Graphs, batch_size: int = 1024) -> Tenso
 
 
 def score(logits: Tensor, labels: Tensor, metric: Metric) -> float:
-    """Measure answers: the share of graphs whose class is right, or the area under the ROC curve of the second class.
+    """Measure answers: the share of samples whose class is right, or the area under the ROC curve of the second class.
 
     Args:
         logits: Float ``(n, classes)``; two classes for the area.

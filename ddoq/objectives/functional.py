@@ -131,13 +131,16 @@ def features_of(network: nn.Module, weights: Mapping[str, Tensor], images: Tenso
     return seen[-1]
 
 
-def gradients_of(loss: Tensor, weights: Mapping[str, Tensor], *, differentiable: bool) -> Weights:
+def gradients_of(
+    loss: Tensor, weights: Mapping[str, Tensor], *, differentiable: bool, retain: bool = False
+) -> Weights:
     """Differentiate a loss by weights.
 
     Args:
         loss: A scalar that depends on all of them.
         weights: By the name of the parameter.
         differentiable: Whether the gradients can be differentiated in turn, e.g. by the images behind the loss.
+        retain: Whether what the loss was computed by is kept for a further loss, as it always is where they can.
 
     Returns:
         Gradients by name.
@@ -147,7 +150,12 @@ def gradients_of(loss: Tensor, weights: Mapping[str, Tensor], *, differentiable:
         >>> gradients_of((w**2).sum(), {"w": w}, differentiable=False)["w"]
         tensor([6.])
     """
-    gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=differentiable)
+    gradients = torch.autograd.grad(
+        loss,
+        list(weights.values()),
+        retain_graph=differentiable or retain,
+        create_graph=differentiable,
+    )
     return dict(zip(weights, gradients, strict=True))
 
 

@@ -1,0 +1,1 @@
+"""Labelled nodes of one graph: datasets, and distilled graphs of nodes."""
