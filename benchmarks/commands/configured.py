@@ -185,6 +185,7 @@ class BenchCLI(LightningCLI):
             distiller=self.model,
             students=part("students"),
             seeds=part("seeds"),
+            wandb=part("wandb"),
             output=Path(part("output")),
             distilled=Path(part("distilled")) if part("distilled") else None,
             force=part("force"),

@@ -21,7 +21,7 @@ def _parser(name: str) -> CommandParser:
         "--format",
         choices=FORMATS,
         help="by the ending of --output (.csv, .tex, .html), else markdown; csv has one line per result, unrounded; "
-        "robust-csv has label-robust and augmentation-robust scores; "
+        "robust-csv has label-robust and augmentation-robust scores; transfer-csv and graphs-csv are as csv, of these results; "
         "html is one page with plots that needs no network",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write there, not to stdout")

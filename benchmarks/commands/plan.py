@@ -4,11 +4,15 @@ import copy
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import torch
+
 from benchmarks.commands.configured import configure
+from benchmarks.planning.graphs import NOTES, GraphJob, plan_graphs
 from benchmarks.planning.speed import Clock, Rate, find_rate
 from benchmarks.planning.stages import Job, plan
 from benchmarks.planning.text import plan_text
 from benchmarks.run.bench import Bench
+from benchmarks.run.graph_bench import GraphBench
 from benchmarks.students.recipes import load_recipe
 from benchmarks.transfer.running import control_of
 from ddoq.costs.workload import Sizes
@@ -119,7 +123,7 @@ def sizes_of(bench: Bench, options: PlanOptions) -> Sizes:
     )
 
 
-def _with_ipc(method: Distiller, ipc: int) -> Distiller:
+def _with_ipc(method: Distiller[Any], ipc: int) -> Distiller[Any]:
     if "ipc" in method.arguments:
         return method.with_arguments(ipc=ipc)
     method = copy.copy(method)  # one without a budget of its own: all images
@@ -171,6 +175,45 @@ def plan_bench(bench: Bench, options: PlanOptions) -> str:
     return f"{head}\n\n{plan_text(plans, speed)}"
 
 
+def plan_graph_bench(bench: GraphBench, options: PlanOptions) -> str:
+    """Plan a configuration whose dataset holds graphs.
+
+    Args:
+        bench: Its parts.
+        options: What is asked.
+
+    Returns:
+        Markdown.
+
+    Raises:
+        UserError: If there is no method, or options do not fit.
+    """
+    if bench.distiller is None:
+        raise UserError("No method is configured: give the key `model`.")
+    if (options.classes, options.images_per_class, options.test_images) != (None, None, 0):
+        raise UserError(
+            "A plan for graphs is counted on those of the dataset: leave out --classes, --images-per-class and --test-images."
+        )
+    bench.check_evaluation()
+    data, method = bench.dataset, bench.distiller
+    clock = Clock(bench.trainer.strategy.root_device) if options.probe else None
+    speed = clock or options.rate("32-true")
+    device = clock.device if clock else torch.device("cpu")
+    job = GraphJob(data, method, bench.students, len(bench.seeds), bench.evaluation.graphs, device)
+    plans = {
+        ipc: plan_graphs(
+            replace(job, distiller=at_budget(_with_ipc(method, ipc), data.num_classes))
+        )
+        for ipc in options.budgets(method.ipc)
+    }
+    head = (
+        f"### {method.method} on {data.name}\n\n{len(data.train):,} training graphs of {data.num_classes:,} classes, "
+        f"{len(data.val):,} validation graphs, {len(data.test):,} test graphs, {data.mean_nodes:,} nodes of "
+        f"{data.num_features:,} features on average"
+    )
+    return f"{head}\n\n{plan_text(plans, speed, holds='graphs', remarks=NOTES)}"
+
+
 def run(name: str, arguments: list[str]) -> int:
     """Run ``ddoq-bench plan``.
 
@@ -186,5 +229,11 @@ def run(name: str, arguments: list[str]) -> int:
     """
     cli = configure(name, arguments, add_plan_arguments)
     options = {item.name: cli.config[item.name] for item in fields(PlanOptions)}
-    print(plan_bench(cli.bench(), PlanOptions(**options)))
+    given = PlanOptions(**options)
+    text = (
+        plan_graph_bench(cli.bench_of_graphs(), given)
+        if cli.on_graphs
+        else plan_bench(cli.bench(), given)
+    )
+    print(text)
     return 0

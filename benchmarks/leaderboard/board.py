@@ -1,6 +1,6 @@
 """The leaderboard: tables folded from result files, each followed by how its numbers were made."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from benchmarks.results.graphs import GRAPHS as GRAPH_RESULTS
 from benchmarks.results.graphs import GraphRecord
 from benchmarks.results.transfers import TRANSFERS as TRANSFER_RESULTS
 from benchmarks.results.transfers import TransferRecord
-from benchmarks.statistics.graphs import GRAPHS, graph_listings
+from benchmarks.statistics.graphs import GRAPH_TABLES, GRAPHS, graph_listings
 from benchmarks.statistics.listings import (
     CEILING,
     Listing,
@@ -20,16 +20,17 @@ from benchmarks.statistics.listings import (
     robustness_listings,
     stability_listings,
 )
-from benchmarks.statistics.transfers import TRANSFERS, transfer_listings
+from benchmarks.statistics.transfers import TRANSFER_TABLES, TRANSFERS, transfer_listings
 from benchmarks.tables.folding import Row, Table, fold, in_order
 from benchmarks.tables.matching import ceilings
 from benchmarks.tables.notes import provenance_notes
+from benchmarks.tables.sealed import sealed_csv
 from benchmarks.tables.summaries import known_further, seeds_that_vary
 from ddoq.errors import UserError, suggest
 from ddoq.escaping import csv_text, markdown, markdown_table
 
-FORMATS = ("markdown", "csv", "robust-csv", "latex", "html")
-EVERY_KIND = ("markdown", "html")  # which also have tables of transfer and of graphs
+FORMATS = ("markdown", "csv", "robust-csv", "transfer-csv", "graphs-csv", "latex", "html")
+_OF_OTHERS = {"transfer-csv": "transfer", "graphs-csv": "graphs"}
 _INTRODUCTION = """# Leaderboard
 
 Top-1 accuracy on the real test set after the last epoch, in %. A cell is the mean ± the sample standard deviation
@@ -66,6 +67,23 @@ class Board:
         problems = reading.problems + unreadable + damaged + spoiled
         return cls(reading.results, problems, failures, reading.notes, transfers, graphs)
 
+    @property
+    def others(self) -> dict[str, Callable[[], str]]:
+        """What writes the CSV of results of other kinds, where there are any."""
+        found: dict[str, Callable[[], str]] = {}
+        if self.transfers:
+            found["transfer"] = lambda: sealed_csv(self.transfers, TRANSFER_TABLES)
+        if self.graphs:
+            found["graphs"] = lambda: sealed_csv(self.graphs, GRAPH_TABLES)
+        return found
+
+    def listings(self) -> list[tuple[str, list[Listing]]]:
+        """Fold the results of other kinds; a heading and tables for each."""
+        return [
+            (TRANSFERS, transfer_listings(self.transfers)),
+            (GRAPHS, graph_listings(self.graphs)),
+        ]
+
     def complaints(self) -> list[str]:
         """List what keeps the tables from being whole."""
         return self.problems + [_failed(failure) for failure in self.failures]
@@ -86,8 +104,10 @@ def leaderboard(folder: Path, format: str = "markdown") -> str:
 
     Args:
         folder: Searched with all folders in it.
-        format: ``markdown`` (tables), ``csv`` (one line per result, unrounded), ``robust-csv`` (label-robust and
-            augmentation-robust scores), ``latex`` (booktabs tables) or ``html`` (one page that needs no network).
+        format: ``markdown`` (tables), ``csv`` (one line per result of classification of images, unrounded; without any
+            those of the one other kind), ``robust-csv`` (label-robust and augmentation-robust scores), ``transfer-csv``
+            and ``graphs-csv`` (as ``csv``, of these kinds), ``latex`` (booktabs tables) or ``html`` (one page that
+            needs no network).
 
     Returns:
         The text, the same for the same results.
@@ -102,20 +122,13 @@ def render(board: Board, folder: Path, format: str) -> str:
     """Write what was read from ``folder``; see :func:`leaderboard`."""
     if format not in FORMATS:
         raise UserError(f"Unknown format {format!r}. {suggest(format, FORMATS)}")
-    further = bool(board.transfers or board.graphs)
-    if not board.results and (not further or format not in EVERY_KIND):
-        hint = (
-            f"those of transfer and of graphs are written as {' and '.join(EVERY_KIND)} alone"
-            if further
-            else "run `ddoq-bench fit` first"
-        )
-        raise UserError(f"There is no usable result in {folder}: {hint}.")
-    if format == "csv":
-        return _csv(board.results)
-    if format == "robust-csv":
-        return robustness_csv(fold(board.results))
+    if not board.results and not board.others:
+        raise UserError(f"There is no usable result in {folder}: run `ddoq-bench fit` first.")
+    if format.endswith("csv"):
+        return _csv(board, folder, format)
     if format == "latex":
-        return latex(fold(board.results), board.complaints())
+        listings = [listing for _, further in board.listings() for listing in further]
+        return latex(fold(board.results), board.complaints(), listings)
     if format == "html":  # imported where used: the template engine, and the published numbers
         from benchmarks.leaderboard.html_page import page
 
@@ -124,10 +137,7 @@ def render(board: Board, folder: Path, format: str) -> str:
     parts = [_INTRODUCTION, *(_markdown(table, tables) for table in tables)]
     derived = [*robustness_listings(tables), *stability_listings(tables)]
     parts += [f"{markdown(f'## {each.title}')}\n\n{_listing(each)}" for each in derived]
-    for heading, listings in (
-        (TRANSFERS, transfer_listings(board.transfers)),
-        (GRAPHS, graph_listings(board.graphs)),
-    ):
+    for heading, listings in board.listings():
         parts += [f"## {heading}"] if listings else []
         parts += [f"{markdown(f'### {each.title}')}\n\n{_listing(each)}" for each in listings]
     complaints = board.complaints()
@@ -136,7 +146,29 @@ def render(board: Board, folder: Path, format: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _csv(results: Iterable[Result]) -> str:
+def _csv(board: Board, folder: Path, format: str) -> str:
+    """Write one line per result of one kind."""
+    others = board.others
+    if format in _OF_OTHERS or (format == "csv" and not board.results):
+        kinds = [_OF_OTHERS[format]] if format in _OF_OTHERS else list(others)
+        if len(kinds) > 1:
+            names = " or ".join(f"--format {name}" for name in _OF_OTHERS)
+            raise UserError(
+                f"{folder} holds results of {' and of '.join(kinds)}, whose columns differ: give {names}."
+            )
+        if kinds[0] not in others:
+            raise UserError(f"There is no usable result of {kinds[0]} in {folder}.")
+        return others[kinds[0]]()
+    if not board.results:
+        raise UserError(
+            f"There is no usable result of classification of images in {folder}, and others have no robust scores."
+        )
+    if format == "robust-csv":
+        return robustness_csv(fold(board.results))
+    return _images_csv(board.results)
+
+
+def _images_csv(results: Iterable[Result]) -> str:
     results = in_order(results)
     cells = {
         result.config_hash: _cell_columns(row, column)

@@ -2,6 +2,7 @@ r"""The leaderboard as LaTeX: one booktabs table each, ready for ``\input``."""
 
 from collections.abc import Iterable, Sequence
 
+from benchmarks.statistics.listings import Listing
 from benchmarks.tables.folding import Row, Score, Table
 from benchmarks.tables.matching import ceilings
 from benchmarks.tables.notes import provenance_notes
@@ -43,12 +44,15 @@ def escape(text: str) -> str:
     return "".join(_SPECIAL.get(character, character) for character in line)
 
 
-def latex(tables: Iterable[Table], complaints: Iterable[str] = ()) -> str:
+def latex(
+    tables: Iterable[Table], complaints: Iterable[str] = (), listings: Iterable[Listing] = ()
+) -> str:
     """Lay out tables.
 
     Args:
         tables: What to show.
         complaints: What keeps them from being whole; written as comments.
+        listings: Tables of results of other kinds, which come last.
 
     Returns:
         LaTeX source, the same for the same tables. How the numbers were made stands in comments.
@@ -57,6 +61,8 @@ def latex(tables: Iterable[Table], complaints: Iterable[str] = ()) -> str:
     parts = [_PREAMBLE]
     for index, table in enumerate(tables, start=1):
         parts.append(_table(table, index, ceilings(table, tables)))
+    for index, listing in enumerate(listings, start=len(tables) + 1):
+        parts.append(_listing(listing, index))
     omissions = list(complaints)
     if omissions:
         parts.append(_comment(["Left out:", *omissions]))
@@ -85,6 +91,28 @@ def _table(table: Table, index: int, tops: Sequence[Row]) -> str:
         r"    \bottomrule",
         r"  \end{tabular}",
         *_intervals(table, rows),
+        r"\end{table}",
+    ]
+    return "\n".join(lines)
+
+
+def _listing(listing: Listing, index: int) -> str:
+    """Lay out a table of texts; what a reader has to know of it stands in its caption."""
+    text = listing.text.replace("**", "").replace("`", "")  # Markdown of its own
+    columns = "l" * listing.names + "r" * (len(listing.headers) - listing.names)
+    lines = [
+        r"\begin{table}",
+        r"  \centering",
+        f"  \\caption{{{escape(f'{listing.title}. {text}')}}}",
+        f"  \\label{{tab:ddoq-bench-{index}}}",
+        r"  \smallskip",
+        f"  \\begin{{tabular}}{{{columns}}}",
+        r"    \toprule",
+        f"    {_line(map(escape, listing.headers))}",
+        r"    \midrule",
+        *(f"    {_line(map(escape, row))}" for row in listing.rows),
+        r"    \bottomrule",
+        r"  \end{tabular}",
         r"\end{table}",
     ]
     return "\n".join(lines)

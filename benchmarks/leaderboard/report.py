@@ -1,13 +1,23 @@
 """A report over result files: every method against chosen ones, with intervals, corrected p-values and figures."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.leaderboard.board import Board, render
 from benchmarks.statistics.comparison import interval_text
 from benchmarks.statistics.effects import OVER_STUDENTS, Effect, effects
-from benchmarks.tables.folding import Table, fold
-from benchmarks.tables.summaries import seeds_that_vary
+from benchmarks.statistics.graphs import GRAPHS
+from benchmarks.statistics.seeded import (
+    SeededRow,
+    SeededTable,
+    seeded,
+    seeded_graphs,
+    seeded_transfers,
+)
+from benchmarks.statistics.transfers import TRANSFERS
+from benchmarks.tables.folding import fold
+from benchmarks.tables.summaries import seeds_text
 from ddoq.errors import UserError, suggest
 from ddoq.escaping import markdown, markdown_table
 from ddoq.storage.files import atomic_path
@@ -30,8 +40,7 @@ def findings(comparisons: Sequence[Effect]) -> list[str]:
     groups: dict[tuple[object, ...], list[Effect]] = {}
     for effect in comparisons:
         key = (
-            effect.dataset,
-            effect.ipc,
+            effect.place,
             effect.recipe,
             effect.distinction,
             effect.row,
@@ -50,7 +59,7 @@ def findings(comparisons: Sequence[Effect]) -> list[str]:
         suffix = f" ({main.distinction})" if main.distinction else ""
         sentences.append(
             markdown(
-                f"{main.dataset}, {main.ipc} images per class, {main.recipe}{suffix}: **{main.row}** minus "
+                f"{main.place}, {main.recipe}{suffix}: **{main.row}** minus "
                 f"**{main.against}** is {_points(main)}: {main.verdict}{students}."
             )
         )
@@ -70,7 +79,7 @@ def _effect_table(comparisons: Sequence[Effect]) -> str:
         d = e.difference
         values = [_p_value(d.p_value), _p_value(e.adjusted)]
         place = [
-            f"{e.dataset}, ipc {e.ipc}",
+            e.short,
             e.recipe + (f" ({e.distinction})" if e.distinction else ""),
         ]
         rows.append(
@@ -97,11 +106,86 @@ def _p_value(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _check(tables: Sequence[Table], against: Sequence[str]) -> None:
-    known = sorted({name for t in tables for row in t.rows for name in (row.method, row.label)})
+@dataclass(frozen=True)
+class _Section:
+    """What is said of the results of one kind.
+
+    Attributes:
+        heading: Empty for those of classification of images, which come first.
+        text: What a reader has to know of it.
+        what: What the values are, in a word.
+        tables: All of the kind.
+    """
+
+    heading: str
+    text: str
+    what: str
+    tables: Sequence[SeededTable]
+
+
+_OTHERS = """Paired by seeds (Student's t); *corrected p* holds the false discovery rate over this section, and verdicts use it at 5 %."""
+
+
+def _sections(board: Board) -> list[_Section]:
+    """List the kinds of results that a board holds."""
+    found = [
+        _Section("", _INTRODUCTION, "top-1", seeded(fold(board.results))),
+        _Section(
+            TRANSFERS,
+            f"Differences are of top-1 on the real test images of the target dataset. {_OTHERS}",
+            "top-1",
+            seeded_transfers(board.transfers),
+        ),
+        _Section(
+            GRAPHS,
+            f"Differences are of the score on real test graphs after the last epoch. {_OTHERS}",
+            "score",
+            seeded_graphs(board.graphs),
+        ),
+    ]
+    return [section for section in found if section.tables]
+
+
+def _check(sections: Sequence[_Section], against: Sequence[str]) -> None:
+    rows = [row for section in sections for table in section.tables for row in table.rows]
+    known = sorted({name for row in rows for name in (row.method, row.label)})
     for name in against:
         if name not in known:
             raise UserError(f"No result is of the method {name!r}. {suggest(name, known)}")
+
+
+def _section_text(
+    section: _Section, comparisons: Sequence[Effect], stem: Path
+) -> tuple[list[str], dict[Path, Sequence[Effect]]]:
+    """Write a section; return its paragraphs, and the effects of each figure that it names."""
+    level = "###" if section.heading else "##"
+    figure = stem.with_name(f"{stem.name}-accuracy.png")
+    rows = [row for table in section.tables for row in table.rows]
+    parts = [
+        *([f"## {section.heading}"] if section.heading else []),
+        section.text,
+        "Seeds: " + "; ".join(sorted({_seeds(row) for row in rows})) + ".",
+        f"{level} What was found",
+        "\n".join(f"- {line}" for line in findings(comparisons)),
+        f"{level} Accuracies" if section.what == "top-1" else f"{level} Scores",
+        f"Dots are single pairs of seeds, bars 95 % intervals of their mean.\n\n![Accuracies]({figure.name})",
+    ]
+    forests: dict[Path, Sequence[Effect]] = {}
+    for base in dict.fromkeys(effect.against for effect in comparisons):
+        selected = [effect for effect in comparisons if effect.against == base]
+        slug = "".join(c if c.isalnum() else "-" for c in base).strip("-")
+        forest = stem.with_name(f"{stem.name}-{slug}.png")
+        forests[forest] = selected
+        parts += [
+            markdown(f"{level} Against {base}"),
+            f"![Differences]({forest.name})",
+            _effect_table(selected),
+        ]
+    return parts, forests
+
+
+def _seeds(row: SeededRow) -> str:
+    return seeds_text(seeds for pairs in row.values.values() for seeds, _ in pairs)
 
 
 def write_report(
@@ -121,43 +205,30 @@ def write_report(
     """
     from benchmarks.leaderboard.report_plots import accuracy_figure, effects_figure
 
-    if not board.results:
+    sections = _sections(board)
+    if not sections:
         raise UserError(f"There is no usable result in {folder}: run `ddoq-bench suite` first.")
-    tables = fold(board.results)
-    _check(tables, against)
-    comparisons = effects(tables, against)
-    if not comparisons:
+    _check(sections, against)
+    parts, figures = [markdown(f"# {title}")], []
+    for section in sections:
+        comparisons = effects(section.tables, against)
+        if comparisons:
+            suffix = f"-{section.heading.lower()}" if section.heading else ""
+            stem = output.with_name(output.stem + suffix)
+            texts, forests = _section_text(section, comparisons, stem)
+            parts += texts
+            figures.append((section, stem.with_name(f"{stem.name}-accuracy.png"), forests))
+    if not figures:
         names = ", ".join(against)
         raise UserError(f"{folder} has nothing to compare with {names}: no seeds in common.")
-    figure = output.with_name(f"{output.stem}-accuracy.png")
-    seeds = sorted({seeds_that_vary(row) for table in tables for row in table.rows})
-    parts = [
-        markdown(f"# {title}"),
-        _INTRODUCTION,
-        "Seeds: " + "; ".join(seeds) + ".",
-        "## What was found",
-        "\n".join(f"- {line}" for line in findings(comparisons)),
-        "## Accuracies",
-        f"Dots are single pairs of seeds, bars 95 % intervals of their mean.\n\n![Accuracies]({figure.name})",
-    ]
-    forests = {}
-    for base in dict.fromkeys(effect.against for effect in comparisons):
-        selected = [effect for effect in comparisons if effect.against == base]
-        stem = "".join(c if c.isalnum() else "-" for c in base).strip("-")
-        forest = output.with_name(f"{output.stem}-{stem}.png")
-        forests[forest] = selected
-        parts += [
-            markdown(f"## Against {base}"),
-            f"![Differences]({forest.name})",
-            _effect_table(selected),
-        ]
     whole = render(board, folder, "markdown").replace("\n#", "\n##").removeprefix("# Leaderboard")
     parts += ["## All tables", whole.strip()]
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        accuracy_figure(tables, figure)
-        for forest, selected in forests.items():
-            effects_figure(selected, forest)
+        for section, figure, forests in figures:
+            accuracy_figure(section.tables, figure, section.what)
+            for forest, selected in forests.items():
+                effects_figure(selected, forest, section.what)
         with atomic_path(output) as temporary:
             temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     except OSError as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from benchmarks.leaderboard.drawing import COLOURS, GREY, new_figure, plain_text, save_figure
 from benchmarks.statistics.comparison import paired_difference
 from benchmarks.statistics.effects import OVER_STUDENTS, Effect
-from benchmarks.tables.folding import Table
+from benchmarks.statistics.seeded import SeededTable
 from ddoq.fonts import drawable
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _LETTERS = 15  # of a row's name in an inch
 
 
-def accuracy_figure(tables: Sequence[Table], path: Path) -> None:
+def accuracy_figure(tables: Sequence[SeededTable], path: Path, what: str = "top-1") -> None:
     """Draw every accuracy: a panel per table, in it a line per row, the best first as in the table, and a colour per student.
 
     A dot is one pair of seeds; the bar is the 95 % interval of the mean over seeds (Student's t).
@@ -25,13 +25,14 @@ def accuracy_figure(tables: Sequence[Table], path: Path) -> None:
     Args:
         tables: What to draw, at least one.
         path: The PNG to write.
+        what: What the values are, in a word.
     """
-    texts = [t for table in tables for t in (table.dataset, table.recipe, *table.columns)]
+    texts = [t for table in tables for t in (table.short, table.recipe, *table.columns)]
     with plain_text([*texts, *(row.label for table in tables for row in table.rows)]):
-        _draw_accuracies(tables, path)
+        _draw_accuracies(tables, path, what)
 
 
-def _draw_accuracies(tables: Sequence[Table], path: Path) -> None:
+def _draw_accuracies(tables: Sequence[SeededTable], path: Path, what: str) -> None:
     students = sorted({column for table in tables for column in table.columns})
     across = min(2, len(tables))
     beside = [tables[start : start + across] for start in range(0, len(tables), across)]
@@ -46,7 +47,7 @@ def _draw_accuracies(tables: Sequence[Table], path: Path) -> None:
     for axis in axes.flat[len(tables) :]:
         axis.set_axis_off()
     for place, (axis, table) in enumerate(zip(axes.flat, tables, strict=False)):
-        _draw_table(axis, table, students)
+        _draw_table(axis, table, students, what)
         axis.set_ylim(
             lines[place // across] - 0.4, -0.6
         )  # the best on top, lines as far apart beside
@@ -60,10 +61,10 @@ def _draw_accuracies(tables: Sequence[Table], path: Path) -> None:
     save_figure(figure, path)
 
 
-def _draw_table(axis: "Axes", table: Table, students: Sequence[str]) -> None:
+def _draw_table(axis: "Axes", table: SeededTable, students: Sequence[str], what: str) -> None:
     for place, row in enumerate(table.rows):
         for column in table.columns:
-            values = [100 * r.metrics.top1_last for r in row.cells.get(column, [])]
+            values = [100 * value for _, value in row.values.get(column, [])]
             if not values:
                 continue
             number = students.index(column)
@@ -77,30 +78,31 @@ def _draw_table(axis: "Axes", table: Table, students: Sequence[str]) -> None:
             )
     suffix = f" ({table.distinction})" if table.distinction else ""
     students_here = f"; {table.columns[0]}" if len(table.columns) == 1 else ""
-    title = f"{table.dataset}, ipc {table.ipc}, {table.recipe}{suffix}{students_here}"
+    title = f"{table.short}, {table.recipe}{suffix}{students_here}"
     axis.set_title(drawable(title), fontsize=9)
     names = [drawable(row.label) for row in table.rows]
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.tick_params(axis="x", labelsize=8)
-    axis.set_xlabel("top-1 (%)", fontsize=8)
+    axis.set_xlabel(f"{what} (%)", fontsize=8)
     axis.grid(axis="x", alpha=0.3)
 
 
-def effects_figure(comparisons: Sequence[Effect], path: Path) -> None:
+def effects_figure(comparisons: Sequence[Effect], path: Path, what: str = "top-1") -> None:
     """Draw differences as a forest plot: a line per effect with its 95 % interval, grey where none is shown.
 
     Args:
         comparisons: Effects against one row, at least one.
         path: The PNG to write.
+        what: What is subtracted, in a word.
     """
-    texts = [t for e in comparisons for t in (e.dataset, e.recipe, e.row, e.student, e.against)]
+    texts = [t for e in comparisons for t in (e.short, e.recipe, e.row, e.student, e.against)]
     with plain_text(texts):
-        _draw_effects(comparisons, path)
+        _draw_effects(comparisons, path, what)
 
 
-def _draw_effects(comparisons: Sequence[Effect], path: Path) -> None:
+def _draw_effects(comparisons: Sequence[Effect], path: Path, what: str) -> None:
     lines = list(reversed(comparisons))
-    names = [drawable(f"{e.dataset}, ipc {e.ipc}, {e.recipe}: {e.row}, {e.student}") for e in lines]
+    names = [drawable(f"{e.short}, {e.recipe}: {e.row}, {e.student}") for e in lines]
     # An inch holds 17 letters of a name; beside the longest there shall be room for the differences.
     width = max(8.5, 3.7 + max(map(len, names)) / 17)
     figure = new_figure(width, 0.9 + 0.21 * len(lines))
@@ -117,7 +119,7 @@ def _draw_effects(comparisons: Sequence[Effect], path: Path) -> None:
     axis.set_yticks(range(len(lines)), names, fontsize=7)
     axis.set_ylim(-0.7, len(lines) - 0.3)
     figure.supxlabel(  # below names, too: beside long ones the axis is too short for it
-        drawable(f"top-1 in points minus {comparisons[0].against} (95 % interval over seeds)"),
+        drawable(f"{what} in points minus {comparisons[0].against} (95 % interval over seeds)"),
         fontsize=8,
     )
     axis.grid(axis="x", alpha=0.3)

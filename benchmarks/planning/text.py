@@ -8,7 +8,7 @@ from benchmarks.planning.stages import total_flops
 from ddoq.costs.workload import Stage
 from ddoq.escaping import markdown_table
 
-_RIGHT = {"passes", "batch", "FLOPs", "hours", "ipc", "images/s here"}
+_RIGHT = {"passes", "batch", "FLOPs", "hours", "ipc", "images/s here", "graphs/s here"}
 _NOTES = (
     "FLOPs: counted on networks without values, two a multiply-add; products of matrices, convolutions, attention.",
     "Sums take bounds (at most) as they are.",
@@ -21,25 +21,33 @@ _COUNTS = {"E": 1e18, "P": 1e15, "T": 1e12, "G": 1e9, "M": 1e6}
 _BYTES = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3}
 
 
-def plan_text(plans: Mapping[int, Sequence[Stage]], speed: Speed | None) -> str:
+def plan_text(
+    plans: Mapping[int, Sequence[Stage]],
+    speed: Speed | None,
+    *,
+    holds: str = "images",
+    remarks: Sequence[str] = _NOTES,
+) -> str:
     """Write plans down as Markdown.
 
     Args:
         plans: The stages of each budget, by images per class.
         speed: For hours; none are shown where None.
+        holds: What a set holds, ``images`` or ``graphs``.
+        remarks: How the numbers are counted.
     """
     parts = [
-        f"#### {ipc} images per class\n\n{_table([_row(stage, speed) for stage in stages])}"
+        f"#### {ipc} {holds} per class\n\n{_table([_row(stage, speed, holds) for stage in stages])}"
         for ipc, stages in plans.items()
     ]
     if len(plans) > 1:
         totals = [{"ipc": str(ipc), **_total(stages, speed)} for ipc, stages in plans.items()]
         parts.append(f"#### All\n\n{_table(totals)}")
-    notes = (*_NOTES, speed.text()) if speed else _NOTES
+    notes = (*remarks, speed.text()) if speed else remarks
     return "\n\n".join([*parts, "\n".join(f"- {note}" for note in notes)])
 
 
-def _row(stage: Stage, speed: Speed | None) -> dict[str, str]:
+def _row(stage: Stage, speed: Speed | None, holds: str) -> dict[str, str]:
     bound = "at most " if stage.at_most else ""
     files = [f"{name} {_amount(size, _BYTES, ' B')}" for name, size in stage.files.items() if size]
     row = {
@@ -53,7 +61,7 @@ def _row(stage: Stage, speed: Speed | None) -> dict[str, str]:
     }
     if isinstance(speed, Clock):
         seconds = speed.seconds(stage)
-        row["images/s here"] = "" if seconds is None else _number(1 / seconds)
+        row[f"{holds}/s here"] = "" if seconds is None else _number(1 / seconds)
     if speed is not None:
         hours = speed.hours(stage)
         row["hours"] = "" if hours is None else bound + _number(hours)
@@ -62,16 +70,17 @@ def _row(stage: Stage, speed: Speed | None) -> dict[str, str]:
 
 def _total(stages: Sequence[Stage], speed: Speed | None) -> dict[str, str]:
     files = sum(sum(stage.files.values()) for stage in stages)
+    known = [stage.memory for stage in stages if stage.memory is not None]
     row = {
         "FLOPs": _flops(total_flops(stages)),
         "disk": _amount(files, _BYTES, " B"),
-        "peak memory": _amount(max(stage.memory or 0 for stage in stages), _BYTES, " B"),
+        "peak memory": "" if not known else _amount(max(known), _BYTES, " B"),
     }
     if speed is not None:
         hours = [(stage, speed.hours(stage)) for stage in stages]
         lacking = any(h is None and (stage.passes or stage.flops is None) for stage, h in hours)
-        known = _number(sum(h for _, h in hours if h is not None))
-        row["hours"] = f"at least {known}" if lacking else known
+        hours_known = _number(sum(h for _, h in hours if h is not None))
+        row["hours"] = f"at least {hours_known}" if lacking else hours_known
     return row
 
 

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from benchmarks.results.records import BYTES, FLOPS, FRACTIONS, Result
+from benchmarks.results.sealed import SealedRecord
 from ddoq.storage.provenance import largest_memory
 
 
@@ -26,8 +27,6 @@ def flat(result: Result) -> dict[str, Any]:
     """
     config, cost, distilled = result.config, result.cost, result.distilled
     data, teacher = config.get("data") or {}, result.teacher or {}
-    git = result.provenance.get("git") or {}
-    versions = result.provenance.get("versions") or {}
     statistics = distilled.get("statistics") or {}
     settings = (config.get("distilled") or {}).get("settings")
     limits = ("source", "image_size", "limit_per_class", "test_limit_per_class", "test_images")
@@ -60,15 +59,53 @@ def flat(result: Result) -> dict[str, Any]:
         "sync_batchnorm": cost.get("sync_batchnorm"),
         **_memory(cost.get("peak_memory"), "peak"),
         **{f"data_{name}": data.get(name) for name in limits},
-        "settings": None
-        if settings is None
-        else json.dumps(settings, sort_keys=True, ensure_ascii=False),
-        "commit": git.get("commit"),
-        "modified": git.get("modified"),
-        **{name: versions.get(name) for name in ("ddoq-bench", "python", "torch", "lightning")},
+        "settings": _json(settings),
+        **_versions(result.provenance),
         "warnings": "; ".join(result.warnings) or None,
         "created": result.created,
         "config_hash": result.config_hash,
+    }
+
+
+def flat_sealed(record: SealedRecord) -> dict[str, Any]:
+    """Spread a result of a kind of its own over columns, as :func:`flat` does with others.
+
+    Args:
+        record: What to spread.
+
+    Returns:
+        Scalars by name; which there are depends on the kind, and on whether there is a set.
+    """
+    scores = [item.name for item in fields(record) if item.name not in SealedRecord.__annotations__]
+    facts = {k: v for k, v in record.distilled.items() if not isinstance(v, Mapping)}
+    of_set = record.config.get("set") or {}
+    told = ("format", "set", "student", "seed")  # by other columns
+    devices = record.provenance.get("gpus") or [record.provenance.get("cpu")]
+    return {
+        **asdict(record.cell),
+        **{name: getattr(record, name) for name in scores},
+        **{f"distilled_{name}": value for name, value in facts.items()},
+        "distilled_seconds": (record.distilled.get("cost") or {}).get("seconds"),
+        **record.cost,
+        "device": devices[0],
+        "settings": _json(of_set.get("settings")),
+        **{f"config_{k}": _json(value) for k, value in record.config.items() if k not in told},
+        **_versions(record.provenance),
+        "created": record.created,
+        "config_hash": record.config_hash,
+    }
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def _versions(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    git, versions = provenance.get("git") or {}, provenance.get("versions") or {}
+    return {
+        "commit": git.get("commit"),
+        "modified": git.get("modified"),
+        **{name: versions.get(name) for name in ("ddoq-bench", "python", "torch", "lightning")},
     }
 
 

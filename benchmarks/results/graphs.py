@@ -29,6 +29,11 @@ class GraphCell:
     seed: int
     distill_seed: int | None
 
+    @property
+    def title(self) -> str:
+        """Name of its run."""
+        return f"{self.method}-ipc{self.ipc}-{self.student}-s{self.seed}"
+
 
 @dataclass(frozen=True)
 class GraphRecord(SealedRecord):

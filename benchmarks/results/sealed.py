@@ -18,7 +18,8 @@ class SealedRecord:
     """What the records of all kinds have; their fields are those of the dataclasses below it.
 
     Attributes:
-        cell: A dataclass that says what it is called; ``seed`` and ``distill_seed`` are among its fields.
+        cell: A dataclass that says what it is called; ``student``, ``seed`` and ``distill_seed`` are among its
+            fields, and ``title`` names a run of it.
         config: All that decides the numbers, as JSON values.
         cost: ``seconds`` and ``params``.
         distilled: Facts about the set.
@@ -129,9 +130,10 @@ class Kind(Generic[Record]):
                 problems.append(str(error))
                 continue
             records.setdefault(record.config_hash, record)
-        return sorted(records.values(), key=self._rank), problems
+        return sorted(records.values(), key=self.rank), problems
 
-    def _rank(self, record: Record) -> tuple[Any, ...]:
+    def rank(self, record: Record) -> tuple[Any, ...]:
+        """Return by what records are sorted."""
         cell = record.cell
         distill_seed = -1 if cell.distill_seed is None else cell.distill_seed
         names = (getattr(cell, name) for name in self.order)

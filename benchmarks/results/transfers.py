@@ -32,6 +32,11 @@ class TransferCell:
     seed: int
     distill_seed: int | None
 
+    @property
+    def title(self) -> str:
+        """Name of its run."""
+        return f"{self.start}-to-{self.target}-{self.student}-s{self.seed}"
+
 
 @dataclass(frozen=True)
 class TransferRecord(SealedRecord):

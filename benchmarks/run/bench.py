@@ -247,7 +247,14 @@ class Bench:
             self.output,
             self.trainer.strategy.root_device,
         )
-        run_cells(run, self.trainer, transfer_table, force=self.force, report=self.report)
+        run_cells(
+            run,
+            self.trainer,
+            transfer_table,
+            wandb=self.wandb,
+            force=self.force,
+            report=self.report,
+        )
 
     def _recipe_for(self, distilled: DistilledSet) -> Recipe:
         if self.recipe.name == OWN:

@@ -15,6 +15,8 @@ from benchmarks.run.ranks import EvaluationOptions
 from benchmarks.run.sealed_cells import run_cells
 from benchmarks.statistics.graphs import graph_table
 from benchmarks.students.student import Student
+from benchmarks.tracking.artifacts import log_distilled_set
+from benchmarks.tracking.loggers import WandbOptions
 from ddoq.console import say
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.distillation.distiller import Distiller
@@ -35,6 +37,7 @@ class GraphBench:
         distiller: The method; None where only a given set is asked for.
         students: Who learns from the set.
         seeds: Seeds of the students.
+        wandb: Weights & Biases options.
         output: Root of caches, distilled sets and results.
         distilled: A given distilled set to evaluate.
         force: Train students again even where results are stored.
@@ -48,6 +51,7 @@ class GraphBench:
     distiller: Distiller[Any] | None
     students: list[Student]
     seeds: list[int]
+    wandb: WandbOptions
     output: Path
     distilled: Path | None
     force: bool
@@ -79,7 +83,7 @@ class GraphBench:
 
     def fit(self) -> list[GraphRecord]:
         """Distil, then train and test every student."""
-        self._check_evaluation()
+        self.check_evaluation()
         distilled, _ = self._distilled_set()
         return self._evaluate(distilled)
 
@@ -87,13 +91,13 @@ class GraphBench:
         """Train and test every student, on the given set or on the configuration's own."""
         if self.distilled is None:
             return self.fit()
-        self._check_evaluation()
+        self.check_evaluation()
         distilled = DistilledSet.load(self.distilled)
         graphs_of(distilled)  # what holds images is refused as such
         check_classes(distilled, self.distilled, self.dataset)
         return self._evaluate(distilled)
 
-    def _check_evaluation(self) -> None:
+    def check_evaluation(self) -> None:
         """Refuse what could not be evaluated, before minutes of work."""
         check_names(self.students, self.seeds)
         check_graph_students(self.students)
@@ -115,6 +119,7 @@ class GraphBench:
             if not names.sheet.exists():
                 graph_sheet(graphs_of(distilled), distilled.class_names, names.sheet)
             keep_configuration(names.config, self.config)
+            log_distilled_set(self.wandb, folder, self.output, self.config)
         say(
             f"distilled set: {len(distilled)} graphs by {self.distiller.method}, "
             f"{distilled.metadata['cost']['seconds']:.1f} s of work, in {folder}"
@@ -131,4 +136,6 @@ class GraphBench:
             self.output,
             self.trainer.strategy.root_device,
         )
-        return run_cells(run, self.trainer, graph_table, force=self.force, report=self.report)
+        return run_cells(
+            run, self.trainer, graph_table, wandb=self.wandb, force=self.force, report=self.report
+        )

@@ -1,5 +1,6 @@
 """The end of a run whose results have a kind of their own: all cells, their table, and an error if one is missing."""
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from benchmarks.results.running import SealedRun
 from benchmarks.results.sealed import Record
 from benchmarks.run.kept import list_made
 from benchmarks.run.ranks import Ranks
+from benchmarks.tracking.artifacts import log_record
+from benchmarks.tracking.loggers import WandbOptions
 from ddoq.console import say
 from ddoq.errors import UserError
 
@@ -19,6 +22,7 @@ def run_cells(
     trainer: L.Trainer,
     table: Callable[[Sequence[Record]], str],
     *,
+    wandb: WandbOptions,
     force: bool = False,
     report: Path | None = None,
 ) -> list[Record]:
@@ -28,6 +32,7 @@ def run_cells(
         run: The cells.
         trainer: That of the distillation; its ranks share the work.
         table: Writes results for the terminal.
+        wandb: Whether and how new results go to W&B, a run each.
         force: Run again what is stored.
         report: File that shall list the results; see :func:`benchmarks.run.kept.list_made`.
 
@@ -39,7 +44,8 @@ def run_cells(
     """
     ranks = Ranks(trainer, run.output)
     ranks.destroy_process_group()
-    failures = run.run(ranks.rank, ranks.world_size, force=force)
+    log = functools.partial(log_record, wandb, run.output)
+    failures = run.run(ranks.rank, ranks.world_size, force=force, made=log)
     ranks.barrier()
     records = run.records()
     say(table(records))

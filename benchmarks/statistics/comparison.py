@@ -7,11 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.results.files import read_results
-from benchmarks.tables.folding import Row, Table, fold
+from benchmarks.results.graphs import GRAPHS
+from benchmarks.results.transfers import TRANSFERS
+from benchmarks.statistics.seeded import (
+    SeededRow,
+    SeededTable,
+    Seeds,
+    seeded,
+    seeded_graphs,
+    seeded_transfers,
+)
+from benchmarks.tables.folding import fold
 from ddoq.errors import UserError, suggest
 from ddoq.escaping import markdown, markdown_table
-
-Seeds = tuple[int, int | None]  # of student and distillation
 
 
 @dataclass(frozen=True)
@@ -74,13 +82,13 @@ def paired_difference(
     return Difference(mean, mean - reach, mean + reach, p_value, n)
 
 
-def _find(table: Table, name: str) -> Row:
+def _find(table: SeededTable, name: str) -> SeededRow:
     exact = [row for row in table.rows if row.label == name]
     rows = exact or [row for row in table.rows if row.method == name]
     if len(rows) == 1:
         return rows[0]
     labels = [row.label for row in table.rows]
-    where = f"{table.dataset}, {table.ipc} images per class, {table.recipe}"
+    where = f"{table.place}, {table.recipe}"
     if rows:
         raise UserError(
             f"Several rows of {where} are called {name!r}; give one of: "
@@ -89,8 +97,10 @@ def _find(table: Table, name: str) -> Row:
     raise UserError(f"No row of {where} is called {name!r}. {suggest(name, labels)}")
 
 
-def paired_accuracies(first: Row, second: Row, column: str) -> dict[Seeds, tuple[float, float]]:
-    """Pair the accuracies of two rows for one student on the seeds that both have.
+def paired_values(
+    first: SeededRow, second: SeededRow, column: str
+) -> dict[Seeds, tuple[float, float]]:
+    """Pair the values of two rows for one student on the seeds that both have.
 
     Args:
         first: A row.
@@ -98,18 +108,15 @@ def paired_accuracies(first: Row, second: Row, column: str) -> dict[Seeds, tuple
         column: The student.
 
     Returns:
-        Top-1 after the last epoch of both rows, by seeds, in a fixed order.
+        Values of both rows, by seeds, in a fixed order.
     """
-    ours, theirs = (
-        {(r.cell.seed, r.cell.distill_seed): r.metrics.top1_last for r in row.cells.get(column, [])}
-        for row in (first, second)
-    )
+    ours, theirs = (dict(row.values.get(column, [])) for row in (first, second))
     return {
         seeds: (ours[seeds], theirs[seeds]) for seeds in sorted(set(ours) & set(theirs), key=repr)
     }
 
 
-def compare(table: Table, first: str, second: str) -> list[tuple[str, Difference]]:
+def compare(table: SeededTable, first: str, second: str) -> list[tuple[str, Difference]]:
     """Compare two rows of a table, student by student, on the seeds that both have.
 
     Args:
@@ -118,7 +125,7 @@ def compare(table: Table, first: str, second: str) -> list[tuple[str, Difference
         second: The other row.
 
     Returns:
-        Student and difference of top-1 after the last epoch, for students with a common seed.
+        Student and difference of the values, for students with a common seed.
 
     Raises:
         UserError: If a row is not there, or not to be told from another.
@@ -126,7 +133,7 @@ def compare(table: Table, first: str, second: str) -> list[tuple[str, Difference
     a, b = _find(table, first), _find(table, second)
     differences = []
     for column in table.columns:
-        pairs = list(paired_accuracies(a, b, column).values())
+        pairs = list(paired_values(a, b, column).values())
         if pairs:
             difference = paired_difference([x for x, _ in pairs], [y for _, y in pairs])
             differences.append((column, difference))
@@ -159,15 +166,18 @@ def comparison(folder: Path, first: str, second: str) -> str:
         second: Label or method.
 
     Returns:
-        One table for each dataset, budget and recipe.
+        One table for each dataset, budget and recipe; those of transfer and of graphs come last.
 
     Raises:
         UserError: If no table has both.
     """
     results, problems = read_results(folder)
+    transfers, damaged = TRANSFERS.read_all(folder)
+    graphs, spoiled = GRAPHS.read_all(folder)
+    problems = [*problems, *damaged, *spoiled]
     blocks = [f"Left out: {problem}" for problem in problems]
     mistakes = []
-    for table in fold(results):
+    for table in (*seeded(fold(results)), *seeded_transfers(transfers), *seeded_graphs(graphs)):
         try:
             lines = [_line(*entry) for entry in compare(table, first, second)]
         except UserError as error:
@@ -175,10 +185,8 @@ def comparison(folder: Path, first: str, second: str) -> str:
             continue
         headers = ["student", "difference", "95 % interval", "p", "seeds"]
         blocks.append(
-            markdown(
-                f"## {first} minus {second}: {table.dataset}, {table.ipc} images per class, recipe {table.recipe}"
-            )
-            + "\n\nTop-1 after the last epoch, in points; paired by seeds, Student's t.\n\n"
+            markdown(f"## {first} minus {second}: {table.place}, {table.heading}")
+            + f"\n\n{table.measure}, in points; paired by seeds, Student's t.\n\n"
             + markdown_table(headers, lines)
         )
     if len(blocks) == len(problems):

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from benchmarks.statistics.comparison import Difference, Seeds, paired_accuracies, paired_difference
-from benchmarks.tables.folding import Row, Table
+from benchmarks.statistics.comparison import Difference, paired_difference, paired_values
+from benchmarks.statistics.seeded import SeededRow, SeededTable, Seeds
 
 OVER_STUDENTS = "mean over students"
 
-Place = tuple[str, int, str, str, str, str]  # all that names an effect but the student
+Place = tuple[str, str, str, str, str, str]  # all that names an effect but the student
 
 
 @dataclass(frozen=True)
@@ -17,19 +17,19 @@ class Effect:
     """The difference between two rows of a table, for one student or over all.
 
     Attributes:
-        dataset: Name of the dataset.
-        ipc: Images per class.
-        recipe: Label of the recipe.
+        place: Dataset and budget, e.g. ``digits, 10 images per class``.
+        short: The same where room is short, e.g. ``digits, ipc 10``.
+        recipe: Label of the recipe, or of what was tested.
         distinction: What tells the table from another of the same heading; mostly empty.
         row: Label of the row.
         against: Label of the row that is subtracted.
         student: Label of the student, or :data:`OVER_STUDENTS`.
-        difference: Of top-1 after the last epoch, as a fraction.
+        difference: Of the values, such as top-1 after the last epoch, as a fraction.
         adjusted: p-value corrected for all effects of a list; None without a p-value.
     """
 
-    dataset: str
-    ipc: int
+    place: str
+    short: str
     recipe: str
     distinction: str
     row: str
@@ -49,14 +49,14 @@ class Effect:
         return "better" if self.difference.mean > 0 else "worse"
 
 
-def effects(tables: Iterable[Table], against: Sequence[str]) -> list[Effect]:
+def effects(tables: Iterable[SeededTable], against: Sequence[str]) -> list[Effect]:
     """Compare every row with some rows, in all tables that have both, on the seeds that both have.
 
     Beside each student stands the mean over students: for each pair of seeds the accuracies of all students of the
     table are averaged first, so that the interval is over seeds. A pair counts there only if every student has it.
 
     Args:
-        tables: What :func:`benchmarks.tables.folding.fold` returns.
+        tables: Of one kind, see :mod:`benchmarks.statistics.seeded`.
         against: Methods, or labels of rows, to compare with. A method stands for its rows; a row is not compared
             with itself, and two named rows are compared once, in the order given.
 
@@ -72,7 +72,7 @@ def effects(tables: Iterable[Table], against: Sequence[str]) -> list[Effect]:
 
 
 def _key(effect: Effect) -> tuple[object, ...]:
-    place = (effect.dataset, effect.ipc, effect.recipe, effect.distinction)
+    place = (effect.place, effect.recipe, effect.distinction)
     return (*place, effect.row, effect.against, effect.student)
 
 
@@ -86,7 +86,7 @@ def _adjusted(entries: Sequence[Effect]) -> dict[tuple[object, ...], float]:
     return {key: float(value) for (key, _), value in zip(known, values, strict=True)}
 
 
-def _of_table(table: Table, against: Sequence[str]) -> list[Effect]:
+def _of_table(table: SeededTable, against: Sequence[str]) -> list[Effect]:
     named = [row for name in against for row in _rows(table, name)]
     entries = []
     for index, base in enumerate(named):
@@ -98,20 +98,20 @@ def _of_table(table: Table, against: Sequence[str]) -> list[Effect]:
     return entries
 
 
-def _rows(table: Table, name: str) -> list[Row]:
+def _rows(table: SeededTable, name: str) -> list[SeededRow]:
     exact = [row for row in table.rows if row.label == name]
     return exact or sorted(
         (row for row in table.rows if row.method == name), key=lambda row: row.label
     )
 
 
-def _pair(table: Table, row: Row, base: Row) -> list[Effect]:
+def _pair(table: SeededTable, row: SeededRow, base: SeededRow) -> list[Effect]:
     pairs: dict[str, dict[Seeds, tuple[float, float]]] = {}
     for column in table.columns:
-        common = paired_accuracies(row, base, column)
+        common = paired_values(row, base, column)
         if common:
             pairs[column] = common
-    place = (table.dataset, table.ipc, table.recipe, table.distinction, row.label, base.label)
+    place = (table.place, table.short, table.recipe, table.distinction, row.label, base.label)
     entries = [_effect(place, column, list(values.values())) for column, values in pairs.items()]
     whole = set.intersection(*(set(values) for values in pairs.values())) if pairs else set()
     if len(pairs) > 1 and whole:

@@ -3,15 +3,39 @@
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.results.graphs import GRAPHS as GRAPH_RESULTS
 from benchmarks.results.graphs import GraphRecord
 from benchmarks.statistics.listings import Listing
 from benchmarks.statistics.variants import without_seeds
-from benchmarks.tables.folding import Score, distinguish, grouped
+from benchmarks.tables.sealed import Scheme, SealedRow, SealedTable
 
 GRAPHS = "Graphs"
 RANDOM = "graph-random"
 _METRICS = {"accuracy": "Accuracy", "roc-auc": "Area under the ROC curve"}
-_COLUMNS = (("last", "test_last"), ("best on validation", "test_best"))
+
+
+def _variant(record: GraphRecord) -> dict[str, Any]:
+    """Return what tells a row from others: the method, and all settings of its set but seeds."""
+    return {"method": record.cell.method, "set": without_seeds(record.config.get("set"))}
+
+
+def _mean(row: SealedRow[GraphRecord], students: Sequence[str]) -> float:
+    """Return the mean over those students that the row has, of their means over seeds."""
+    scores = [row.score(student, "test_last") for student in students]
+    means = [score.mean for score in scores if score]
+    return sum(means) / len(means)
+
+
+GRAPH_TABLES = Scheme(
+    kind=GRAPH_RESULTS,
+    heading=lambda record: [record.cell.dataset, record.cell.ipc],
+    conditions=("data", "protocol"),
+    method=lambda record: record.cell.method,
+    variant=_variant,
+    together=lambda record: record.cell.method,
+    measures={"last": "test_last", "best on validation": "test_best"},
+    rank=_mean,
+)
 
 
 def graph_listings(records: Sequence[GraphRecord]) -> list[Listing]:
@@ -23,52 +47,24 @@ def graph_listings(records: Sequence[GraphRecord]) -> list[Listing]:
     Returns:
         A table for each dataset and number of graphs per class under one protocol; none without results.
     """
-    listings = []
-    groups = grouped(sorted(records, key=lambda record: record.config_hash), _conditions)
-    for same in grouped(groups, lambda group: _heading(group[0])):
-        distinctions = distinguish([_conditions(group[0]) for group in same])
-        listings += [_listing(group, text) for group, text in zip(same, distinctions, strict=True)]
+    listings = [_listing(table) for table in GRAPH_TABLES.fold(records)]
     return sorted(listings, key=lambda listing: (listing.dataset, listing.ipc, listing.title))
 
 
-def _heading(record: GraphRecord) -> list[Any]:
-    return [record.cell.dataset, record.cell.ipc]
-
-
-def _conditions(record: GraphRecord) -> dict[str, Any]:
-    config = record.config
-    return {
-        "heading": _heading(record),
-        **{name: config.get(name) for name in ("data", "protocol")},
-    }
-
-
-def _variant(record: GraphRecord) -> dict[str, Any]:
-    """Return what tells a row from others: the method, and all settings of its set but seeds."""
-    return {"method": record.cell.method, "set": without_seeds(record.config.get("set"))}
-
-
-def _listing(records: Sequence[GraphRecord], distinction: str) -> Listing:
-    first = records[0].cell
-    students = sorted({record.cell.student for record in records})
+def _listing(table: SealedTable[GraphRecord]) -> Listing:
+    first, measures = table.first.cell, GRAPH_TABLES.measures
+    columns = [f"{student}, {what}" for student in table.students for what in measures]
     rows = []
-    for same in grouped(grouped(records, _variant), lambda group: group[0].cell.method):
-        suffixes = distinguish([_variant(group[0]) for group in same])
-        rows += [
-            (group[0].cell.method + (f" [{suffix}]" if suffix else ""), group)
-            for group, suffix in zip(same, suffixes, strict=True)
-        ]
-    rows.sort(key=lambda row: (-_mean(row[1], students), row[0]))
-    columns = [f"{student}, {what}" for student in students for what, _ in _COLUMNS]
+    for row in table.rows:
+        mean = f"{100 * _mean(row, table.students):.1f}"
+        scores = row.percents(table.students, list(measures.values()))
+        rows.append([row.label, *scores, mean, _bytes(row.records)])
     return Listing(
         f"{first.dataset}, {first.ipc} graphs per class"
-        + (f" ({distinction})" if distinction else ""),
-        _text(records),
+        + (f" ({table.distinction})" if table.distinction else ""),
+        _text(table.records),
         ["method", *columns, "mean, last", "stored bytes"],
-        [
-            [label, *_scores(group, students), f"{100 * _mean(group, students):.1f}", _bytes(group)]
-            for label, group in rows
-        ],
+        rows,
         1,
         first.dataset,
         first.ipc,
@@ -93,26 +89,6 @@ def _text(records: Sequence[GraphRecord]) -> str:
     )
 
 
-def _scores(records: Sequence[GraphRecord], students: Sequence[str]) -> list[str]:
-    cells = []
-    for student in students:
-        of_student = [record for record in records if record.cell.student == student]
-        for _, name in _COLUMNS:
-            values = [getattr(record, name) for record in of_student]
-            cells.append(Score.of(values).percent() if values else "")
-    return cells
-
-
-def _mean(records: Sequence[GraphRecord], students: Sequence[str]) -> float:
-    """Return the mean over those students that the row has, of their means over seeds."""
-    means = []
-    for student in students:
-        values = [record.test_last for record in records if record.cell.student == student]
-        if values:
-            means.append(Score.of(values).mean)
-    return sum(means) / len(means)
-
-
 def _bytes(records: Sequence[GraphRecord]) -> str:
     stored = {record.distilled.get("fingerprint"): record.distilled for record in records}
     sizes = [facts["stored_bytes"] for facts in stored.values() if "stored_bytes" in facts]
@@ -134,9 +110,11 @@ def graph_table(records: Sequence[GraphRecord]) -> str:
     if not records:
         return "No student has finished."
     first = records[0]
+    row = SealedRow(first.cell.method, first.cell.method, list(records))
     students = list(dict.fromkeys(record.cell.student for record in records))
-    lines = [[student, *_scores(records, [student])] for student in students]
-    headers = ["student", *(f"test, {what}" for what, _ in _COLUMNS)]
+    measures = GRAPH_TABLES.measures
+    lines = [[student, *row.percents([student], list(measures.values()))] for student in students]
+    headers = ["student", *(f"test, {what}" for what in measures)]
     align = ["left", "right", "right"]
     table = tabulate(lines, headers, "simple", disable_numparse=True, colalign=align)
     title = (

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from benchmarks.leaderboard.board import EVERY_KIND, Board, render
+from benchmarks.leaderboard.board import Board, render
 from benchmarks.leaderboard.report import write_report
 from benchmarks.results.files import Result, read_result
 from benchmarks.results.graphs import GRAPHS
@@ -13,7 +13,7 @@ from benchmarks.results.kinds import kind_of
 from benchmarks.results.sealed import Kind, SealedRecord
 from benchmarks.results.transfers import TRANSFERS
 from benchmarks.suites.jobs import Plan
-from benchmarks.tracking.artifacts import log_leaderboard
+from benchmarks.tracking.artifacts import log_leaderboard, log_sealed_leaderboard
 from ddoq.errors import UserError
 from ddoq.storage.files import atomic_path, read_json
 from ddoq.storage.run_folder import RunFolder
@@ -62,7 +62,7 @@ def _listed(reports: Iterable[Path]) -> list[Path]:
 
 
 def write_boards(board: Board, output: Path, name: str) -> list[Path]:
-    """Write a suite's leaderboard as Markdown, CSV and HTML, each atomically.
+    """Write a suite's leaderboard as Markdown, HTML and a CSV for each kind of results, each atomically.
 
     Args:
         board: The suite's own results and what is missing from them.
@@ -70,16 +70,16 @@ def write_boards(board: Board, output: Path, name: str) -> list[Path]:
         name: What the suite is called; its files get a folder of that name.
 
     Returns:
-        The files; no CSV where no result is of classification of images.
+        The files; no CSV of a kind that has no result.
 
     Raises:
         UserError: If there is no result, or a file cannot be written.
     """
     files = RunFolder(output).board_files(name)
-    if not board.results:
-        files = {kind: path for kind, path in files.items() if kind in EVERY_KIND}
-    for kind, path in files.items():
-        text = render(board, output, kind)
+    some = {"csv": board.results, "transfer-csv": board.transfers, "graphs-csv": board.graphs}
+    files = {format: path for format, path in files.items() if some.get(format, True)}
+    for format, path in files.items():
+        text = render(board, output, format)
         with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return list(files.values())
@@ -110,13 +110,14 @@ def finish_suite(plan: Plan, reports: Iterable[Path], complaints: Sequence[str])
     print(render(board, plan.output, "markdown"))
     for path in write_boards(board, plan.output, plan.name):
         print(f"leaderboard written to {path}")
-    if not results:
-        return problems
     if plan.against:
         problems += _report(board, plan)
     # One configuration that keeps away from W&B keeps its row away, and a table without it would be another one.
     if all(options.mode != "disabled" for options in plan.wandb):
-        log_leaderboard(plan.wandb[0], plan.name, plan.output, results)
+        options, place = plan.wandb[0], (plan.name, plan.output)
+        log_leaderboard(options, *place, results)
+        log_sealed_leaderboard(options, *place, TRANSFERS, transfers)
+        log_sealed_leaderboard(options, *place, GRAPHS, graphs)
     return problems
 
 

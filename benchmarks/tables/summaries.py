@@ -1,6 +1,6 @@
 """What every layout of a table tells of a row besides its accuracies: seeds and further numbers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from benchmarks.results.columns import flat, tells_top5
@@ -32,13 +32,23 @@ class Further:
 
 def seeds_that_vary(row: Row) -> str:
     """Say which seeds vary in a row, and which do not."""
-    student = sorted({result.cell.seed for result in row.results})
-    distill_seeds = {result.cell.distill_seed for result in row.results}
-    distillation = sorted(seed for seed in distill_seeds if seed is not None)
+    return seeds_text((result.cell.seed, result.cell.distill_seed) for result in row.results)
+
+
+def seeds_text(seeds: Iterable[tuple[int, int | None]]) -> str:
+    """Say which of some pairs of seeds, of student and distillation, vary.
+
+    Example:
+        >>> seeds_text([(0, 7), (1, 7)])
+        'student varies (student 0, 1; distillation 7)'
+    """
+    pairs = set(seeds)
+    student = sorted({seed for seed, _ in pairs})
+    distillation = sorted({seed for _, seed in pairs if seed is not None})
     vary = [
         name
-        for name, seeds in (("distillation", distillation), ("student", student))
-        if len(seeds) > 1
+        for name, values in (("distillation", distillation), ("student", student))
+        if len(values) > 1
     ]
     summary = (
         " and ".join(vary) + (" vary" if len(vary) > 1 else " varies") if vary else "none varies"

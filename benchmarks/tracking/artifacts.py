@@ -1,17 +1,26 @@
-"""What W&B gets beside the students' runs: distilled sets as artifacts, and the leaderboard of a suite as a table."""
+"""What W&B gets beside the students' runs: distilled sets as artifacts, the leaderboard of a suite as a table, other results."""
 
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
 
-from benchmarks.results.columns import flat
+from benchmarks.results.columns import flat, flat_sealed
 from benchmarks.results.records import Result
+from benchmarks.results.sealed import Kind, Record, SealedRecord
 from benchmarks.tables.folding import in_order
-from benchmarks.tracking.loggers import WandbOptions, enabled, files_in, start_run
+from benchmarks.tables.sealed import with_equal_keys
+from benchmarks.tracking.loggers import (
+    WandbOptions,
+    enabled,
+    files_in,
+    start_run,
+    student_folder,
+)
 from ddoq.errors import UserError
 from ddoq.storage.damage import read_or_set_aside
 from ddoq.storage.files import read_json, write_json
@@ -124,41 +133,80 @@ def log_leaderboard(
     Returns:
         Whether it was logged now. Trouble with W&B is a warning.
     """
+    lines = [flat(result) for result in in_order(results)]
+    return _log_lines(options, name, name, output, lines)
 
+
+def log_sealed_leaderboard(
+    options: WandbOptions, name: str, output: Path, kind: Kind[Record], records: Sequence[Record]
+) -> bool:
+    """Log results of another kind as a table of their own; see :func:`log_leaderboard`."""
+    lines = with_equal_keys([flat_sealed(record) for record in sorted(records, key=kind.rank)])
+    return _log_lines(options, name, f"{name}-{kind.what}", output, lines)
+
+
+def _log_lines(
+    options: WandbOptions, suite: str, name: str, output: Path, lines: Sequence[Mapping[str, Any]]
+) -> bool:
     def log() -> bool:
         home = RunFolder(output).tracked("leaderboard", name)
         place = ("leaderboard", name)
         # Anyone who can see what W&B has sees all of them, so one that changed makes another table.
-        rows = [[result.config_hash, result.created] for result in in_order(results)]
+        rows = [[line["config_hash"], line["created"]] for line in lines]
         what = _destination(options) | {"group": options.group, "rows": rows}
         with _once(RunFolder(output), place, what) as new:
             if new:
-                _log_table(options, home, name, results)
+                _log_table(options, home, suite, f"{name}-leaderboard", lines)
         return new
 
-    return bool(results) and _warned(log, options, "the leaderboard")
+    return bool(lines) and _warned(log, options, "the leaderboard")
 
 
-def _log_table(options: WandbOptions, home: Path, name: str, results: Sequence[Result]) -> None:
+def _log_table(
+    options: WandbOptions, home: Path, suite: str, name: str, lines: Sequence[Mapping[str, Any]]
+) -> None:
     import wandb
 
-    columns, rows = table_of(results)
-    with _run(options, home, f"{name}-leaderboard", "leaderboard", {"suite": name}) as run:
+    columns, rows = table_of(lines)
+    with _run(options, home, name, "leaderboard", {"suite": suite}) as run:
         run.log({"leaderboard": wandb.Table(columns=columns, data=rows)})
         run.summary.update({"cells": len(rows)})
 
 
-def table_of(results: Sequence[Result]) -> tuple[list[str], list[list[Any]]]:
-    """Spread results over the columns of :func:`benchmarks.results.columns.flat`, in the order of the CSV.
+def log_record(options: WandbOptions, output: Path, record: SealedRecord) -> bool:
+    """Log a result of another kind as a run of job type ``student``, its numbers in the summary.
 
     Args:
-        results: At least one.
+        options: Whether and how to use W&B.
+        output: Root of caches and results.
+        record: It.
 
     Returns:
-        The names of the columns, and a row per result. What is unknown is None. A column that has numbers in
+        Whether it was logged. Trouble with W&B is a warning.
+    """
+
+    def log() -> bool:
+        name = record.cell.title
+        home = student_folder(RunFolder(output).students, name, record.config)
+        config = {"cell": asdict(record.cell), **record.config}
+        with _run(options, home, name, "student", config) as run:
+            known = {key: v for key, v in flat_sealed(record).items() if v is not None}
+            run.summary.update(known)
+        return True
+
+    return _warned(log, options, "a result")
+
+
+def table_of(lines: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+    """Spread lines over columns.
+
+    Args:
+        lines: At least one, all with the keys of the first, e.g. of :func:`benchmarks.results.columns.flat`.
+
+    Returns:
+        The names of the columns, and a row per line. What is unknown is None. A column that has numbers in
         some rows and texts in others is written as text, since a W&B column has one type.
     """
-    lines = [flat(result) for result in in_order(results)]
     columns = list(lines[0])
     mixed = {key for key in columns if len({_kind(line[key]) for line in lines} - {None}) > 1}
     rows = [

@@ -73,9 +73,7 @@ def student_loggers(
     from lightning.pytorch.loggers import CSVLogger
 
     name = run_name(cell)
-    # Two cells may share a name (settings of the method are no part of it); their configurations differ.
-    slug = re.sub(r"[^\w.-]+", "_", name)[:100]
-    folder = run_folder / f"{slug}-{hash_config(config)}"
+    folder = student_folder(run_folder, name, config)
     shutil.rmtree(
         folder / RunFolder.CURVES, ignore_errors=True
     )  # of an earlier run of the same cell
@@ -84,6 +82,19 @@ def student_loggers(
     if enabled(options):
         loggers.append(_wandb_logger(options, folder, name, {"cell": asdict(cell), **config}))
     return loggers
+
+
+def student_folder(run_folder: Path, name: str, config: Mapping[str, Any]) -> Path:
+    """Return the folder of the logs of a student.
+
+    Args:
+        run_folder: Holds a folder per student.
+        name: Of its run.
+        config: Everything that decides its numbers: two students may share a name, since settings of the method are
+            no part of it.
+    """
+    slug = re.sub(r"[^\w.-]+", "_", name)[:100]
+    return run_folder / f"{slug}-{hash_config(config)}"
 
 
 def enabled(options: WandbOptions) -> bool:

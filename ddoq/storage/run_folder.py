@@ -99,6 +99,8 @@ class RunFolder:
     _BOARDS: ClassVar[dict[str, str]] = {
         "markdown": "leaderboard.md",
         "csv": "leaderboard.csv",
+        "transfer-csv": "transfer.csv",
+        "graphs-csv": "graphs.csv",
         "html": "leaderboard.html",
     }
 

@@ -25,6 +25,7 @@ def config(tmp_path_factory):
         "students": [{"arch": name, "kwargs": {"hidden": 8}} for name in ("gcn", "gat")],
         "evaluation": {"graphs": PROTOCOL},
         "trainer": {"accelerator": "cpu"},
+        "wandb": {"mode": "disabled"},
     }
     path = tmp_path_factory.mktemp("graphs") / "config.yaml"
     path.write_text(json.dumps(content))
@@ -103,10 +104,39 @@ def test_the_leaderboard_shows_them(output, tmp_path):
     assert 'id="graphs"' in (tmp_path / "board.html").read_text()
 
 
-@pytest.mark.parametrize("command", ["plan", "teacher", "prior", "check", "decoding"])
+@pytest.mark.parametrize("command", ["teacher", "prior", "check", "decoding"])
 def test_commands_for_images_say_so(command, config, tmp_path, capsys):
     assert run(command, config, tmp_path) == 2
     assert "motifs holds graphs" in capsys.readouterr().err
+
+
+def test_a_plan_lists_the_stages_of_every_budget(config, tmp_path, capsys):
+    assert run("plan", config, tmp_path, "--ipc=1,2", "--seeds=[0, 1]", "--probe=true") == 0
+    text = capsys.readouterr().out
+    assert text.startswith("### graph-random on motifs\n\n16 training graphs of 2 classes")
+    assert text.index("#### 1 graphs per class") < text.index("#### 2 graphs per class")
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| train")]
+    cells = [[cell.strip() for cell in row] for row in rows]
+    assert [(row[0], row[2], row[3]) for row in cells] == [
+        *(("train gcn[hidden=8]", "12", "2"), ("train gat[hidden=8]", "12", "2")),
+        *(("train gcn[hidden=8]", "24", "4"), ("train gat[hidden=8]", "24", "4")),
+    ]
+    assert "graphs/s here" in text
+    assert "images" not in text.replace("reading of images", "")
+    assert not (tmp_path / "distilled").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--classes=2"], "leave out --classes"),
+        (["--ipc=9"], "has only 8 training graphs"),
+        (['--students=[{"arch": "convnet3"}]'], "no network on graphs called 'convnet3'"),
+    ],
+)
+def test_a_plan_refuses_what_a_run_would(options, message, config, tmp_path, capsys):
+    assert run("plan", config, tmp_path, *options) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

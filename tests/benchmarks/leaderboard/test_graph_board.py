@@ -1,7 +1,11 @@
 """Results of graphs on the leaderboard: tables of their own, and none among those of images."""
 
+import csv
+import io
+import json
+
 import pytest
-from sealed_records import graph_record, write_records
+from sealed_records import graph_record, transfer_record, write_records
 
 from benchmarks.leaderboard.board import leaderboard
 from benchmarks.results.files import write_result
@@ -38,8 +42,6 @@ def test_alone_they_are_a_page_of_markdown_and_of_html(output):
     assert '<section id="graphs"' in html
     assert "51.0 ± 1.4 (n=2)" in html
     assert "4 results." in html
-    with pytest.raises(UserError, match="written as markdown and html alone"):
-        leaderboard(output, "csv")
 
 
 def test_they_change_no_table_of_images(output, tmp_path_factory, result_of):
@@ -51,8 +53,53 @@ def test_they_change_no_table_of_images(output, tmp_path_factory, result_of):
     assert both.startswith(plain.rstrip("\n"))
     assert both.count("## Graphs") == 1
     assert leaderboard(output, "csv") == leaderboard(alone, "csv")
-    assert leaderboard(output, "latex") == leaderboard(alone, "latex")
+    plain, both = leaderboard(alone, "latex"), leaderboard(output, "latex")
+    assert both.startswith(plain.rstrip("\n"))
+    assert both.count(r"\begin{table}") == plain.count(r"\begin{table}") + 1
     assert 'id="graphs"' not in leaderboard(alone, "html")
+
+
+def test_csv_has_a_line_for_each_unrounded(output):
+    text = leaderboard(output, "graphs-csv")
+    assert text == leaderboard(output, "csv")  # there is nothing else
+    lines = list(csv.DictReader(io.StringIO(text)))
+    assert [(line["method"], line["seed"]) for line in lines] == [
+        *(("doscond", "0"), ("doscond", "1"), ("graph-random", "0"), ("graph-random", "1"))
+    ]
+    first = lines[1]
+    assert float(first["test_last"]) == 0.52
+    assert float(first["cell_test_last_mean"]) == pytest.approx(0.51)
+    assert float(first["cell_test_best_mean"]) == pytest.approx(0.61)
+    assert (first["cell_n"], first["row"], first["distilled_stored_bytes"]) == (
+        *("2", "doscond", "2048"),
+    )
+    assert json.loads(first["settings"]) == {"ipc": 10, "seed": 0}
+    assert json.loads(first["config_protocol"])["epochs"] == 500
+    assert RunFolder.is_graph_result(output / f"graphs/graphs-{first['config_hash']}.json")
+
+
+def test_latex_has_a_table_for_each(output):
+    text = leaderboard(output, "latex")
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 1
+    assert r"doscond & 51.0 $\pm$ 1.4 (n=2) & 61.0 $\pm$ 1.4 (n=2) & 51.0 & 2,048 \\" in text
+    assert r"\caption{toy, 10 graphs per class. Accuracy on 1,000 real test graphs" in text
+    assert "{*}" not in text
+
+
+def test_what_has_no_table_says_so(output, result_of):
+    with pytest.raises(UserError, match="no usable result of transfer"):
+        leaderboard(output, "transfer-csv")
+    with pytest.raises(UserError, match="no usable result of classification of images"):
+        leaderboard(output, "robust-csv")
+    write_records(output, transfer_record())
+    with pytest.raises(
+        UserError, match="transfer and of graphs, whose columns differ: give --format"
+    ):
+        leaderboard(output, "csv")
+    assert leaderboard(output, "transfer-csv").count("krr_st") == 2  # start and row
+    write_result(RunFolder(output).results, result_of(method="random"))
+    assert "doscond" not in leaderboard(output, "csv")
+    assert "doscond" in leaderboard(output, "graphs-csv")
 
 
 def test_budgets_protocols_and_data_are_tables_of_their_own(output):

@@ -2,9 +2,11 @@ import re
 
 import pytest
 from PIL import Image
+from sealed_records import graph_record, transfer_record, write_records
 
 from benchmarks.cli import main
 from benchmarks.results.files import write_result
+from benchmarks.results.transfers import UNTRAINED
 
 
 @pytest.fixture
@@ -95,3 +97,39 @@ def test_names_in_figures_are_no_formulas_and_no_boxes(tmp_path, result_of, recw
     assert report(tmp_path / "results", tmp_path / "r.md") == 0
     assert (tmp_path / "r-d4m.png").is_file()
     assert [w for w in recwarn if "Glyph" in str(w.message)] == []
+
+
+def test_graphs_and_transfer_have_sections_of_their_own(folder, tmp_path):
+    before = tmp_path / "before.md"
+    assert report(folder, before) == 0
+    for seed, noise in enumerate((0.0, 0.01, 0.005)):
+        for name, value in (("doscond", 0.6 + noise / 2), ("graph-random", 0.5 + noise)):
+            write_records(tmp_path, graph_record(name, seed, value))
+        for start, value in (("krr_st", 0.6 + noise / 2), (UNTRAINED, 0.5 + noise)):
+            write_records(tmp_path, transfer_record(start, seed, value))
+    against = ("d4m", "graph-random", UNTRAINED)
+    output = tmp_path / "r.md"
+    arguments = ["report", str(tmp_path), "--output", str(output), "--against", *against]
+    assert main(arguments) == 0
+    text = output.read_text()
+    images = before.read_text().split("## All tables")[0].replace("before-", "r-")
+    assert text.startswith(images.rstrip("\n"))  # what is said of images does not change
+    assert (
+        "toy, 10 graphs per class, 500 epochs: **doscond** minus **graph-random** is +9.75" in text
+    )
+    assert "toy to other, probe: **krr_st** minus **not pre-trained** is +9.75 points" in text
+    assert text.index("## Transfer") < text.index("## Graphs") < text.index("## All tables")
+    for name in ("r-graphs-accuracy", "r-graphs-graph-random", "r-transfer-not-pre-trained"):
+        assert f"({name}.png)" in text
+        assert (tmp_path / f"{name}.png").is_file()
+
+
+def test_of_images_nothing_is_said_where_none_is_compared(folder, tmp_path):
+    for seed in (0, 1):
+        for name in ("doscond", "graph-random"):
+            write_records(tmp_path, graph_record(name, seed, 0.5 + 0.01 * seed))
+    arguments = ["report", str(tmp_path), "--output", str(tmp_path / "r.md")]
+    assert main([*arguments, "--against", "graph-random"]) == 0
+    text = (tmp_path / "r.md").read_text()
+    assert "top-1 on the real test" not in text.split("## All tables")[0]
+    assert not (tmp_path / "r-accuracy.png").exists()

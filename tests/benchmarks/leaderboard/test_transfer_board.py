@@ -1,5 +1,8 @@
 """Results of transfer on the leaderboard: tables of their own, and none among accuracies of classification."""
 
+import csv
+import io
+
 import pytest
 from sealed_records import transfer_record, write_records
 
@@ -7,7 +10,6 @@ from benchmarks.leaderboard.board import leaderboard
 from benchmarks.results.files import read_results, write_result
 from benchmarks.results.transfers import TRANSFERS, UNTRAINED
 from benchmarks.suites.board import read_cells, read_cells_of
-from ddoq.errors import UserError
 from ddoq.storage.files import write_json
 from ddoq.storage.run_folder import RunFolder
 
@@ -30,8 +32,11 @@ def test_alone_they_are_a_page_of_markdown_and_of_html(output):
         ["krr_st", "20", "41.0 ± 1.4 (n=2)", "51.0 ± 1.4 (n=2)"],
         [UNTRAINED, "", "21.0 ± 1.4 (n=2)", "31.0 ± 1.4 (n=2)"],
     ]
-    with pytest.raises(UserError, match="markdown and html alone"):
-        leaderboard(output, "csv")
+    lines = list(csv.DictReader(io.StringIO(leaderboard(output, "csv"))))
+    assert [line["start"] for line in lines] == ["krr_st"] * 2 + [UNTRAINED] * 2
+    assert float(lines[0]["cell_tuned_top1_mean"]) == pytest.approx(0.51)
+    assert lines[2]["settings"] == lines[2]["pretrain_loss"] == ""
+    assert r"krr\_st & 20 & 41.0 $\pm$ 1.4 (n=2)" in leaderboard(output, "latex")
     html = leaderboard(output, "html")
     assert '<section id="transfer"' in html
     assert "51.0 ± 1.4 (n=2)" in html
@@ -47,7 +52,9 @@ def test_they_change_no_table_of_classification(output, tmp_path_factory, result
     assert both.startswith(plain.rstrip("\n"))
     assert both.count("## Transfer") == 1
     assert leaderboard(output, "csv") == leaderboard(alone, "csv")
-    assert leaderboard(output, "latex") == leaderboard(alone, "latex")
+    plain, both = leaderboard(alone, "latex"), leaderboard(output, "latex")
+    assert both.startswith(plain.rstrip("\n"))
+    assert both.count(r"\begin{table}") == plain.count(r"\begin{table}") + 1
     assert read_results(output)[1] == []
     html = leaderboard(output, "html")
     assert '<section id="transfer"' in html

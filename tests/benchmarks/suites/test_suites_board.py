@@ -1,4 +1,5 @@
 import pytest
+from sealed_records import graph_record, write_records
 
 from benchmarks.results.files import write_result
 from benchmarks.suites.board import finish_suite, read_cells
@@ -52,6 +53,23 @@ def test_a_report_that_cannot_be_written_costs_the_status_and_not_the_tables(
     assert "'kmeans'" in problem
     assert "no report: No result is of the method 'kmeans'" in capsys.readouterr().err
     assert (tmp_path / "leaderboards" / "a_suite" / "leaderboard.md").is_file()
+
+
+def test_results_of_other_kinds_have_tables_files_and_a_report_too(tmp_path, capsys):
+    graphs = [
+        graph_record(method, seed, test + 0.01 * seed * (method == "doscond"))
+        for method, test in (("doscond", 0.6), ("graph-random", 0.4))
+        for seed in (0, 1)
+    ]
+    write_records(tmp_path, *graphs)
+    write_json(tmp_path / "report.json", [str(path) for path in (tmp_path / "graphs").iterdir()])
+    reports = [tmp_path / "report.json"]
+    assert finish_suite(plan(tmp_path, against=("graph-random",)), reports, []) == []
+    assert "## Graphs" in capsys.readouterr().out
+    folder = tmp_path / "leaderboards" / "a_suite"
+    names = {path.name for path in folder.iterdir() if path.suffix != ".png"}
+    assert names == {"leaderboard.md", "leaderboard.html", "graphs.csv", "report.md"}
+    assert "**doscond** minus **graph-random**" in (folder / "report.md").read_text()
 
 
 def test_a_result_that_was_edited_is_named(tmp_path, reports):

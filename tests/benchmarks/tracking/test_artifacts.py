@@ -4,13 +4,18 @@ import threading
 
 import pytest
 import torch
+from sealed_records import graph_record
 
-from benchmarks.results.columns import flat
+from benchmarks.results.columns import flat, flat_sealed
+from benchmarks.results.graphs import GRAPHS
+from benchmarks.tables.folding import in_order
 from benchmarks.tracking.artifacts import (
     _once,
     artifact_name,
     log_distilled_set,
     log_leaderboard,
+    log_record,
+    log_sealed_leaderboard,
     table_of,
 )
 from benchmarks.tracking.loggers import WandbOptions
@@ -144,14 +149,34 @@ def test_a_changed_result_makes_another_table(tmp_path, result_of):
     assert len(wandb_runs(tmp_path)) == 2
 
 
+def test_results_of_other_kinds_are_runs_and_a_table(tmp_path, offline_records):
+    pytest.importorskip("wandb")
+    records = [graph_record(seed=seed) for seed in (1, 0)]
+    assert log_record(OFFLINE, tmp_path / "one", records[0])
+    run, artifacts, code = read_run(tmp_path / "one", offline_records)
+    assert (run.job_type, run.run_group, code) == ("student", "a suite", 0)
+    assert run.display_name == "doscond-ipc10-gcn-s1"
+    assert artifacts == {}
+    (path,) = (tmp_path / "one").rglob("*.wandb")
+    assert path.is_relative_to(RunFolder(tmp_path / "one").students)
+    assert log_sealed_leaderboard(OFFLINE, "s", tmp_path / "two", GRAPHS, records)
+    assert not log_sealed_leaderboard(OFFLINE, "s", tmp_path / "two", GRAPHS, records[::-1])
+    (path,) = (tmp_path / "two").rglob("files/media/table/*.table.json")
+    table = json.loads(path.read_text())
+    assert table["columns"] == list(flat_sealed(records[0]))
+    assert [row[table["columns"].index("seed")] for row in table["data"]] == [0, 1]
+
+
 def test_no_results_make_no_run(tmp_path):
     assert not log_leaderboard(OFFLINE, "s", tmp_path, [])
+    assert not log_sealed_leaderboard(OFFLINE, "s", tmp_path, GRAPHS, [])
+    assert not log_record(WandbOptions(mode="disabled"), tmp_path, graph_record())
     assert not list(tmp_path.iterdir())
 
 
 def test_rows_are_those_of_the_csv_and_columns_have_one_type(result_of, monkeypatch):
     results = [result_of(seed=1), result_of(seed=0, data={"image_size": "8x8"})]
-    columns, rows = table_of(results)
+    columns, rows = table_of([flat(result) for result in in_order(results)])
     assert [row[columns.index("seed")] for row in rows] == [0, 1]
     assert [row[columns.index("data_image_size")] for row in rows] == ["8x8", "8"]
     assert {type(row[columns.index("modified")]) for row in rows} == {bool}

@@ -47,6 +47,7 @@ def arguments(tmp_path):
         "model": {"class_path": "KRRST", "init_args": method},
         "students": [{"arch": "convnet2-w4-bn"}],
         "evaluation": {"transfer": {"pretrain_epochs": 1, "iterations": 1}},
+        "wandb": {"mode": "disabled"},
         "output": str(tmp_path / "runs"),
     }
     path = tmp_path / "config.yaml"

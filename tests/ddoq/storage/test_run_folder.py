@@ -10,7 +10,15 @@ ROOT = Path(__file__).parents[3]
 HERE = ROOT / "ddoq" / "storage" / "run_folder.py"
 FILES = {
     *("distilled.safetensors", "metadata.json", "images.png", "config.json", "latents.json"),
-    *("leaderboard.md", "leaderboard.csv", "leaderboard.html", "report.md", "logged.json"),
+    *(
+        "leaderboard.md",
+        "leaderboard.csv",
+        "leaderboard.html",
+        "transfer.csv",
+        "graphs.csv",
+        "report.md",
+        "logged.json",
+    ),
     *("decoding.json", "decoding.md", "curve.png", "record.json"),
 }
 FOLDERS = {
@@ -20,7 +28,19 @@ FOLDERS = {
 }
 PREFIXES = (".ranks-", "class-", "transfer-", "pretrained-", "graphs-")  # of names that go on
 # What else is spelled there: endings, kinds of tables, a format, a pattern; and a word that is in use elsewhere.
-OTHERS = {".safetensors", ".json", ".log", ".checkpoint", ".", "markdown", "csv", "html", "_"}
+OTHERS = {
+    ".safetensors",
+    ".json",
+    ".log",
+    ".checkpoint",
+    ".",
+    "markdown",
+    "csv",
+    "html",
+    "_",
+    "transfer-csv",
+    "graphs-csv",
+}
 OTHERS |= {"04d", r"[^\w.-]+", "smoke", ".lock", "-", r"[0-9a-f]{16}\.json"}
 PATH_CALLS = ("Path", "joinpath", "with_name", "glob", "rglob")
 
@@ -130,6 +150,8 @@ def test_names_stay_as_they_were(tmp_path):
         "leaderboards/a_b/leaderboard.md": run.board_files("a b")["markdown"],
         "leaderboards/a_b/leaderboard.csv": run.board_files("a b")["csv"],
         "leaderboards/a_b/leaderboard.html": run.board_files("a b")["html"],
+        "leaderboards/a_b/transfer.csv": run.board_files("a b")["transfer-csv"],
+        "leaderboards/a_b/graphs.csv": run.board_files("a b")["graphs-csv"],
         "leaderboards/a_b/report.md": run.board_report("a b"),
         "wandb/distill/a": run.tracked("distill", "a"),
         "wandb/leaderboard/a_b/logged.json": run.tracked_mark("leaderboard", "a b"),
