@@ -17,6 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 import baselines  # noqa: F401 - YAML may say `class_path: SRe2L` once the class is known
 import ddoq.ddoq  # noqa: F401
 from benchmarks.commands.names import COMMANDS
+from benchmarks.configuration.image_keys import refuse_image_keys
 from benchmarks.configuration.keys import KEYS, annotations
 from benchmarks.configuration.layers import expand, named, paired
 from benchmarks.configuration.local_code import FLAG, installed_code, take_flag
@@ -86,6 +87,7 @@ class BenchCLI(LightningCLI):
         self._add_options = add_options
         self._build_trainer = build_trainer
         self.notes: list[str] = []
+        self._arguments = arguments
         super().__init__(
             trainer_class=L.Trainer,
             trainer_defaults=DEFAULTS,
@@ -177,8 +179,18 @@ class BenchCLI(LightningCLI):
         """Whether the dataset holds graphs."""
         return isinstance(self.datamodule, GraphDataModule)
 
+    def check_keys(self) -> None:
+        """Refuse keys that act on images alone where the dataset holds graphs."""
+        if self.on_graphs:
+            refuse_image_keys(read(self._arguments), self.datamodule.name)
+
     def bench_of_graphs(self) -> GraphBench:
-        """Gather the parts that were built from a configuration whose dataset holds graphs."""
+        """Gather the parts that were built from a configuration whose dataset holds graphs.
+
+        Raises:
+            UserError: If it says what acts on images alone.
+        """
+        self.check_keys()
         part = self.config_init.get
         return GraphBench(
             data=self.datamodule,
@@ -204,7 +216,7 @@ class BenchCLI(LightningCLI):
         if not isinstance(self.datamodule, ImageDataModule):
             raise UserError(
                 f"`ddoq-bench {self.name}` works on images, but {self.datamodule.name} holds {self.datamodule.holds}: with those "
-                "go distill, fit, evaluate, suite and leaderboard."
+                "go distill, fit, evaluate, suite, plan, leaderboard, compare and report."
             )
         part = self.config_init.get
         trainer = self.config["trainer"]

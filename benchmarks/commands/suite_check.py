@@ -37,6 +37,7 @@ def check_plan(plan: Plan) -> None:
             cli = _parsed((*arguments, f"--students={json.dumps(students)}"))
             if cli.model is not None and cli.model.ipc < 1:
                 raise UserError(f"ipc must be at least 1, not {cli.model.ipc}.")
+            cli.check_keys()
             _check_students(cli, built)
         except UserError as error:
             problems.setdefault(str(error), name)

@@ -113,7 +113,7 @@ def test_commands_for_images_say_so(command, config, tmp_path, capsys):
 def test_a_plan_lists_the_stages_of_every_budget(config, tmp_path, capsys):
     assert run("plan", config, tmp_path, "--ipc=1,2", "--seeds=[0, 1]", "--probe=true") == 0
     text = capsys.readouterr().out
-    assert text.startswith("### graph-random on motifs\n\n16 training graphs of 2 classes")
+    assert "### graph-random on motifs\n\n16 training graphs of 2 classes" in text
     assert text.index("#### 1 graphs per class") < text.index("#### 2 graphs per class")
     rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| train")]
     cells = [[cell.strip() for cell in row] for row in rows]
@@ -149,6 +149,11 @@ def test_a_plan_refuses_what_a_run_would(options, message, config, tmp_path, cap
         (["--evaluation.graphs.epochs=0"], "evaluation.graphs.epochs must be at least 1"),
         (["--evaluation.set_precision=uint8"], "leave out evaluation.set_precision"),
         (["--students=[]"], "No student is configured"),
+        (
+            ["--recipe.name=hard", "--teacher=TrainedTeacher"],
+            "motifs holds graphs, on which --recipe and --teacher have no effect",
+        ),
+        (["--trainer.precision=bf16-mixed"], "on which --trainer.precision has no effect"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_runs(options, message, config, tmp_path, capsys):
