@@ -14,6 +14,8 @@ from tabulate import tabulate
 from benchmarks.commands.options import CommandParser
 from benchmarks.configuration.options import split
 from benchmarks.results.files import read_result
+from benchmarks.results.graphs import GRAPHS, GraphRecord
+from benchmarks.results.kinds import kind_of
 from benchmarks.results.records import Result
 from benchmarks.results.rerun import places_left_out
 from benchmarks.run.verification import (
@@ -89,12 +91,14 @@ def run(name: str, arguments: list[str]) -> int:
     options = _parser(name).parse_args(own)
     if not (math.isfinite(options.tolerance) and 0 <= options.tolerance <= 1):
         raise UserError(f"--tolerance must be a share from 0 to 1, not {options.tolerance}.")
-    result = read_result(options.result)
-    _check_ranks(options.result, result)
+    result = _read(options.result)
     with _folder(options.output, result) as folder:
         _reuse(options.reuse, folder)
         configured = _configured(options.result, result, folder, further)
-        stages = _verify(name, result, configured, options.tolerance)
+        if isinstance(result, GraphRecord):
+            stages = _verify_graphs(name, result, configured, options.tolerance)
+        else:
+            stages = _verify(name, result, configured, options.tolerance)
     print(tabulate([vars(stage) for stage in stages], "keys", "pipe", disable_numparse=True))
     same = is_same(stages)
     print(f"\n{options.result}: {'it came out again' if same else 'it did NOT come out again'}.")
@@ -113,6 +117,20 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return own, further
 
 
+def _read(path: Path) -> Result | GraphRecord:
+    kind = kind_of(path)
+    if kind is GRAPHS:
+        return GRAPHS.read(path)
+    if kind is not None:
+        raise UserError(
+            f"{path} is a result of {kind.what}, which this command cannot derive: run `ddoq-bench fit` with the same "
+            "configuration and another --output, and compare the two files."
+        )
+    result = read_result(path)
+    _check_ranks(path, result)
+    return result
+
+
 def _check_ranks(path: Path, result: Result) -> None:
     if result.config.get("evaluation"):
         ranks = result.config["evaluation"].get("world_size")
@@ -123,7 +141,7 @@ def _check_ranks(path: Path, result: Result) -> None:
 
 
 @contextmanager
-def _folder(output: Path | None, result: Result) -> Iterator[Path]:
+def _folder(output: Path | None, result: Result | GraphRecord) -> Iterator[Path]:
     """Give a folder to work in in which nothing of another run can be overwritten, or taken for what is derived."""
     if output is None:
         with tempfile.TemporaryDirectory(prefix="ddoq-verify-") as temporary:
@@ -155,7 +173,9 @@ def _reuse(source: Path | None, folder: Path) -> None:
         shutil.copytree(source / part, folder / part, ignore=unfinished, dirs_exist_ok=True)
 
 
-def _configured(path: Path, result: Result, folder: Path, further: Sequence[str]) -> list[str]:
+def _configured(
+    path: Path, result: Result | GraphRecord, folder: Path, further: Sequence[str]
+) -> list[str]:
     """Return the options of the run that derives a result."""
     arguments: list[str] = []
     if result.run is not None:
@@ -216,6 +236,35 @@ def _verify(name: str, result: Result, arguments: list[str], tolerance: float) -
         *surroundings,
         *compare_results(result, derived, exact=exact, tolerance=tolerance),
     ]
+
+
+def _verify_graphs(
+    name: str, record: GraphRecord, arguments: list[str], tolerance: float
+) -> list[Stage]:
+    """Do as :func:`_verify` with a result of graphs."""
+    from benchmarks.commands.configured import configure  # imports torch
+    from benchmarks.run.graph_verification import compare_graph_choices, compare_graph_results
+    from ddoq.distillation.tables import at_budget
+
+    cli = configure(name, arguments)
+    if not cli.on_graphs:
+        raise UserError(f"This is a result of graphs, but {cli.datamodule.name} holds none.")
+    bench = cli.bench_of_graphs()
+    method, settings = None, None
+    if bench.distilled is None and bench.distiller is not None:
+        chosen = at_budget(bench.distiller, bench.dataset.num_classes)
+        method, settings = chosen.method, plain(chosen.settings())
+    described, protocol = plain(bench.dataset.describe()), plain(bench.evaluation.graphs.numbers())
+    stages = compare_graph_choices(record, described, method, settings, protocol)
+    if not is_same(stages):
+        return stages
+    (derived,) = bench.evaluate()
+    surroundings = compare_surroundings(record.provenance, derived.provenance)
+    # On CUDA sums over neighbours are added up in no fixed order.
+    exact = bench.trainer.strategy.root_device.type == "cpu"
+    exact = exact and all(stage.verdict == "same" for stage in surroundings)
+    results = compare_graph_results(record, derived, exact=exact, tolerance=tolerance)
+    return [*stages, *surroundings, *results]
 
 
 def _tested(bench: "Bench", result: Result) -> "ImageDataModule":

@@ -75,6 +75,7 @@ class GraphRun(SealedRun[_Place, GraphRecord]):
         seeds: Once each.
         output: Root of the results.
         device: Where to train.
+        settings: Of the run, as results keep them; None where it has none.
 
     Raises:
         UserError: If the set holds no graphs, or those of another dataset.
@@ -87,6 +88,7 @@ class GraphRun(SealedRun[_Place, GraphRecord]):
     seeds: Sequence[int]
     output: Path
     device: torch.device
+    settings: dict[str, Any] | None = None
 
     kind = GRAPHS
 
@@ -184,6 +186,7 @@ class GraphRun(SealedRun[_Place, GraphRecord]):
             distilled=self._facts(metadata),
             provenance=provenance(),
             created=now(),
+            run=self.settings,
         )
 
     def _look(self, network: nn.Module, epoch: int, best: _Best) -> None:

@@ -76,7 +76,8 @@ def flat_sealed(record: SealedRecord) -> dict[str, Any]:
     Returns:
         Scalars by name; which there are depends on the kind, and on whether there is a set.
     """
-    scores = [item.name for item in fields(record) if item.name not in SealedRecord.__annotations__]
+    others = {*SealedRecord.__annotations__, "run"}
+    scores = [item.name for item in fields(record) if item.name not in others]
     facts = {k: v for k, v in record.distilled.items() if not isinstance(v, Mapping)}
     of_set = record.config.get("set") or {}
     told = ("format", "set", "student", "seed")  # by other columns

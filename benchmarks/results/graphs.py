@@ -52,6 +52,8 @@ class GraphRecord(SealedRecord):
         distilled: Facts about the set: fingerprint, graphs, nodes, edges, stored bytes, cost.
         provenance: See :func:`ddoq.storage.provenance.provenance`.
         created: When, as ISO 8601 in UTC.
+        run: What of the run's configuration decides numbers, see :func:`benchmarks.results.rerun.rerun_config`; None in
+            older files.
     """
 
     cell: GraphCell
@@ -66,6 +68,7 @@ class GraphRecord(SealedRecord):
     distilled: dict[str, Any]
     provenance: dict[str, Any]
     created: str
+    run: dict[str, Any] | None = None
 
 
 GRAPHS = Kind(

@@ -39,6 +39,13 @@ def rerun_config(config: Mapping[str, Any]) -> dict[str, Any] | None:
     return without
 
 
+def rerun_config_of_graphs(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Do as :func:`rerun_config`, and leave out what acts on images alone, which a run on graphs refuses."""
+    trainer = {k: v for k, v in (config.get("trainer") or {}).items() if k != "precision"}
+    kept = {key: value for key, value in config.items() if key != "recipe"}
+    return rerun_config({**kept, "trainer": trainer}) if kept else None
+
+
 def places_left_out(config: Any, prefix: str = "") -> Iterator[str]:
     """Name the keys of a kept configuration whose values were places, e.g. ``data.init_args.root``."""
     items = config.items() if isinstance(config, Mapping) else enumerate(config)

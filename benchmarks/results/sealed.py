@@ -1,7 +1,7 @@
 """Result files of kinds of their own, such as those of transfer: sealed, named by a hash, read apart from all others."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import Field, asdict, dataclass, fields
+from dataclasses import MISSING, Field, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -99,7 +99,10 @@ class Kind(Generic[Record]):
             )
         try:
             values["cell"] = self.cell(**values["cell"])
-            record = self.record(**{item.name: values[item.name] for item in fields(self.record)})
+            known = [
+                i.name for i in fields(self.record) if i.default is MISSING or i.name in values
+            ]
+            record = self.record(**{name: values[name] for name in known})
         except (KeyError, TypeError) as error:
             raise DamagedError(path, f"lacks what a result holds ({error})", _MEND) from None
         if path.name != self.path(RunFolder(path.parent), record.config_hash).name:

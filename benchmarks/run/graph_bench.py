@@ -9,6 +9,7 @@ import lightning as L
 
 from benchmarks.graphs.running import GraphRun, check_graph_students
 from benchmarks.results.graphs import GraphRecord
+from benchmarks.results.rerun import rerun_config_of_graphs
 from benchmarks.run.checks import check_classes, check_names
 from benchmarks.run.kept import keep_configuration, list_made
 from benchmarks.run.ranks import EvaluationOptions
@@ -135,6 +136,7 @@ class GraphBench:
             self.seeds,
             self.output,
             self.trainer.strategy.root_device,
+            rerun_config_of_graphs(self.config),
         )
         return run_cells(
             run, self.trainer, graph_table, wandb=self.wandb, force=self.force, report=self.report

@@ -44,12 +44,27 @@ def compare_data(result: Result, description: Mapping[str, Any]) -> list[Stage]:
         One line where they are the same; else one for every entry that differs.
     """
     recorded = result.config.get("data") or {}
-    names = [
-        name for name in {**recorded, **description} if recorded.get(name) != description.get(name)
-    ]
+    return compare_entries("dataset", recorded, description, recorded.get("source"))
+
+
+def compare_entries(
+    name: str, recorded: Mapping[str, Any], derived: Mapping[str, Any], same: Any
+) -> list[Stage]:
+    """Compare two mappings of JSON values.
+
+    Args:
+        name: What they are.
+        recorded: One.
+        derived: The other.
+        same: What is shown where they are equal.
+
+    Returns:
+        One line where they are; else one for every entry that differs.
+    """
+    names = [key for key in {**recorded, **derived} if recorded.get(key) != derived.get(key)]
     if not names:
-        return [_same("dataset", recorded.get("source"))]
-    return [_differs(f"dataset: {n}", recorded.get(n), description.get(n)) for n in names]
+        return [_same(name, same)]
+    return [_differs(f"{name}: {key}", recorded.get(key), derived.get(key)) for key in names]
 
 
 def compare_choices(
@@ -69,22 +84,24 @@ def compare_choices(
     Returns:
         A line for the method and one for the recipe, or one for every value that differs.
     """
-    stages = [] if settings is None else _method(result, method, settings)
+    chosen = (result.config.get("distilled") or {}).get("settings") or {}
+    stages = compare_method(result.cell.method, chosen, method, settings)
     recorded = result.config.get("recipe") or {}
-    names = [name for name in {**recorded, **recipe} if recorded.get(name) != recipe.get(name)]
-    if not names:
-        return [*stages, _same("recipe", result.cell.recipe)]
-    return [*stages, *(_differs(f"recipe: {n}", recorded.get(n), recipe.get(n)) for n in names)]
+    return [*stages, *compare_entries("recipe", recorded, recipe, result.cell.recipe)]
 
 
-def _method(result: Result, method: str | None, settings: Mapping[str, Any]) -> list[Stage]:
-    recorded = (result.config.get("distilled") or {}).get("settings") or {}
-    names = [name for name in {**recorded, **settings} if recorded.get(name) != settings.get(name)]
-    if result.cell.method != method:
-        return [_differs("method", result.cell.method, method)]
-    if not names:
-        return [_same("method", method)]
-    return [_differs(f"method: {n}", recorded.get(n), settings.get(n)) for n in names]
+def compare_method(
+    recorded: str,
+    chosen: Mapping[str, Any],
+    method: str | None,
+    settings: Mapping[str, Any] | None,
+) -> list[Stage]:
+    """Compare a method and its settings, as recorded and as configured; nothing where a set is given."""
+    if settings is None:
+        return []
+    if recorded != method:
+        return [_differs("method", recorded, method)]
+    return compare_entries("method", chosen, settings, method)
 
 
 def compare_surroundings(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> list[Stage]:
@@ -127,15 +144,15 @@ def compare_results(
     stages = []
     for name, key in (("prior", "prior"), ("teacher of the set", "teacher")):
         before, now = (_context(each).get(key) for each in (result, derived))
-        stages += [_bits(name, before, now, exact)] if before or now else []
+        stages += [compare_bits(name, before, now, exact)] if before or now else []
     names = {"teacher": "teacher"} if result.config.get("teacher") else {}
     for name, key in names.items():
-        stages.append(_bits(name, result.config.get(key), derived.config.get(key), exact))
+        stages.append(compare_bits(name, result.config.get(key), derived.config.get(key), exact))
     before, now = (_set_of(each) for each in (result, derived))
-    stages += [_bits("distilled set", before, now, exact), _student(result, derived)]
+    stages += [compare_bits("distilled set", before, now, exact), _student(result, derived)]
     old, new = asdict(result.metrics), asdict(derived.metrics)
     for name in FRACTIONS:
-        stages.append(_number(name, old[name], new[name], exact, tolerance))
+        stages.append(compare_number(name, old[name], new[name], exact, tolerance))
     stages += _losses(result, derived, exact)
     return stages
 
@@ -162,7 +179,8 @@ def _losses(result: Result, derived: Result, exact: bool) -> list[Stage]:
     return [Stage("training losses (the last)", last[0], last[1], verdict)]
 
 
-def _number(name: str, before: float, now: float, exact: bool, tolerance: float) -> Stage:
+def compare_number(name: str, before: float, now: float, exact: bool, tolerance: float) -> Stage:
+    """Compare a share such as an accuracy; where the same bits cannot be expected, within a tolerance."""
     if before == now:
         verdict = SAME
     else:
@@ -171,7 +189,8 @@ def _number(name: str, before: float, now: float, exact: bool, tolerance: float)
     return Stage(name, f"{before:.6f}", f"{now:.6f}", verdict)
 
 
-def _bits(name: str, before: Any, now: Any, exact: bool) -> Stage:
+def compare_bits(name: str, before: Any, now: Any, exact: bool) -> Stage:
+    """Compare what is the same or another, such as fingerprints."""
     verdict = SAME if before == now else DIFFERS if exact else OTHER
     return Stage(name, _text(before), _text(now), verdict)
 

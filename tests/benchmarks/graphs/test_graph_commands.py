@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from sealed_records import transfer_record, write_records
 
 from benchmarks.cli import main
 from benchmarks.results.files import read_results
@@ -177,6 +178,54 @@ def test_graph_methods_refuse_images(config, tmp_path, capsys):
     students = '--students=[{"arch": "convnet2-w8"}]'
     assert run("fit", config, tmp_path, *images, students, "--recipe.name=hard") == 2
     assert "GraphRandom distils graphs, but digits holds images" in capsys.readouterr().err
+
+
+def table(text: str) -> dict[str, str]:
+    rows = [line.strip("| ").split("|") for line in text.splitlines() if line.startswith("|")]
+    return {row[0].strip(): row[-1].strip() for row in rows[2:]}
+
+
+def test_a_result_comes_out_again(output, tmp_path, capsys):
+    path = min((output / "graphs").glob("graphs-*.json"))
+    assert main(["verify", str(path)]) == 0
+    told = table(capsys.readouterr().out)
+    assert set(told.values()) == {"same"}
+    assert {"dataset", "method", "protocol", "distilled set", "student", "test_last"} <= set(told)
+    forged = GRAPHS.read(path)
+    score = forged.test_last
+    vars(forged).update(test_last=score - 0.5 if score >= 0.5 else score + 0.5)
+    copy = tmp_path / path.name
+    GRAPHS.write(copy, forged)
+    assert main(["verify", str(copy)]) == 1
+    told = table(capsys.readouterr().out)
+    assert [name for name, verdict in told.items() if verdict != "same"] == ["test_last"]
+
+
+def test_another_protocol_is_noticed_before_anything_is_trained(output, tmp_path, capsys):
+    path = min((output / "graphs").glob("graphs-*.json"))
+    arguments = ["verify", str(path), "--output", str(tmp_path / "again")]
+    assert main([*arguments, "--evaluation.graphs.epochs=2", "--model.init_args.seed=1"]) == 1
+    told = table(capsys.readouterr().out)
+    wrong = [name for name, verdict in told.items() if verdict == "differs"]
+    assert wrong == ["method: seed", "protocol: epochs"]
+    assert not (tmp_path / "again" / "distilled").exists()
+
+
+def test_results_without_a_configuration_need_one(output, tmp_path, capsys):
+    older = GRAPHS.read(min((output / "graphs").glob("graphs-*.json")))
+    vars(older).update(run=None)
+    path = GRAPHS.path(RunFolder(tmp_path), older.config_hash)
+    GRAPHS.write(path, older)
+    values = json.loads(path.read_text())
+    del values["run"], values["checksum"]
+    path.write_text(json.dumps(values))
+    assert GRAPHS.read(path) == older
+    assert main(["verify", str(path)]) == 2
+    assert "holds no configuration of its run" in capsys.readouterr().err
+    write_records(tmp_path, transfer_record())
+    (transfer,) = (tmp_path / "transfer").iterdir()
+    assert main(["verify", str(transfer)]) == 2
+    assert "is a result of transfer, which this command cannot derive" in capsys.readouterr().err
 
 
 def test_a_student_that_diverges_is_no_row(config, output, tmp_path, capsys):
