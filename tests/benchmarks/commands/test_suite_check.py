@@ -47,6 +47,7 @@ def test_a_valid_grid_is_listed(dry_run):
         ({"recipe.overrides.epochs": [0]}, "epochs must be at least 1"),
         ({"evaluation.ranks": ["dpd"]}, "There is no evaluation.ranks 'dpd'"),
         ({"data.init_args.image_size": [0]}, "image_size"),
+        ({"data.class_path": ["Motifs"], "recipe.name": ["hard"]}, "motifs holds graphs, on which --recipe has no effect"),
     ],
 )  # fmt: skip
 def test_wrong_values_of_a_grid_are_found(grid, message, dry_run):

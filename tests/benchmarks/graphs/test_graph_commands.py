@@ -9,6 +9,7 @@ from sealed_records import transfer_record, write_records
 from benchmarks.cli import main
 from benchmarks.results.files import read_results
 from benchmarks.results.graphs import GRAPHS
+from benchmarks.run import graph_bench, sealed_cells
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.graphs.sets import graphs_of
 from ddoq.storage.run_folder import RunFolder, SetFolder
@@ -78,20 +79,33 @@ def test_a_picture_and_the_configuration_lie_beside_the_set(output):
     assert json.loads(folder.config.read_text())["model"]["class_path"].endswith("GraphRandom")
 
 
-def test_a_second_run_reuses_everything(config, output, capsys):
+@pytest.fixture
+def logged(monkeypatch):
+    """Collect what W&B would get."""
+    got = []
+    monkeypatch.setattr(
+        graph_bench, "log_distilled_set", lambda _, folder, *rest: got.append(folder)
+    )
+    monkeypatch.setattr(sealed_cells, "log_record", lambda *given: got.append(given[-1]))
+    return got
+
+
+def test_a_second_run_reuses_everything(config, output, capsys, logged):
     before = {path: path.stat().st_mtime_ns for path in (output / "graphs").iterdir()}
     assert run("fit", config, output) == 0
     printed = capsys.readouterr().out
     assert "graph-random on motifs, 2 graphs per class, accuracy on real test graphs" in printed
     assert {path: path.stat().st_mtime_ns for path in (output / "graphs").iterdir()} == before
+    assert logged == [distilled_folder(output)]  # the set, of which W&B may know already
 
 
-def test_a_given_set_is_evaluated(config, output, tmp_path):
+def test_a_given_set_is_evaluated(config, output, tmp_path, logged):
     given = f"--distilled={distilled_folder(output)}"
     assert run("evaluate", config, tmp_path / "runs", given) == 0
     first, second = (GRAPHS.read_all(folder)[0] for folder in (output, tmp_path / "runs"))
     assert [r.test_last for r in first] == [r.test_last for r in second]
     assert [r.config_hash for r in first] == [r.config_hash for r in second]
+    assert {r.config_hash for r in logged} == {r.config_hash for r in second}
 
 
 def test_the_leaderboard_shows_them(output, tmp_path):
