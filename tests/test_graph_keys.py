@@ -7,15 +7,24 @@ from pathlib import Path
 import pytest
 import torch
 from toy_graphs import small_motifs
+from toy_nodes import small_communities
 
 from baselines.doscond import DosCond
-from baselines.graph_selection import GraphHerding, GraphKCenter, GraphRandom
+from baselines.gcond import GCond
+from baselines.graph_selection import (
+    GraphHerding,
+    GraphKCenter,
+    GraphRandom,
+    NodeHerding,
+    NodeKCenter,
+    NodeRandom,
+)
 from benchmarks.graphs.protocol import GraphProtocol
 from benchmarks.graphs.running import GraphRun
 from benchmarks.students.student import Student
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.distillation.distiller import Distiller
-from ddoq.graphs import GraphDataModule, GraphEmbedding
+from ddoq.graphs import GraphData, GraphDataModule, GraphEmbedding, NodeDataModule
 from ddoq.graphs.sets import FORM
 from ddoq.storage.fingerprints import hash_config
 
@@ -27,11 +36,18 @@ OTHERS = {
 }
 NEEDED = {"ipc": 1, "embedding": GraphEmbedding()}
 KINDS = (DosCond, GraphRandom, GraphHerding, GraphKCenter)
+NODE_KINDS = (GCond, NodeRandom, NodeHerding, NodeKCenter)
+DRAWS_NOTHING = (GraphHerding, GraphKCenter, NodeHerding, NodeKCenter)
 
 
 @pytest.fixture(scope="module")
 def motifs():
     return small_motifs()
+
+
+@pytest.fixture(scope="module")
+def communities():
+    return small_communities()
 
 
 def keys_of(method, data) -> dict[str, str]:
@@ -50,20 +66,23 @@ def test_all_methods_are_here():
     kinds = [Distiller]
     for kind in kinds:
         kinds += kind.__subclasses__()
-    concrete = {k for k in kinds if k.works_on is GraphDataModule and not inspect.isabstract(k)}
-    assert {k for k in concrete if k.__module__.startswith("baselines.")} == set(KINDS)
+    concrete = {k for k in kinds if issubclass(k.works_on, GraphData) and not inspect.isabstract(k)}
+    shipped = {k for k in concrete if k.__module__.startswith("baselines.")}
+    assert {k for k in shipped if k.works_on is GraphDataModule} == set(KINDS)
+    assert {k for k in shipped if k.works_on is NodeDataModule} == set(NODE_KINDS)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_argument_of_methods(kind, motifs):
+@pytest.mark.parametrize("kind", [*KINDS, *NODE_KINDS])
+def test_every_argument_of_methods(kind, motifs, communities):
+    data = motifs if kind in KINDS else communities
     names = inspect.signature(kind).parameters
     given = {name: value for name, value in NEEDED.items() if name in names}
-    base = keys_of(kind(**given), motifs)
+    base = keys_of(kind(**given), data)
     for name, parameter in names.items():
         old = given.get(name, parameter.default)
         value = OTHERS[name] if name in OTHERS else old + (1 if isinstance(old, int) else 0.5)
-        after = keys_of(kind(**{**given, name: value}), motifs)
-        draws_nothing = name == "seed" and kind in (GraphHerding, GraphKCenter)
+        after = keys_of(kind(**{**given, name: value}), data)
+        draws_nothing = name == "seed" and kind in DRAWS_NOTHING
         assert changed(base, after) == ({"set"} if draws_nothing else {"shard", "set"}), name
 
 
@@ -88,6 +107,26 @@ def test_every_argument_of_motifs(changes, motifs):
 def test_what_changes_nothing_of_motifs(motifs):
     same = small_motifs(features="degree")
     assert keys_of(GraphRandom(1), same)["shard"] == keys_of(GraphRandom(1), motifs)["shard"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"communities": 3},
+        {"per_class": 13},
+        {"degree": 3.0},
+        {"homophily": 0.6},
+        {"columns": 4},
+        {"signal": 2.0},
+        {"seed": 1},
+        {"split_seed": 1},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_every_argument_of_communities(changes, communities):
+    other = small_communities(**changes)
+    before, after = (keys_of(NodeRandom(1), data) for data in (communities, other))
+    assert changed(before, after) == {"shard", "set"}
 
 
 def test_every_part_of_a_cell(motifs):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from baselines.graphs import GraphMethod
 from ddoq.distillation.shard import Shard, WorkItem
-from ddoq.graphs import GraphData, GraphEmbedding
+from ddoq.graphs import GraphData, GraphEmbedding, NodeDataModule
 from ddoq.seeding import generator_for
 from ddoq.selection import herding, k_center
 
@@ -109,3 +109,31 @@ class GraphKCenter(EmbeddedSelection):
     def select(self, embeddings: Tensor) -> Tensor:
         """Cover the class greedily."""
         return k_center(embeddings, self.ipc)
+
+
+class NodeRandom(GraphRandom):
+    """Keep training nodes of each class, drawn without replacement, and the edges between them.
+
+    With one seed the nodes for a smaller budget are among those for a larger one, in the same order.
+
+    Args:
+        ipc: Nodes per class.
+        seed: Decides the choice.
+    """
+
+    method = "node-random"
+    works_on = NodeDataModule
+
+
+class NodeHerding(GraphHerding):
+    """Keep nodes one by one, as :class:`GraphHerding` keeps graphs, and the edges between them; a row of GCond's tables."""
+
+    method = "node-herding"
+    works_on = NodeDataModule
+
+
+class NodeKCenter(GraphKCenter):
+    """Keep nodes that leave none of their class far away, as :class:`GraphKCenter` keeps graphs; a row of GCond's tables."""
+
+    method = "node-k-center"
+    works_on = NodeDataModule

@@ -23,9 +23,8 @@ from benchmarks.results.files import read_results
 from benchmarks.results.graphs import GRAPHS
 from benchmarks.results.transfers import TRANSFERS
 from benchmarks.suites.jobs import plan_suite
-from ddoq.data import load_registry
+from ddoq.data import LabelledData, load_registry
 from ddoq.distillation.distiller import Distiller
-from ddoq.graphs import GraphDataModule
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent.parent / "configs"
@@ -34,7 +33,8 @@ ALL_DATASETS, ALL_METHODS, SCALES = (
 )
 RANDOM, DIGITS = CONFIGS / "methods" / "random.yaml", CONFIGS / "datasets" / "digits.yaml"
 GRAPH_RANDOM = CONFIGS / "methods" / "graph_random.yaml"
-MOTIFS = CONFIGS / "datasets" / "motifs.yaml"
+NODE_RANDOM = CONFIGS / "methods" / "node_random.yaml"
+MOTIFS, COMMUNITIES = (CONFIGS / "datasets" / f"{name}.yaml" for name in ("motifs", "communities"))
 
 
 def pixels(label: int, number: int, side: int) -> np.ndarray:
@@ -87,7 +87,7 @@ def output(tmp_path_factory) -> Path:
 
 def own_data(dataset: Path, data: Path) -> list[str]:
     """Say where a dataset's files lie, or that there are none on this machine."""
-    if dataset in (DIGITS, MOTIFS):
+    if dataset in (DIGITS, MOTIFS, COMMUNITIES):
         return ["--smoke=true"]
     if dataset.stem == "fashion_mnist":
         return ["--smoke=true", f"--data.init_args.root={data}"]
@@ -114,18 +114,21 @@ def class_of(method: Path, key: str = "model") -> str:
     return [part["class_path"] for part in parts if "class_path" in part][-1]
 
 
-def on_graphs(file: Path) -> bool:
-    """Say whether a dataset holds graphs, or a method works on them."""
+def holds(file: Path) -> str:
+    """Say what a dataset holds, or what a method works on."""
     if file.parent.name == "datasets":
-        return find_class(class_of(file, "data"), GraphDataModule) is not None
-    return find_class(class_of(file), Distiller).works_on is GraphDataModule
+        return find_class(class_of(file, "data"), LabelledData).holds
+    return find_class(class_of(file), Distiller).works_on.holds
 
 
 DATASETS, METHODS = (
-    [file for file in files if not on_graphs(file)] for files in (ALL_DATASETS, ALL_METHODS)
+    [file for file in files if holds(file) == "images"] for files in (ALL_DATASETS, ALL_METHODS)
 )
 GRAPH_DATASETS, GRAPH_METHODS = (
-    [file for file in files if on_graphs(file)] for files in (ALL_DATASETS, ALL_METHODS)
+    [file for file in files if holds(file) == "graphs"] for files in (ALL_DATASETS, ALL_METHODS)
+)
+NODE_DATASETS, NODE_METHODS = (
+    [file for file in files if holds(file) == "nodes"] for files in (ALL_DATASETS, ALL_METHODS)
 )
 
 # Of the pairs, `scales/<scale>/<method>.yaml` are read by what runs at that scale.
@@ -143,6 +146,8 @@ RUNS = dict.fromkeys(
         *((dataset, RANDOM) for dataset in DATASETS),
         *((MOTIFS, method) for method in GRAPH_METHODS),
         *((dataset, GRAPH_RANDOM) for dataset in GRAPH_DATASETS),
+        *((COMMUNITIES, method) for method in NODE_METHODS),
+        *((dataset, NODE_RANDOM) for dataset in NODE_DATASETS),
         *((DIGITS, RANDOM, scale) for scale in SCALES),
         *PAPERS,
         *AT_SCALE,
@@ -205,9 +210,9 @@ def test_every_method_goes_with_every_dataset(dataset, parse):
         assert shown.students
 
 
-@pytest.mark.parametrize("dataset", GRAPH_DATASETS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("dataset", [*GRAPH_DATASETS, *NODE_DATASETS], ids=lambda path: path.stem)
 def test_every_graph_method_goes_with_every_dataset_of_graphs(dataset, parse):
-    for method in GRAPH_METHODS:
+    for method in GRAPH_METHODS if dataset in GRAPH_DATASETS else NODE_METHODS:
         shown = parse(dataset, method)
         assert shown.model.class_path.rpartition(".")[2] == class_of(method)
         assert shown.data.class_path.rpartition(".")[2] == class_of(dataset, "data")

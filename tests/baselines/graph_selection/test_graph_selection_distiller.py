@@ -1,15 +1,25 @@
 import pytest
 import torch
 from toy_graphs import small_motifs
+from toy_nodes import small_communities
 
 from baselines.dm import DM
-from baselines.graph_selection import GraphHerding, GraphKCenter, GraphRandom
+from baselines.graph_selection import (
+    GraphHerding,
+    GraphKCenter,
+    GraphRandom,
+    NodeHerding,
+    NodeKCenter,
+    NodeRandom,
+)
 from ddoq.errors import UserError
 from ddoq.graphs import GraphEmbedding
+from ddoq.graphs.nodes.sets import nodes_of
 from ddoq.graphs.sets import graphs_of
 from ddoq.selection import herding, k_center
 
 CHOOSERS = {GraphHerding: herding, GraphKCenter: k_center}
+NODE_CHOOSERS = {NodeHerding: herding, NodeKCenter: k_center}
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +95,42 @@ def test_an_image_method_is_refused(motifs):
 def test_wrong_settings_are_refused(motifs, method, message):
     with pytest.raises(UserError, match=message):
         method().attach(motifs)
+
+
+@pytest.fixture(scope="module")
+def communities():
+    return small_communities()
+
+
+def test_random_nodes_keep_the_edges_between_them_and_budgets_nest(communities, trainer, tmp_path):
+    sets = {}
+    for ipc in (2, 5):
+        method = NodeRandom(ipc)
+        method.attach(communities)
+        sets[ipc], _ = method.run(trainer, tmp_path)
+        (item,) = method.work_items(communities)
+        chosen = torch.tensor(method.distill(item).info["indices"])
+        nodes = nodes_of(sets[ipc])
+        assert nodes.labels.tolist() == [0] * ipc + [1] * ipc
+        assert torch.equal(nodes.adjacency(), communities.train.induced(chosen).adjacency())
+        assert torch.equal(nodes.x, communities.train.x[communities.train.rows[chosen]])
+    assert nodes.edges.numel()
+    assert torch.equal(sets[2].images[:2], sets[5].images[:2])
+    with pytest.raises(UserError, match="only 6 training nodes"):
+        NodeRandom(7).attach(communities)
+    with pytest.raises(UserError, match="NodeRandom distils nodes, but motifs holds graphs"):
+        NodeRandom(1).attach(small_motifs())
+
+
+@pytest.mark.parametrize("kind", NODE_CHOOSERS)
+def test_nodes_are_chosen_by_their_embeddings(kind, communities, trainer, output):
+    method = kind(3, embedding())
+    method.attach(communities)
+    distilled, _ = method.run(trainer, output)
+    rows = []
+    for label in (0, 1):
+        positions = communities.train.of_class(label)
+        seen = method.embedding.embed(communities.train.select(positions))
+        rows += positions[NODE_CHOOSERS[kind](seen, 3)].tolist()
+    expected = communities.train.induced(torch.tensor(rows))
+    assert torch.equal(nodes_of(distilled).x, expected.x)
