@@ -160,7 +160,7 @@ class GCond(GraphMethod[NodeDataModule]):
             )
         begun = train.select(torch.cat(chosen)).to(self.device)
         edges = draw_pair_edges(
-            self.data.num_features, self.edge_hidden, self.edge_depth, self.seed
+            self.data.num_features, self.edge_hidden, self.edge_depth, len(begun), self.seed
         )
         return SyntheticNodes(
             begun.x[begun.rows],

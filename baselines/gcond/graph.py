@@ -1,5 +1,6 @@
 """A synthetic graph that gradients change: features of its nodes, and a perceptron that makes edges of them."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,11 +49,24 @@ class PairEdges(nn.Module):
         return upper + upper.mT
 
 
-def draw_pair_edges(features: int, hidden: int, depth: int, seed: int) -> PairEdges:
-    """Build a perceptron whose weights depend on a seed alone; torch's global generator is left as it was."""
+def draw_pair_edges(features: int, hidden: int, depth: int, nodes: int, seed: int) -> PairEdges:
+    """Build a perceptron whose weights depend on a seed alone; torch's global generator is left as it was.
+
+    The edges of a node weigh about as much as the node itself at first, all together: were each of them to begin at one half, a
+    node would see the mean of all classes and little else.
+
+    Args:
+        features: See :class:`PairEdges`, as for the next two.
+        hidden: As there.
+        depth: As there.
+        nodes: Of the graph, at least 2.
+        seed: The seed of the run.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(seed, "gcond edges"))
-        return PairEdges(features, hidden, depth)
+        edges = PairEdges(features, hidden, depth)
+    nn.init.constant_(edges.last.bias, -math.log(nodes - 1))  # the logit of 1 / nodes
+    return edges
 
 
 class SyntheticNodes:

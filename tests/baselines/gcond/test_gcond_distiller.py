@@ -79,7 +79,7 @@ class Mirrored(SyntheticNodes):
 
     @classmethod
     def of(cls, nodes):
-        edges = draw_pair_edges(nodes.x.shape[1], 4, 2, 0)
+        edges = draw_pair_edges(nodes.x.shape[1], 4, 2, 2, 0)
         made = cls(nodes.x, nodes.labels, edges, (0.1, 0.1), 9)
         made.real = nodes.adjacency()
         return made
@@ -140,7 +140,7 @@ def test_it_comes_nearer_to_real_gradients(attached, communities):
     """From noise, under networks that no step has drawn."""
     method = attached(ipc=1, batch_real=256)
     begun = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
-    edges = draw_pair_edges(3, 4, 2, 0)
+    edges = draw_pair_edges(3, 4, 2, 2, 0)
     graph = SyntheticNodes(begun, torch.tensor([0, 1]), edges, (0.05, 0.05), 99)
     real = communities.train
     tests = [

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from baselines.gcond.graph import PairEdges, SyntheticNodes, draw_pair_edges
+from baselines.gcond.graph import SyntheticNodes, draw_pair_edges
 from ddoq.seeding import generator_for
 
 
@@ -13,7 +13,7 @@ def features(count=5, columns=3) -> torch.Tensor:
 
 def synthetic() -> SyntheticNodes:
     labels = torch.tensor([0, 0, 0, 1, 1])
-    return SyntheticNodes(features(), labels, draw_pair_edges(3, 8, 3, seed=0), (0.1, 0.2), 2)
+    return SyntheticNodes(features(), labels, draw_pair_edges(3, 8, 3, 5, seed=0), (0.1, 0.2), 2)
 
 
 def test_edges_are_symmetric_without_loops_and_have_gradients():
@@ -28,7 +28,7 @@ def test_edges_are_symmetric_without_loops_and_have_gradients():
 
 
 def test_a_pair_goes_through_the_perceptron_in_both_orders():
-    edges, x = draw_pair_edges(3, 8, 3, seed=0), features()
+    edges, x = draw_pair_edges(3, 8, 3, 5, seed=0), features()
 
     def perceptron(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         joined = torch.cat([edges.first.weight, edges.second.weight], dim=1)
@@ -44,12 +44,17 @@ def test_a_pair_goes_through_the_perceptron_in_both_orders():
 def test_the_perceptron_follows_the_seed_alone():
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first = draw_pair_edges(3, 8, 2, seed=0)
+    first = draw_pair_edges(3, 8, 2, 5, seed=0)
     assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(draw_pair_edges(3, 8, 2, seed=0).last.weight, first.last.weight)
-    assert not torch.equal(draw_pair_edges(3, 8, 2, seed=1).last.weight, first.last.weight)
-    assert isinstance(first, PairEdges)
+    assert torch.equal(draw_pair_edges(3, 8, 2, 5, seed=0).last.weight, first.last.weight)
+    assert not torch.equal(draw_pair_edges(3, 8, 2, 5, seed=1).last.weight, first.last.weight)
     assert len(first.rest) == 0
+
+
+def test_edges_begin_with_the_weight_of_a_node_all_together():
+    x = features(40)
+    weights = draw_pair_edges(3, 8, 3, 40, seed=0)(x)
+    assert weights.sum(dim=1).mean().item() == pytest.approx(1, abs=0.4)
 
 
 @pytest.mark.parametrize(("step", "factor"), [(1, 1.0), (2, 0.1)])
