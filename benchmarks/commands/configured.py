@@ -42,7 +42,7 @@ from ddoq.console import say
 from ddoq.data import ImageDataModule
 from ddoq.distillation.ranks import one_device
 from ddoq.errors import UserError
-from ddoq.graphs.data import GraphDataModule
+from ddoq.graphs.base import GraphData
 from ddoq.seeding import check_seed, check_seeds
 from ddoq.storage.disk import check_output
 from ddoq.storage.keys import precision_name
@@ -176,8 +176,8 @@ class BenchCLI(LightningCLI):
 
     @property
     def on_graphs(self) -> bool:
-        """Whether the dataset holds graphs."""
-        return isinstance(self.datamodule, GraphDataModule)
+        """Whether the dataset holds graphs, or the nodes of one."""
+        return isinstance(self.datamodule, GraphData)
 
     def check_keys(self) -> None:
         """Refuse keys that act on images alone where the dataset holds graphs."""

@@ -19,6 +19,7 @@ from ddoq.costs.workload import Sizes
 from ddoq.distillation.distiller import Distiller
 from ddoq.distillation.tables import at_budget
 from ddoq.errors import UserError
+from ddoq.graphs.data import GraphDataModule
 
 
 @dataclass
@@ -194,8 +195,12 @@ def plan_graph_bench(bench: GraphBench, options: PlanOptions) -> str:
         raise UserError(
             "A plan for graphs is counted on those of the dataset: leave out --classes, --images-per-class and --test-images."
         )
-    bench.check_evaluation()
     data, method = bench.dataset, bench.distiller
+    if not isinstance(data, GraphDataModule):
+        raise UserError(
+            f"`ddoq-bench plan` counts images and graphs, but {data.name} holds {data.holds}."
+        )
+    bench.check_evaluation()
     clock = Clock(bench.trainer.strategy.root_device) if options.probe else None
     speed = clock or options.rate("32-true")
     device = clock.device if clock else torch.device("cpu")

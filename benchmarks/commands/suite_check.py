@@ -75,7 +75,7 @@ def _check_students(cli: BenchCLI, built: set[tuple[str, int]]) -> None:
     """Build the students, each once for images of a size."""
     data = cli.datamodule
     if cli.on_graphs:
-        check_graph_students(cli.config_init["students"])
+        check_graph_students(cli.config_init["students"], data.holds)
         return
     sizes = Sizes(_CLASSES, _CLASSES, _CLASSES, data.image_size, 1, data.mean, data.std)
     students: list[Student] = cli.config_init["students"]

@@ -1,4 +1,4 @@
-"""Trains and tests students on a distilled set of graphs: each student and seed once, resumable, a result file each."""
+"""Trains and tests students on a distilled set of graphs, or of nodes: each student and seed once, resumable, a result file each."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,8 @@ from benchmarks.students.student import Student
 from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.errors import UserError
 from ddoq.finite import NotFiniteError
-from ddoq.graphs.build import draw_graph_network, graph_settings
-from ddoq.graphs.data import GraphDataModule
-from ddoq.graphs.sets import graphs_of
+from ddoq.graphs.base import GraphData
+from ddoq.graphs.build import Task, draw_graph_network, graph_settings
 from ddoq.graphs.training import Training, answers, score
 from ddoq.networks import count_parameters
 from ddoq.storage.fingerprints import plain
@@ -38,11 +37,11 @@ class _Place(NamedTuple):
 
 @dataclass
 class _Best:
-    """The epoch that was best on validation graphs; of equals the first.
+    """The epoch that was best on validation samples; of equals the first.
 
     Attributes:
         val: Its score there; -1 before the first look.
-        test: Its score on test graphs.
+        test: Its score on test samples.
         epoch: Its number, from 1 on.
     """
 
@@ -51,8 +50,12 @@ class _Best:
     epoch: int = 0
 
 
-def check_graph_students(students: Sequence[Student]) -> None:
+def check_graph_students(students: Sequence[Student], task: Task) -> None:
     """Refuse students that are no networks on graphs.
+
+    Args:
+        students: Who learns.
+        task: Whether they classify graphs or nodes.
 
     Raises:
         UserError: Naming the student.
@@ -60,12 +63,12 @@ def check_graph_students(students: Sequence[Student]) -> None:
     for student in students:
         if student.stem is not None:
             raise UserError(f"Student {student.label!r}: networks on graphs have no stem.")
-        graph_settings(student.arch, student.kwargs)
+        graph_settings(student.arch, student.kwargs, task)
 
 
 @dataclass
 class GraphRun(SealedRun[_Place, GraphRecord]):
-    """The evaluation of one set of graphs.
+    """The evaluation of one set of graphs, or of nodes.
 
     Attributes:
         data: The dataset, set up.
@@ -78,10 +81,10 @@ class GraphRun(SealedRun[_Place, GraphRecord]):
         settings: Of the run, as results keep them; None where it has none.
 
     Raises:
-        UserError: If the set holds no graphs, or those of another dataset.
+        UserError: If the set does not hold what the dataset does, or was made from another one.
     """
 
-    data: GraphDataModule
+    data: GraphData
     distilled: DistilledSet
     protocol: GraphProtocol
     students: Sequence[Student]
@@ -93,11 +96,11 @@ class GraphRun(SealedRun[_Place, GraphRecord]):
     kind = GRAPHS
 
     def __post_init__(self) -> None:
-        """Read the graphs."""
-        self.stored = graphs_of(self.distilled)
+        """Read what the set holds."""
+        self.stored = self.data.read(self.distilled)
         if self.stored.x.shape[1] != self.data.num_features:
             raise UserError(
-                f"The nodes of the distilled graphs have {self.stored.x.shape[1]} features, those of {self.data.name} "
+                f"The nodes of the distilled set have {self.stored.x.shape[1]} features, those of {self.data.name} "
                 f"{self.data.num_features}: it was made from another dataset, or with other data.init_args."
             )
         self.train = self.stored.to(self.device)
@@ -131,7 +134,7 @@ class GraphRun(SealedRun[_Place, GraphRecord]):
         """Say in a line what came out."""
         return (
             f"{self.name(place)}: test {record.metric} {record.test_last:.2%} after the last epoch, {record.test_best:.2%} "
-            f"after the best on validation graphs ({record.best_epoch}), {record.cost['seconds']:.1f} s"
+            f"after the best on validation {self.data.holds} ({record.best_epoch}), {record.cost['seconds']:.1f} s"
         )
 
     def evaluate(self, place: _Place, key: str) -> GraphRecord:
@@ -144,6 +147,7 @@ class GraphRun(SealedRun[_Place, GraphRecord]):
             self.data.num_classes,
             "graph student",
             seed=seed,
+            task=self.data.holds,
             **student.kwargs,
         ).to(self.device)
         best = _Best()
@@ -190,7 +194,7 @@ class GraphRun(SealedRun[_Place, GraphRecord]):
         )
 
     def _look(self, network: nn.Module, epoch: int, best: _Best) -> None:
-        """Keep the scores of an epoch where it is better on validation graphs than those before."""
+        """Keep the scores of an epoch where it is better on validation samples than those before."""
         done = epoch + 1
         if done % self.protocol.validate_every and done < self.protocol.epochs:
             return
@@ -199,16 +203,16 @@ class GraphRun(SealedRun[_Place, GraphRecord]):
             vars(best).update(val=val, test=self._score(network, "test"), epoch=done)
 
     def _score(self, network: nn.Module, split: str) -> float:
-        graphs = {"val": self.val, "test": self.test}[split]
-        logits = answers(network, graphs)
+        samples = {"val": self.val, "test": self.test}[split]
+        logits = answers(network, samples)
         if not bool(torch.isfinite(logits).all()):
-            raise NotFiniteError(f"its logits on {split} graphs are not finite. {_MEND}")
-        return score(logits, graphs.labels, self.data.metric)
+            raise NotFiniteError(f"its logits on {split} {self.data.holds} are not finite. {_MEND}")
+        return score(logits, samples.labels, self.data.metric)
 
     def _facts(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "fingerprint": self.distilled.fingerprint,
-            "graphs": len(self.stored),
+            "graphs": len(self.stored) if self.data.holds == "graphs" else 1,
             "nodes": len(self.stored.x),
             "edges": self.stored.edges.shape[1] // 2,
             "stored_bytes": self.stored.stored_bytes,

@@ -1,4 +1,4 @@
-"""The stages of a run on graphs: distillation, evaluation of every student, the table."""
+"""The stages of a run on graphs, or on the nodes of one: distillation, evaluation of every student, the table."""
 
 import functools
 from dataclasses import dataclass
@@ -23,9 +23,7 @@ from ddoq.distillation.distilled_set import DistilledSet
 from ddoq.distillation.distiller import Distiller
 from ddoq.distillation.tables import at_budget
 from ddoq.errors import UserError
-from ddoq.graphs.data import GraphDataModule
-from ddoq.graphs.figures import graph_sheet
-from ddoq.graphs.sets import graphs_of
+from ddoq.graphs.base import GraphData
 from ddoq.storage.run_folder import SetFolder
 
 
@@ -48,7 +46,7 @@ class GraphBench:
         evaluation: How students are evaluated.
     """
 
-    data: GraphDataModule
+    data: GraphData
     distiller: Distiller[Any] | None
     students: list[Student]
     seeds: list[int]
@@ -62,7 +60,7 @@ class GraphBench:
     evaluation: EvaluationOptions
 
     @functools.cached_property
-    def dataset(self) -> GraphDataModule:
+    def dataset(self) -> GraphData:
         """The dataset, set up when a command first asks for it."""
         self.data.setup()
         for note in self.data.notes:
@@ -71,11 +69,15 @@ class GraphBench:
 
     def prior(self) -> None:
         """Refuse: graphs have none."""
-        raise UserError(f"{self.data.name} holds graphs: there is no prior to train for them.")
+        raise UserError(
+            f"{self.data.name} holds {self.data.holds}: there is no prior to train for them."
+        )
 
     def teacher(self) -> None:
         """Refuse: graphs have none."""
-        raise UserError(f"{self.data.name} holds graphs: there is no teacher to train for them.")
+        raise UserError(
+            f"{self.data.name} holds {self.data.holds}: there is no teacher to train for them."
+        )
 
     def distill(self) -> None:
         """Distil, or reuse what is stored."""
@@ -94,14 +96,14 @@ class GraphBench:
             return self.fit()
         self.check_evaluation()
         distilled = DistilledSet.load(self.distilled)
-        graphs_of(distilled)  # what holds images is refused as such
+        self.dataset.read(distilled)  # what holds something else is refused as such
         check_classes(distilled, self.distilled, self.dataset)
         return self._evaluate(distilled)
 
     def check_evaluation(self) -> None:
         """Refuse what could not be evaluated, before minutes of work."""
         check_names(self.students, self.seeds)
-        check_graph_students(self.students)
+        check_graph_students(self.students, self.data.holds)
         if self.evaluation.joint(self.trainer):
             raise UserError(
                 "Students of graphs are trained on one device: leave out evaluation.ranks."
@@ -118,11 +120,11 @@ class GraphBench:
         if self.trainer.is_global_zero:
             names = SetFolder(folder)
             if not names.sheet.exists():
-                graph_sheet(graphs_of(distilled), distilled.class_names, names.sheet)
+                self.dataset.draw(distilled, names.sheet)
             keep_configuration(names.config, self.config)
             log_distilled_set(self.wandb, folder, self.output, self.config)
         say(
-            f"distilled set: {len(distilled)} graphs by {self.distiller.method}, "
+            f"distilled set: {len(distilled)} {self.data.holds} by {self.distiller.method}, "
             f"{distilled.metadata['cost']['seconds']:.1f} s of work, in {folder}"
         )
         return distilled, folder

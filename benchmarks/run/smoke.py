@@ -8,7 +8,7 @@ from typing import Any, Literal
 from benchmarks.students.recipes import OWN, load_recipe
 from ddoq.data import FewImages, ImageDataModule, LabelledData
 from ddoq.errors import UserError
-from ddoq.graphs.data import GraphDataModule
+from ddoq.graphs.base import GraphData
 from ddoq.smoke import Tiny
 from ddoq.storage.run_folder import RunFolder
 
@@ -116,7 +116,7 @@ def _evaluation(config: Mapping[str, Any], notes: list[str]) -> Any:
 def _holds_graphs(config: Mapping[str, Any]) -> bool:
     spec = config.get("data")
     kind = _load(spec["class_path"]) if isinstance(spec, dict) else None
-    return isinstance(kind, type) and issubclass(kind, GraphDataModule)
+    return isinstance(kind, type) and issubclass(kind, GraphData)
 
 
 def _path(kind: type) -> str:

@@ -10,7 +10,7 @@ from benchmarks.statistics.variants import without_seeds
 from benchmarks.tables.sealed import Scheme, SealedRow, SealedTable
 
 GRAPHS = "Graphs"
-RANDOM = "graph-random"
+RANDOM = {"graphs": "graph-random", "nodes": "node-random"}
 _METRICS = {"accuracy": "Accuracy", "roc-auc": "Area under the ROC curve"}
 
 
@@ -45,7 +45,7 @@ def graph_listings(records: Sequence[GraphRecord]) -> list[Listing]:
         records: In any order.
 
     Returns:
-        A table for each dataset and number of graphs per class under one protocol; none without results.
+        A table for each dataset and number of graphs, or nodes, per class under one protocol; none without results.
     """
     listings = [_listing(table) for table in GRAPH_TABLES.fold(records)]
     return sorted(listings, key=lambda listing: (listing.dataset, listing.ipc, listing.title))
@@ -60,7 +60,7 @@ def _listing(table: SealedTable[GraphRecord]) -> Listing:
         scores = row.percents(table.students, list(measures.values()))
         rows.append([row.label, *scores, mean, _bytes(row.records)])
     return Listing(
-        f"{first.dataset}, {first.ipc} graphs per class"
+        f"{first.dataset}, {first.ipc} {_holds(table.first)} per class"
         + (f" ({table.distinction})" if table.distinction else ""),
         _text(table.records),
         ["method", *columns, "mean, last", "stored bytes"],
@@ -73,20 +73,25 @@ def _listing(table: SealedTable[GraphRecord]) -> Listing:
 
 def _text(records: Sequence[GraphRecord]) -> str:
     first = records[0]
-    protocol, data = first.config["protocol"], first.config["data"]
+    protocol, data, holds = first.config["protocol"], first.config["data"], _holds(first)
     missing = (
         ""
-        if any(record.cell.method == RANDOM for record in records)
-        else f" **Random graphs are missing from this table**: run `{RANDOM}` with the same dataset and graphs per class."
+        if any(record.cell.method == RANDOM[holds] for record in records)
+        else f" **Random {holds} are missing from this table**: run `{RANDOM[holds]}` with the same dataset and {holds} per class."
     )
     notes = "".join(f" {note}" for note in data.get("notes", ()))
     return (
-        f"{_METRICS.get(first.metric, first.metric)} on {data['test_graphs']:,} real test graphs in %, of students that learned "
+        f"{_METRICS.get(first.metric, first.metric)} on {data[f'test_{holds}']:,} real test {holds} in %, of students that learned "
         f"{protocol['epochs']:,} epochs in batches of {protocol['batch_size']} from the set alone: after the last epoch, and "
-        f"after the one that was best on {data['val_graphs']:,} real validation graphs (looked at every "
+        f"after the one that was best on {data[f'val_{holds}']:,} real validation {holds} (looked at every "
         f"{protocol['validate_every']}). A cell is the mean ± the sample standard deviation over n results that differ in "
         f"seeds alone.{notes}{missing}"
     )
+
+
+def _holds(record: GraphRecord) -> str:
+    """Say what its samples are: ``graphs`` or ``nodes``."""
+    return str(record.config["data"].get("holds", "graphs"))
 
 
 def _bytes(records: Sequence[GraphRecord]) -> str:
@@ -118,7 +123,7 @@ def graph_table(records: Sequence[GraphRecord]) -> str:
     align = ["left", "right", "right"]
     table = tabulate(lines, headers, "simple", disable_numparse=True, colalign=align)
     title = (
-        f"{first.cell.method} on {first.cell.dataset}, {first.cell.ipc} graphs per class, {first.metric} on real test graphs "
-        "in %:"
+        f"{first.cell.method} on {first.cell.dataset}, {first.cell.ipc} {_holds(first)} per class, {first.metric} on real test "
+        f"{_holds(first)} in %:"
     )
     return f"{title}\n{table}"
