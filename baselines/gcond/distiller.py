@@ -69,7 +69,7 @@ class GCond(GraphMethod[NodeDataModule]):
         seed: int = 0,
         iterations: int = 1000,
         lr_features: float = 0.01,
-        lr_edges: float = 0.01,
+        lr_edges: float = 0.001,
         feature_steps: int = 4,
         edge_steps: int = 1,
         drop_at: int = 400,
