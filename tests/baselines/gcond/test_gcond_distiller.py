@@ -182,7 +182,7 @@ def test_seeds_decide_the_bits(attached):
     assert not same(first, distill(attached(seed=1)))
 
 
-@pytest.mark.parametrize("stop_at", [2, 3, 5])
+@pytest.mark.parametrize("stop_at", [3, 5])
 def test_a_killed_run_ends_with_the_same_bits(attached, trainer, tmp_path, stop_at):
     whole, _ = attached().run(trainer, tmp_path / "whole")
     killed = attached()

@@ -62,12 +62,9 @@ def test_selected_nodes_get_the_answers_that_they_get_among_all(name):
     torch.testing.assert_close(answers(network, nodes, 3), network(nodes))
 
 
-@pytest.mark.parametrize("batch_size", [3, 64])
-def test_a_network_learns_nodes(batch_size):
+def test_a_network_learns_nodes_some_at_a_time():
     nodes, network = random_nodes(), draw("gcn", hidden=16)
-    learning = Training(
-        network, nodes, epochs=60, batch_size=batch_size, lr=0.05, keys=(0, "order")
-    )
+    learning = Training(network, nodes, epochs=30, batch_size=4, lr=0.05, keys=(0, "order"))
     assert learning.run(None, "test", "") < 0.5
 
 
