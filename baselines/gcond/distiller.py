@@ -1,7 +1,7 @@
 """The nodes of one synthetic graph that pull a network's weights where those of the real graph pull them, in one step."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -119,6 +119,11 @@ class GCond(GraphMethod[NodeDataModule]):
         check_number("edge_depth", self.edge_depth, at_least=2)
         gradient_distance(self.distance)
         graph_settings("gcn", self.network_settings, "nodes")
+
+    def summarize(self, infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Return how many edges are kept, and what all of them weigh on average."""
+        (info,) = infos
+        return dict(info)
 
     def distill(self, item: WorkItem) -> Shard:
         """Optimise the graph."""

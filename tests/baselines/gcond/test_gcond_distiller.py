@@ -165,6 +165,9 @@ def test_one_graph_of_nodes_of_all_classes(attached, trainer, tmp_path):
     assert nodes.edges.shape[1] == 4 * 3
     assert distilled.ipc == 2
     assert distilled.metadata["cost"]["work_items"] == 1
+    facts = distilled.metadata["statistics"]
+    assert facts["density"] == 1
+    assert facts["mean_weight"] == pytest.approx(nodes.weights.mean().item())
     fewer, _ = attached(threshold=0.999).run(trainer, tmp_path)
     assert nodes_of(fewer).edges.shape[1] == 0
 
