@@ -182,7 +182,7 @@ class BenchCLI(LightningCLI):
     def check_keys(self) -> None:
         """Refuse keys that act on images alone where the dataset holds graphs."""
         if self.on_graphs:
-            refuse_image_keys(read(self._arguments), self.datamodule.name)
+            refuse_image_keys(read(self._arguments), self.datamodule.name, self.datamodule.holds)
 
     def bench_of_graphs(self) -> GraphBench:
         """Gather the parts that were built from a configuration whose dataset holds graphs.

@@ -8,12 +8,15 @@ from ddoq.errors import UserError
 _KEYS = ("recipe", "prior", "teacher", "trainer.precision")
 
 
-def refuse_image_keys(said: Iterable[tuple[str, Mapping[str, Any]]], name: str) -> None:
+def refuse_image_keys(
+    said: Iterable[tuple[str, Mapping[str, Any]]], name: str, holds: str = "graphs"
+) -> None:
     """Refuse what a configuration says of images; defaults, which nobody says, are none of it.
 
     Args:
         said: What :func:`benchmarks.configuration.options.read` gives.
         name: Of the dataset.
+        holds: What it holds.
 
     Raises:
         UserError: Naming the keys, and the files that have them.
@@ -32,6 +35,6 @@ def refuse_image_keys(said: Iterable[tuple[str, Mapping[str, Any]]], name: str) 
     if found:
         verb = "has" if len(found) == 1 else "have"
         raise UserError(
-            f"{name} holds graphs, on which {' and '.join(found)} {verb} no effect: leave that out. Students of graphs "
+            f"{name} holds {holds}, on which {' and '.join(found)} {verb} no effect: leave that out. Students of {holds} "
             "learn as evaluation.graphs says, in 32 bit."
         )

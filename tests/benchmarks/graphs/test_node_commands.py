@@ -67,6 +67,7 @@ def test_the_leaderboard_shows_them_in_a_table_of_their_own(output, tmp_path):
     ("options", "message"),
     [
         (["--model=GraphRandom", "--model.ipc=1"], "distils graphs, but communities holds nodes"),
+        (["--recipe.name=hard"], "communities holds nodes, on which --recipe"),
         (['--students=[{"arch": "gcn", "kwargs": {"pooling": "sum"}}]'], "gcn on nodes has no"),
     ],
 )
