@@ -1,5 +1,6 @@
 """Recipes by name: those that ship with the suite, files of the user's, and those that come with sets."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from importlib import resources
@@ -65,15 +66,11 @@ def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -
         )
     if name_or_path in recipe_names():
         source = f"recipe {name_or_path!r}"
-        text = (
-            resources.files("benchmarks.students")
-            .joinpath("recipe_files", f"{name_or_path}.yaml")
-            .read_text(encoding="utf-8")
-        )
+        base = _shipped(name_or_path)
     else:
         source = name_or_path
         text = _read(name_or_path)
-    base = _build(Path(name_or_path).stem, _parse_yaml(text, source), source)
+        base = _build(Path(name_or_path).stem, _parse_yaml(text, source), source)
     if not overrides:
         return base
     values = {key: getattr(base, key) for key in _KEYS}
@@ -141,12 +138,26 @@ def _parse_yaml(text: str, source: str) -> dict[str, Any]:
     return values
 
 
-def _build(name: str, values: Mapping[str, Any], source: str) -> Recipe:
-    _check_fields(values, source)
+@functools.cache
+def _shipped(name: str) -> Recipe:
+    """Read a recipe that comes with the suite; every run asks for its own several times."""
+    file = resources.files("benchmarks.students").joinpath("recipe_files", f"{name}.yaml")
+    source = f"recipe {name!r}"
+    return _build(name, _parse_yaml(file.read_text(encoding="utf-8"), source), source)
+
+
+@functools.cache
+def _parser() -> ArgumentParser:
+    """Build the parser of recipes, which takes longer than to parse one."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Recipe, skip={"name", "changed"})
+    return parser
+
+
+def _build(name: str, values: Mapping[str, Any], source: str) -> Recipe:
+    _check_fields(values, source)
     try:
-        parsed = parser.parse_object(Namespace(**values))
+        parsed = _parser().parse_object(Namespace(**values))
     except ArgumentError as error:
         for key, form in _FORMS.items():
             if f'key "{key}"' in str(error):
