@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import warm_start
 
 # What would make the child believe that it is itself a rank.
 RANK_VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "RANK")
@@ -140,14 +141,8 @@ def ranks(request, script):
     path = script.with_name(f"{request.param}.json")
     variables = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
     variables |= {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(script), str(path), str(request.param)],
-        env=variables,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    command = [sys.executable, str(script), str(path), str(request.param)]
+    done = warm_start.run(command, variables)
     assert done.returncode == 0, done.stderr
     assert "sync_dist" not in done.stderr  # nothing that a user could not act on
     files = [path.with_name(f"{path.name}.{rank}") for rank in range(request.param)]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import warm_start
 from toy_methods import JointDescent, KilledError
 
 from ddoq.distillation.shard import Shard
@@ -76,13 +77,8 @@ def on_two_ranks(folder: Path, *arguments: str) -> subprocess.CompletedProcess[s
     script = folder / "run.py"
     script.write_text(SCRIPT.format(root=str(ROOT)))
     variables = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
-    return subprocess.run(
-        [sys.executable, str(script), *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-        env={**variables, "OMP_NUM_THREADS": "1"},
+    return warm_start.run(
+        [sys.executable, str(script), *arguments], {**variables, "OMP_NUM_THREADS": "1"}
     )
 
 

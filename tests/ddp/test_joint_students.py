@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import warm_start
 
 from benchmarks.cli import main
 from benchmarks.results.files import read_results
@@ -68,14 +69,7 @@ def arguments(folder: Path, students: list[str], *extra: str) -> list[str]:
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:
     variables = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
     variables |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, *command],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-        env=variables,
-    )
+    return warm_start.run([sys.executable, *command], variables)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import warm_start
 
 from benchmarks.cli import main
 from benchmarks.results.transfers import TRANSFERS
@@ -60,16 +61,16 @@ def on_one(name: str, model: str, output: Path) -> None:
     assert main(command(name, model, output)) == 0
 
 
-def on_two(name: str, model: str, output: Path, *extra: str) -> str:
-    """Run a command in processes of its own, as a user would."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *command(name, model, output), *TWO, *extra],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+def on_two(name: str, model: str, output: Path, *extra: str, cold: bool = False) -> str:
+    """Run a command in processes of its own; ``cold`` ones import torch and its kin as those of a user do."""
+    arguments = [sys.executable, "-m", "benchmarks", *command(name, model, output), *TWO, *extra]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if cold:
+        done = subprocess.run(
+            arguments, capture_output=True, text=True, check=False, timeout=240, env=environment
+        )
+    else:
+        done = warm_start.run(arguments, environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -103,7 +104,7 @@ def test_shards_are_the_same_bits(model, tmp_path):
 
 def test_two_ranks_make_the_set_and_report_the_accuracies_of_one_and_resume(tmp_path):
     on_one("fit", "random", tmp_path / "one")
-    printed = on_two("fit", "random", tmp_path / "two")
+    printed = on_two("fit", "random", tmp_path / "two", cold=True)
     check_same_bits(shards(tmp_path / "one"), shards(tmp_path / "two"))
     one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
     assert one.keys() == {"a", "b"}

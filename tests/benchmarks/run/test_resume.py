@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import warm_start
 import yaml
 
 from benchmarks.cli import main
@@ -37,13 +38,14 @@ def test_a_killed_run_goes_on(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
     start = [sys.executable, "-m", "benchmarks"]
-    with subprocess.Popen([*start, *arguments(tmp_path / "killed")], **silent) as process:
-        deadline = time.monotonic() + 120
-        while not list((tmp_path / "killed").glob("shards/*/*.safetensors")):
-            assert time.monotonic() < deadline, "no shard appeared"
-            assert process.poll() is None, "the run ended before it could be killed"
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+    process = warm_start.Process([*start, *arguments(tmp_path / "killed")], **silent)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "killed").glob("shards/*/*.safetensors")):
+        assert time.monotonic() < deadline, "no shard appeared"
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
     made = {p: p.stat().st_mtime_ns for p in (tmp_path / "killed").glob("shards/*/*.safetensors")}
     if len(made) == 6:
         pytest.skip("all work was done before the signal arrived")

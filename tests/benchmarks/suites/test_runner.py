@@ -9,12 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
+import warm_start
 import yaml
 from killing import Fork
 
 from benchmarks.cli import main
 from benchmarks.results.files import write_result
 from benchmarks.run.interruption import run_interruptible
+from benchmarks.suites import runner as suite_runner
 from benchmarks.suites.jobs import Job
 from benchmarks.suites.runner import INTERRUPTED, Progress, SuiteRunner
 
@@ -177,6 +179,12 @@ def test_time_to_go_counts_only_what_was_run():
     assert "to go" not in Progress(total=10, done=6).line(jobs(1)[0], "already done", 0.0)
 
 
+@pytest.fixture
+def warm(monkeypatch):
+    """Let jobs start with torch and its kin imported, which takes longer than their work."""
+    monkeypatch.setattr(suite_runner, "subprocess", warm_start.warm_subprocess())
+
+
 def write_suite(folder, **changes):
     config = {
         "extends": [str(TINY)],
@@ -192,7 +200,7 @@ def write_suite(folder, **changes):
     return suite
 
 
-def test_a_real_suite_ends_in_tables_and_resumes(tmp_path, capsys):
+def test_a_real_suite_ends_in_tables_and_resumes(tmp_path, warm, capsys):
     pytest.importorskip("wandb")
     suite = write_suite(tmp_path, wandb={"mode": "offline"})
     assert main(["suite", str(suite), "--dry-run"]) == 0
@@ -222,7 +230,7 @@ def test_a_real_suite_ends_in_tables_and_resumes(tmp_path, capsys):
     assert "[done] random: convnet, seed 0\n2 of 2 jobs" in capsys.readouterr().out
 
 
-def test_a_failed_distillation_keeps_its_cells_from_running(tmp_path, capsys):
+def test_a_failed_distillation_keeps_its_cells_from_running(tmp_path, warm, capsys):
     suite = write_suite(tmp_path, model={"class_path": "Nope"})
     assert main(["suite", str(suite)]) == 1
     captured = capsys.readouterr()
@@ -260,7 +268,7 @@ def test_a_signal_stops_what_runs_starts_nothing_more_and_can_be_repeated(tmp_pa
     assert fork.output.read_text().count("\n") == 1
 
 
-def test_an_interrupted_suite_says_how_to_go_on(tmp_path):
+def test_an_interrupted_suite_says_how_to_go_on(tmp_path, warm):
     suite = write_suite(tmp_path)
     fork = Fork(tmp_path / "printed", main, ["suite", str(suite)])
     fork.wait_for(lambda: list((tmp_path / "runs").rglob("*.log")))
