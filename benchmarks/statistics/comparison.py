@@ -1,5 +1,6 @@
 """Is one method better than another? Paired differences over seeds, with intervals and p-values."""
 
+import functools
 import math
 import statistics
 from collections.abc import Sequence
@@ -77,9 +78,17 @@ def paired_difference(
         return Difference(mean, mean, mean, 1.0 if mean == 0 else 0.0, n)
     from scipy.stats import t as student  # half a second, which other commands should not wait for
 
-    reach = float(student.ppf((1 + confidence) / 2, n - 1)) * error
+    reach = _quantile((1 + confidence) / 2, n - 1) * error
     p_value = 2 * float(student.sf(abs(mean / error), n - 1))
     return Difference(mean, mean - reach, mean + reach, p_value, n)
+
+
+@functools.cache
+def _quantile(share: float, freedom: int) -> float:
+    """Return a quantile of Student's t: a report asks for the same few a thousand times."""
+    from scipy.stats import t as student
+
+    return float(student.ppf(share, freedom))
 
 
 def _find(table: SeededTable, name: str) -> SeededRow:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 _LENGTH = 16  # hexadecimal digits: 64 bits, ample for the number of runs a person makes
 
 
@@ -28,9 +29,15 @@ def plain(value: Any) -> Any:
     Raises:
         TypeError: If a part of it has no canonical form (a silent ``str()`` would make unstable hashes).
     """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    # First what nearly all values are: to read thousands of results is mostly this.
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if kind is list:
+        return [plain(item) for item in value]
+    if kind is not dict and dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
+    if kind is dict or isinstance(value, Mapping):
         keyed = {str(key): plain(item) for key, item in value.items()}
         if len(keyed) < len(value):
             raise TypeError(f"keys of a configuration must differ as text: {list(value)}")
