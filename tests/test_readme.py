@@ -1,5 +1,6 @@
 """The README's commands and numbers: commands are what CI runs, numbers are what result files say."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from benchmarks.commands.names import COMMANDS
 from benchmarks.configuration.layers import layers
 from benchmarks.decoding.record import read_record as read_decoding
 from benchmarks.decoding.text import decoding_text
-from benchmarks.leaderboard.board import Board, leaderboard
+from benchmarks.leaderboard.board import Board, render
 from benchmarks.leaderboard.report import write_report
 from benchmarks.theory.record import read_record
 from benchmarks.theory.report import figure_paths, report_text
@@ -37,6 +38,18 @@ FOLDERS = sorted(path.name for path in (ROOT / "results").iterdir() if path.is_d
 RESULTS = [name for name in FOLDERS if name not in REPORTS]
 
 
+@functools.cache
+def board_of(name: str) -> Board:
+    """Read the result files of a folder, hundreds of them, once."""
+    return Board.read(ROOT / "results" / name)
+
+
+@functools.cache
+def folded_of(name: str) -> str:
+    """Fold them into tables, as ``ddoq-bench leaderboard`` does."""
+    return render(board_of(name), ROOT / "results" / name, "markdown")
+
+
 def block(name: str) -> str:
     """Return what stands between two marks of the README."""
     found = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- /{name} -->", README, re.DOTALL)
@@ -54,7 +67,7 @@ def first_table(markdown: str) -> str:
 
 @pytest.mark.parametrize("name", RESULTS)
 def test_tables_are_folded_from_result_files(name):
-    folded = leaderboard(ROOT / "results" / name, "markdown")
+    folded = folded_of(name)
     assert block(name) == first_table(folded)
     written = (ROOT / "results" / f"{name}.md").read_text(encoding="utf-8")
     assert written.strip() == folded.strip(), (
@@ -65,7 +78,7 @@ def test_tables_are_folded_from_result_files(name):
 @pytest.mark.parametrize("name", REPORTS)
 def test_reports_are_made_from_result_files(name, tmp_path):
     folder, (against, title) = ROOT / "results" / name, REPORTS[name]
-    board = Board.read(folder)
+    board = board_of(name)
     assert board.complaints() == []
     write_report(board, folder, against, tmp_path / PAGES[name], title)
     written = (ROOT / "docs" / PAGES[name]).read_text(encoding="utf-8")
@@ -126,7 +139,7 @@ def test_the_page_on_causes_says_what_its_report_says():
 
 def test_results_tell_commits_and_left_nothing_out():
     for name in FOLDERS:
-        folded = leaderboard(ROOT / "results" / name, "markdown")
+        folded = folded_of(name)
         assert "Code: commit" in folded
         assert "random" in folded
 

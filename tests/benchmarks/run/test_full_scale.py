@@ -29,7 +29,7 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 CLASSES, TRAIN, TEST = 3, 12, 4
 KEYS = load_registry("tiny-imagenet").keys[:CLASSES]
 NAMES = load_registry("tiny-imagenet").names[:CLASSES]
-SIZE, PRIOR_SIZE = 32, 64
+SIZE, PRIOR_SIZE = 16, 32
 NEGATIVE = "cartoon, anime, painting"
 
 
