@@ -1,6 +1,7 @@
 """The lines that the layout draws: imports go one way, in no circle, and the command line starts light."""
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -78,7 +79,8 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
-def imported(path: Path) -> set[str]:
+@functools.cache
+def imported(path: Path) -> frozenset[str]:
     """List the dotted names that a file imports: of modules, and of what it takes out of them."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -86,9 +88,10 @@ def imported(path: Path) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return names
+    return frozenset(names)
 
 
+@functools.cache
 def graph() -> dict[str, set[str]]:
     """Say which of our modules import which, a package's own ``__init__`` only where nothing below it is meant."""
     edges = {}
