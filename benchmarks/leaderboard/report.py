@@ -138,7 +138,7 @@ def _sections(board: Board) -> list[_Section]:
         ),
         _Section(
             GRAPHS,
-            f"Differences are of the score on real test graphs after the last epoch. {_OTHERS}",
+            f"Differences are of the score on real test graphs, or test nodes, after the last epoch. {_OTHERS}",
             "score",
             seeded_graphs(board.graphs),
         ),

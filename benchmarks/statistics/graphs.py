@@ -60,7 +60,7 @@ def _listing(table: SealedTable[GraphRecord]) -> Listing:
         scores = row.percents(table.students, list(measures.values()))
         rows.append([row.label, *scores, mean, _bytes(row.records)])
     return Listing(
-        f"{first.dataset}, {first.ipc} {_holds(table.first)} per class"
+        f"{first.dataset}, {first.ipc} {samples_of(table.first)} per class"
         + (f" ({table.distinction})" if table.distinction else ""),
         _text(table.records),
         ["method", *columns, "mean, last", "stored bytes"],
@@ -73,7 +73,7 @@ def _listing(table: SealedTable[GraphRecord]) -> Listing:
 
 def _text(records: Sequence[GraphRecord]) -> str:
     first = records[0]
-    protocol, data, holds = first.config["protocol"], first.config["data"], _holds(first)
+    protocol, data, holds = first.config["protocol"], first.config["data"], samples_of(first)
     missing = (
         ""
         if any(record.cell.method == RANDOM[holds] for record in records)
@@ -89,8 +89,8 @@ def _text(records: Sequence[GraphRecord]) -> str:
     )
 
 
-def _holds(record: GraphRecord) -> str:
-    """Say what its samples are: ``graphs`` or ``nodes``."""
+def samples_of(record: GraphRecord) -> str:
+    """Say what the samples of a result are: ``graphs`` or ``nodes``."""
     return str(record.config["data"].get("holds", "graphs"))
 
 
@@ -123,7 +123,7 @@ def graph_table(records: Sequence[GraphRecord]) -> str:
     align = ["left", "right", "right"]
     table = tabulate(lines, headers, "simple", disable_numparse=True, colalign=align)
     title = (
-        f"{first.cell.method} on {first.cell.dataset}, {first.cell.ipc} {_holds(first)} per class, {first.metric} on real test "
-        f"{_holds(first)} in %:"
+        f"{first.cell.method} on {first.cell.dataset}, {first.cell.ipc} {samples_of(first)} per class, {first.metric} on real test "
+        f"{samples_of(first)} in %:"
     )
     return f"{title}\n{table}"

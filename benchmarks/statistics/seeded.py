@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from benchmarks.results.graphs import GraphRecord
 from benchmarks.results.sealed import Record
 from benchmarks.results.transfers import TransferRecord
-from benchmarks.statistics.graphs import GRAPH_TABLES
+from benchmarks.statistics.graphs import GRAPH_TABLES, samples_of
 from benchmarks.statistics.transfers import TRANSFER_TABLES
 from benchmarks.tables.folding import Table
 from benchmarks.tables.sealed import SealedRow
@@ -84,14 +84,15 @@ def seeded_graphs(records: Iterable[GraphRecord]) -> list[SeededTable]:
     tables = []
     for table in GRAPH_TABLES.fold(records):
         cell, epochs = table.first.cell, f"{table.first.config['protocol']['epochs']} epochs"
+        samples = samples_of(table.first)
         measure = {"roc-auc": "Area under the ROC curve"}.get(table.first.metric, "Accuracy")
         tables.append(
             SeededTable(
-                f"{cell.dataset}, {cell.ipc} graphs per class",
+                f"{cell.dataset}, {cell.ipc} {samples} per class",
                 f"{cell.dataset}, ipc {cell.ipc}",
                 epochs,
                 epochs,
-                f"{measure} on real test graphs after the last epoch",
+                f"{measure} on real test {samples} after the last epoch",
                 table.distinction,
                 table.students,
                 [_row(row, table.students, "test_last") for row in table.rows],

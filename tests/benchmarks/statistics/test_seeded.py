@@ -25,6 +25,12 @@ def test_graphs_are_a_table_for_each_budget(result_of):
     assert dict(second.rows[0].values["gcn"]) == {(0, 0): 0.5, (1, 0): 0.5}
 
 
+def test_nodes_are_called_nodes():
+    (table,) = seeded_graphs([graph_record(holds="nodes")])
+    assert table.place == "toy, 10 nodes per class"
+    assert table.measure == "Accuracy on real test nodes after the last epoch"
+
+
 def test_a_network_without_pretraining_meets_every_seed_of_a_distillation():
     first, second = seeded_transfers(
         [transfer_record(seed=1, top1=0.5), transfer_record(UNTRAINED, seed=1, top1=0.25)]
