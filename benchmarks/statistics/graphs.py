@@ -7,6 +7,7 @@ from benchmarks.results.graphs import GRAPHS as GRAPH_RESULTS
 from benchmarks.results.graphs import GraphRecord
 from benchmarks.statistics.listings import Listing
 from benchmarks.statistics.variants import without_seeds
+from benchmarks.tables.notes import made_with
 from benchmarks.tables.sealed import Scheme, SealedRow, SealedTable
 
 GRAPHS = "Graphs"
@@ -85,7 +86,7 @@ def _text(records: Sequence[GraphRecord]) -> str:
         f"{protocol['epochs']:,} epochs in batches of {protocol['batch_size']} from the set alone: after the last epoch, and "
         f"after the one that was best on {data[f'val_{holds}']:,} real validation {holds} (looked at every "
         f"{protocol['validate_every']}). A cell is the mean ± the sample standard deviation over n results that differ in "
-        f"seeds alone.{notes}{missing}"
+        f"seeds alone.{notes}{missing} {made_with(records)}"
     )
 
 

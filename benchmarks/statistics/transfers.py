@@ -8,6 +8,7 @@ from benchmarks.results.transfers import UNTRAINED, TransferRecord
 from benchmarks.statistics.listings import Listing
 from benchmarks.statistics.variants import without_seeds
 from benchmarks.tables.folding import Score, grouped
+from benchmarks.tables.notes import made_with
 from benchmarks.tables.sealed import Scheme, SealedRow, SealedTable
 
 TRANSFERS = "Transfer"
@@ -70,7 +71,7 @@ def _text(records: Sequence[TransferRecord]) -> str:
         f"{protocol['iterations']:,} steps of {protocol['batch_size']}. Students were pre-trained on images and target "
         f"vectors, without labels, for {protocol['pretrain_epochs']:,} passes. A cell is the mean ± the sample standard "
         "deviation over n results that differ in seeds alone. `real images` are drawn at random and have the vectors that the "
-        "target model of the method gives them."
+        f"target model of the method gives them. {made_with(records)}"
     )
 
 

@@ -1,9 +1,10 @@
 """How the numbers of a table were made, told from its results."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from benchmarks.results.records import Result
+from benchmarks.results.sealed import SealedRecord
 from benchmarks.tables.folding import Row, Table, learns_rate
 
 _VERSIONS = (
@@ -21,6 +22,17 @@ _VERSIONS = (
 )
 
 
+def made_with(records: Sequence[SealedRecord]) -> str:
+    """Say in a line which versions and commits trained the students of results of a kind of their own, and when.
+
+    Args:
+        records: At least one.
+    """
+    provenances = [record.provenance for record in records]
+    code = _join(map(_commit, provenances))
+    return f"Versions: {_versions(provenances)}. Code: {code}. Date: {_dates(records)}."
+
+
 def provenance_notes(table: Table) -> str:
     """List what made the numbers of a table.
 
@@ -32,7 +44,7 @@ def provenance_notes(table: Table) -> str:
         what rows warn of.
     """
     results = table.results
-    dates = sorted({result.created[:10] for result in results})
+    provenances = [part for result in results for part in _provenances(result)]
     points = [
         f"Dataset: {_dataset(table)}",
         f"Recipe: {table.recipe}: {_pairs(table.recipe_fields, skip=('name', 'changed'))}",
@@ -41,9 +53,9 @@ def provenance_notes(table: Table) -> str:
         f"Seeds of distillation: {_join(_distill_seed(r) for r in results)}",
         *(f"Method {row.label}: {_method(row)}" for row in table.rows),
         f"Students trained on: {_join(_hardware(result) for result in results)}",
-        f"Versions: {_versions(results)}",
-        f"Code: {_join(commit for result in results for commit in _commits(result))}",
-        f"Date: {dates[0]}" + (f" to {dates[-1]}" if len(dates) > 1 else ""),
+        f"Versions: {_versions(provenances)}",
+        f"Code: {_join(map(_commit, provenances))}",
+        f"Date: {_dates(results)}",
         *(f"Warning: {text}" for text in warnings_of(table.rows)),
     ]
     return "\n".join(f"- {' '.join(point.split())}" for point in points)
@@ -157,9 +169,9 @@ def _hardware(result: Result) -> str:
     return f"{cost.get('device', 'unknown')} ({cost.get('precision', 'unknown')}, {ranks})"
 
 
-def _versions(results: list[Result]) -> str:
+def _versions(provenances: Iterable[dict[str, Any]]) -> str:
     versions: dict[str, set[str]] = {}
-    for record in (part for result in results for part in _provenances(result)):
+    for record in provenances:
         for name, version in (record.get("versions") or {}).items():
             versions.setdefault(name, set()).add(version)
     known = [name for name in _VERSIONS if name in versions]
@@ -173,10 +185,13 @@ def _provenances(result: Result) -> list[dict[str, Any]]:
     return [result.provenance, result.distilled.get("provenance") or {}]
 
 
-def _commits(result: Result) -> Iterable[str]:
-    for record in _provenances(result):
-        git = record.get("git")
-        if not git:
-            yield "no commit recorded"
-        else:
-            yield f"commit {git['commit'][:12]}" + (" (modified)" if git.get("modified") else "")
+def _commit(provenance: dict[str, Any]) -> str:
+    git = provenance.get("git")
+    if not git:
+        return "no commit recorded"
+    return f"commit {git['commit'][:12]}" + (" (modified)" if git.get("modified") else "")
+
+
+def _dates(results: Sequence[Result] | Sequence[SealedRecord]) -> str:
+    dates = sorted({result.created[:10] for result in results})
+    return dates[0] + (f" to {dates[-1]}" if len(dates) > 1 else "")
