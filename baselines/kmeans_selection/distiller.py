@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -17,9 +17,10 @@ from ddoq.images import to_float
 from ddoq.latents.distiller import LatentDistiller
 from ddoq.latents.quantization import Quantizer
 from ddoq.quantization import cell_weights
-from ddoq.seeding import derive_seed
+from ddoq.seeding import derive_seed, generator_for
 
 _FEATURES = ("latent", "pixel")
+_WEIGHTS = ("weighted", "weight_power", "shuffle_weights")  # what decides weights alone
 
 
 class KMeansSelection(LatentDistiller):
@@ -44,9 +45,12 @@ class KMeansSelection(LatentDistiller):
         weight_power: With ``weighted``, the exponent of the masses, in [0, 1].
         latent_cache: Keep latents in the output folder, where other methods find them; at the same batch size it
             changes no bit.
+        shuffle_weights: With ``weighted``, give the weights of a class to its images in a random order: as uneven as
+            before, without their meaning. A control, no method.
     """
 
     method = "kmeans-selection"
+    added: ClassVar = {"shuffle_weights": False}
 
     def __init__(
         self,
@@ -59,6 +63,7 @@ class KMeansSelection(LatentDistiller):
         weighted: bool = False,
         weight_power: float = 1.0,
         latent_cache: bool = True,
+        shuffle_weights: bool = False,
     ) -> None:
         super().__init__(ipc, seed)
         self.features = features
@@ -68,6 +73,7 @@ class KMeansSelection(LatentDistiller):
         self.weighted = weighted
         self.weight_power = weight_power
         self.latent_cache = latent_cache
+        self.shuffle_weights = shuffle_weights
 
     @property
     def needs_prior(self) -> bool:
@@ -75,7 +81,7 @@ class KMeansSelection(LatentDistiller):
         return self.features == "latent"
 
     def check(self, data: ImageDataModule) -> None:
-        """Refuse unknown features, exponents outside [0, 1], and budgets above the smallest class."""
+        """Refuse unknown features, exponents outside [0, 1], weights to shuffle without any, and too large budgets."""
         super().check(data)
         if self.features not in _FEATURES:
             raise UserError(
@@ -86,6 +92,8 @@ class KMeansSelection(LatentDistiller):
                 raise UserError(f"{name} must be at least 1, not {value}.")
         if not 0 <= self.weight_power <= 1:
             raise UserError(f"weight_power must be in [0, 1], not {self.weight_power}.")
+        if self.shuffle_weights and not self.weighted:
+            raise UserError("shuffle_weights needs weighted: true: without it all weights are 1.")
         check_budget(data, self.ipc)
 
     def work_items(self, data: ImageDataModule) -> list[WorkItem]:
@@ -95,7 +103,7 @@ class KMeansSelection(LatentDistiller):
     def shard_settings(self) -> dict[str, Any]:
         """Leave out weights, so that weighted and unweighted rows share one selection."""
         settings = super().shard_settings()
-        return {k: v for k, v in settings.items() if k not in ("weighted", "weight_power")}
+        return {k: v for k, v in settings.items() if k not in _WEIGHTS}
 
     def workload(self, sizes: Sizes, parts: Parts) -> list[Stage] | None:
         """Encode every image, where features are latents, and cluster every class."""
@@ -142,7 +150,12 @@ class KMeansSelection(LatentDistiller):
         """Weigh images by the masses of their cells, if asked to."""
         if not self.weighted:
             return super().weigh(shard)
-        return cell_weights(shard.extras["counts"], self.weight_power)
+        weights = cell_weights(shard.extras["counts"], self.weight_power)
+        if not self.shuffle_weights:
+            return weights
+        assert shard.labels is not None
+        generator = generator_for(self.seed, "shuffle", int(shard.labels[0]))
+        return weights[torch.randperm(len(weights), generator=generator)]
 
     def summarize(self, infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Average the distortion over classes."""

@@ -98,6 +98,7 @@ EXPECTED = {
     "model.DDOQ.counts": WEIGHTS,
     "model.KMeansSelection.weighted": WEIGHTS,
     "model.KMeansSelection.weight_power": WEIGHTS,
+    "model.KMeansSelection.shuffle_weights": WEIGHTS,
     "model.D4M.faithful": f"latents {SET}",  # it draws from the posterior
     "model.SRe2L.ipc": WEIGHTS,  # a smaller set is a part of a larger one
     "model.Herding.seed": WEIGHTS,  # nothing is drawn; sets that repeat one another are told apart

@@ -127,9 +127,31 @@ def test_weights(make_data):
     assert float(weighted.weigh(shard).mean()) == pytest.approx(1)
 
 
+def test_shuffled_weights_are_the_same_ones_at_other_images(make_data):
+    data = make_data(per_class=40)
+    settings = {"ipc": 6, "features": "pixel", "weighted": True}
+    cells, control = (attached(data, shuffle_weights=s, **settings) for s in (False, True))
+    shards = distill_all(cells)
+    true, shuffled = ([d.weigh(shard) for shard in shards] for d in (cells, control))
+    assert [w.sort().values.tolist() for w in shuffled] == [w.sort().values.tolist() for w in true]
+    assert any(not torch.equal(*pair) for pair in zip(true, shuffled, strict=True))
+    again = attached(data, shuffle_weights=True, **settings)
+    assert all(torch.equal(again.weigh(s), w) for s, w in zip(shards, shuffled, strict=True))
+    other = attached(data, shuffle_weights=True, seed=1, **settings)
+    assert any(not torch.equal(other.weigh(s), w) for s, w in zip(shards, shuffled, strict=True))
+    orders = [
+        w.argsort(stable=True)[t.argsort(stable=True).argsort()].tolist()
+        for t, w in zip(true, shuffled, strict=True)
+    ]
+    assert len({tuple(order) for order in orders}) > 1  # each class has an order of its own
+    assert "shuffle_weights" not in cells.settings()  # older keys stay
+
+
 def test_weights_do_not_make_new_shards():
     plain, weighted = KMeansSelection(3), KMeansSelection(3, weighted=True, weight_power=0.5)
     assert plain.shard_settings() == weighted.shard_settings()
+    shuffled = KMeansSelection(3, weighted=True, shuffle_weights=True)
+    assert plain.shard_settings() == shuffled.shard_settings()
     assert plain.settings() != weighted.settings()
     assert plain.shard_settings() != KMeansSelection(3, features="pixel").shard_settings()
     assert plain.shard_settings() != KMeansSelection(4).shard_settings()
@@ -167,6 +189,7 @@ def test_needs_a_prior_for_latents_only(make_data):
         ({"restarts": 0}, "restarts must be at least 1"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"weight_power": 1.5}, "weight_power must be in"),
+        ({"shuffle_weights": True}, "shuffle_weights needs weighted: true"),
         ({"ipc": 13}, "ipc is 13"),
         ({"ipc": 0}, "ipc must be at least 1"),
     ],
