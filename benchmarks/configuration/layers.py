@@ -221,14 +221,23 @@ class _Writer:
             key = flag[2:]
             self._replace_records({key})
             if equals:
-                self._replace_parts(option(key, value), None)
+                item = self._option(key, value) or item
             else:
                 self._waiting = key
         elif waiting:
             flag = self.arguments.pop()
-            self._replace_parts(option(waiting, item), None)
-            self.arguments.append(flag)
+            whole = self._option(waiting, item)
+            if whole is not None:
+                item = whole
+            else:
+                self.arguments.append(flag)
         self.arguments.append(item)
+
+    def _option(self, key: str, value: str) -> str | None:
+        """Take in what an option says; return how the parser must be given it where it would misread it as it is."""
+        content = option(key, value)
+        self._replace_parts(content, None)
+        return None if key.endswith("+") else _with_null(content)
 
     def _replace_records(self, given: set[str]) -> None:
         for key in RECORDS:
@@ -252,3 +261,24 @@ class _Writer:
                 self.arguments.append(f"--recipe.overrides.{key}={value.splitlines()[0]}")
             self.overrides = {**kept, **overrides}
         self.recipe = name
+
+
+def _with_null(content: Mapping[str, Any]) -> str | None:
+    """Write an option that says ``null`` of a class within another as one of the outer class; None for all other options.
+
+    Given by itself, the parser (jsonargparse 4.53) takes such a ``null`` for the text ``None``.
+    """
+    for first, part in content.items():
+        arguments = part.get("init_args") if isinstance(part, dict) else None
+        if isinstance(arguments, dict) and len(arguments) == 1:
+            [(name, inner)] = arguments.items()
+            nested = inner.get("init_args") if isinstance(inner, dict) else None
+            if nested is not None and _holds_null(nested):
+                return f"--{first}.init_args.{name}={json.dumps(inner, default=str)}"
+    return None
+
+
+def _holds_null(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_null, value.values()))
+    return value is None

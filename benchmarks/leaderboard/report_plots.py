@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.leaderboard.drawing import COLOURS, GREY, new_figure, plain_text, save_figure
 from benchmarks.statistics.comparison import paired_difference
@@ -9,9 +10,15 @@ from benchmarks.statistics.effects import OVER_STUDENTS, Effect
 from benchmarks.tables.folding import Table
 from ddoq.fonts import drawable
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+_LETTERS = 15  # of a row's name in an inch
+
 
 def accuracy_figure(tables: Sequence[Table], path: Path) -> None:
-    """Draw every accuracy: a panel per table, a group per student, a column of dots per row.
+    """Draw every accuracy: a panel per table, in it a line per row, the best first as in the table, and a colour per student.
 
     A dot is one pair of seeds; the bar is the 95 % interval of the mean over seeds (Student's t).
 
@@ -25,44 +32,58 @@ def accuracy_figure(tables: Sequence[Table], path: Path) -> None:
 
 
 def _draw_accuracies(tables: Sequence[Table], path: Path) -> None:
-    labels = sorted({row.label for table in tables for row in table.rows})
+    students = sorted({column for table in tables for column in table.columns})
     across = min(2, len(tables))
-    down = -(-len(tables) // across)
-    figure = new_figure(5.2 * across, 3.4 * down + 0.5)
-    axes = figure.subplots(down, across, squeeze=False)
+    beside = [tables[start : start + across] for start in range(0, len(tables), across)]
+    lines = [max(len(table.rows) for table in some) for some in beside]
+    line = 0.12 + 0.08 * len(students)  # inches
+    heights = [0.75 + line * count for count in lines]
+    longest = max(len(row.label) for table in tables for row in table.rows)
+    figure = new_figure((3.6 + longest / _LETTERS) * across, sum(heights) + 0.4)
+    axes = figure.subplots(
+        len(beside), across, squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
     for axis in axes.flat[len(tables) :]:
         axis.set_axis_off()
-    for axis, table in zip(axes.flat, tables, strict=False):
-        for row in table.rows:
-            place = labels.index(row.label)
-            shift = 0.8 * ((place + 0.5) / len(labels) - 0.5)
-            colour = COLOURS[place % len(COLOURS)]
-            for index, column in enumerate(table.columns):
-                values = [100 * r.metrics.top1_last for r in row.cells.get(column, [])]
-                if not values:
-                    continue
-                axis.plot(
-                    [index + shift] * len(values), values, ".", color=colour, alpha=0.45, ms=5
-                )
-                mean = paired_difference(values, [0.0] * len(values))
-                reach = 0.0 if mean.high is None else mean.high - mean.mean
-                axis.errorbar(
-                    index + shift, mean.mean, reach, fmt="_", color=colour, capsize=2.5, ms=9
-                )
-        suffix = f" ({table.distinction})" if table.distinction else ""
-        title = f"{table.dataset}, ipc {table.ipc}, {table.recipe}{suffix}"
-        axis.set_title(drawable(title), fontsize=9)
-        axis.set_xticks(range(len(table.columns)), [drawable(name) for name in table.columns])
-        axis.set_ylabel("top-1 (%)")
-        axis.grid(axis="y", alpha=0.3)
-    handles = [
-        axes[0, 0].plot([], [], "o", color=COLOURS[i % len(COLOURS)], label=drawable(label))[0]
-        for i, label in enumerate(labels)
-    ]
-    figure.legend(
-        handles=handles, loc="outside upper center", ncols=min(4, len(labels)), fontsize=8
-    )
+    for place, (axis, table) in enumerate(zip(axes.flat, tables, strict=False)):
+        _draw_table(axis, table, students)
+        axis.set_ylim(
+            lines[place // across] - 0.4, -0.6
+        )  # the best on top, lines as far apart beside
+    if len(students) > 1:
+        handles = [
+            axes[0, 0].plot([], [], "o", color=COLOURS[i % len(COLOURS)], label=drawable(name))[0]
+            for i, name in enumerate(students)
+        ]
+        ncols = min(4, len(students))
+        figure.legend(handles=handles, loc="outside upper center", ncols=ncols, fontsize=8)
     save_figure(figure, path)
+
+
+def _draw_table(axis: "Axes", table: Table, students: Sequence[str]) -> None:
+    for place, row in enumerate(table.rows):
+        for column in table.columns:
+            values = [100 * r.metrics.top1_last for r in row.cells.get(column, [])]
+            if not values:
+                continue
+            number = students.index(column)
+            height = place + 0.7 * ((number + 0.5) / len(students) - 0.5)
+            colour = COLOURS[number % len(COLOURS)]
+            axis.plot(values, [height] * len(values), ".", color=colour, alpha=0.45, ms=5)
+            mean = paired_difference(values, [0.0] * len(values))
+            reach = 0.0 if mean.high is None else mean.high - mean.mean
+            axis.errorbar(
+                mean.mean, height, xerr=reach, fmt="|", color=colour, capsize=2.5, ms=8, lw=1.2
+            )
+    suffix = f" ({table.distinction})" if table.distinction else ""
+    students_here = f"; {table.columns[0]}" if len(table.columns) == 1 else ""
+    title = f"{table.dataset}, ipc {table.ipc}, {table.recipe}{suffix}{students_here}"
+    axis.set_title(drawable(title), fontsize=9)
+    names = [drawable(row.label) for row in table.rows]
+    axis.set_yticks(range(len(names)), names, fontsize=8)
+    axis.tick_params(axis="x", labelsize=8)
+    axis.set_xlabel("top-1 (%)", fontsize=8)
+    axis.grid(axis="x", alpha=0.3)
 
 
 def effects_figure(comparisons: Sequence[Effect], path: Path) -> None:

@@ -200,3 +200,22 @@ def test_a_value_inside_of_itself_is_refused(tmp_path):
         resolve(path)
     write(tmp_path, "twice.yaml", "a: &x {b: 1}\nc: [*x, *x]")
     assert resolve(tmp_path / "twice.yaml") == [tmp_path / "twice.yaml"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--model.init_args.target_model.init_args.stem=null"],
+        ["--model.init_args.target_model.init_args.stem", "null"],
+        ['--model.init_args.target_model.init_args={"stem": null, "epochs": 7}'],
+    ],
+    ids=["equals", "space", "several"],
+)
+def test_null_of_a_class_within_a_class_is_no_text(capsys, options):
+    krr_st = ["--model", "KRRST", "--model.ipc", "1", "--model.target_model", "BarlowTwins"]
+    seven = ["--model.init_args.target_model.init_args.epochs=7"]
+    with pytest.raises(SystemExit):  # after printing
+        main(["fit", "--data", "Digits", *krr_st, *seven, *options, "--print_config"])
+    target = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["target_model"]
+    assert target["init_args"]["stem"] is None
+    assert target["init_args"]["epochs"] == 7
