@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.results.columns import flat
+from benchmarks.results.kinds import KINDS, kind_of
 from benchmarks.results.records import CellConfig, JointConfig, SetConfig
 from benchmarks.students.recipes import Recipe
 from benchmarks.students.student import Student
@@ -15,7 +16,9 @@ from benchmarks.tables.cell_table import cell_table
 from ddoq.storage.fingerprints import hash_config
 from ddoq.storage.records import hashed_fields
 
-FILES = sorted((Path(__file__).parents[3] / "results").glob("*/*.json"))
+RESULTS = Path(__file__).parents[3] / "results"
+FILES = [path for path in sorted(RESULTS.glob("*/*.json")) if kind_of(path) is None]
+SEALED = [path for path in sorted(RESULTS.rglob("*.json")) if kind_of(path) is not None]
 
 
 def rebuilt(config: dict[str, Any]) -> CellConfig:
@@ -44,6 +47,14 @@ def test_a_run_of_today_finds_the_results_of_earlier_ones(folder):
     for path in paths:
         config = json.loads(path.read_text(encoding="utf-8"))["config"]
         assert hash_config(rebuilt(config).record()) == path.stem
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.what)
+def test_results_of_other_kinds_are_named_by_their_hash(kind):
+    paths = [path for path in SEALED if kind_of(path) is kind]
+    assert paths
+    for path in paths:
+        assert path.stem.endswith(kind.read(path).config_hash)
 
 
 def config(**changes: Any) -> CellConfig:
